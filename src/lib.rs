@@ -1,4 +1,6 @@
 //! A durable, paced outbound send queue on Postgres for the Chert Messaging API.
 
 pub mod chert;
+pub mod phone;
 pub mod simulate;
+pub mod units;

@@ -1,0 +1,85 @@
+-- What pacing and the last look before a send are decided on: small tables, keyed, never the backlog itself.
+
+-- A line's next free slots are columns, so that all workers together share one schedule (GCRA). The row '*' stands for
+-- "any line": it is used while no lines are known, and new lines start with a copy of its paces.
+create table outbox.lines (
+    id                  text        primary key,
+    number              text,
+    active              boolean     not null default true,
+    removed_at          timestamptz,
+    paused_at           timestamptz,
+    paused_reason       text,
+    gap_us              bigint      not null default 1000000,
+    first_touch_gap_us  bigint      not null default 600000000,
+    first_touch_cap     int         default 30,
+    time_zone           text        not null default 'UTC',
+    next_at             timestamptz not null default now(),
+    next_first_touch_at timestamptz not null default now(),
+    first_touch_day     date,
+    first_touches       int         not null default 0,
+    slowdown            real        not null default 1,
+    saturations         int         not null default 0,
+    saturated_until     timestamptz,
+    synced_at           timestamptz,
+    created_at          timestamptz not null default now(),
+    constraint gap_is_0_to_1_day check (gap_us between 0 and 86400000000),
+    constraint first_touch_gap_is_0_to_7_days check (first_touch_gap_us between 0 and 604800000000),
+    constraint first_touch_cap_is_not_negative check (first_touch_cap >= 0),
+    constraint slowdown_is_1_to_64 check (slowdown between 1 and 64)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+insert into outbox.lines (id) values ('*');
+
+create table outbox.recipients (
+    phone            text        primary key,
+    line_id          text,
+    first_touched_at timestamptz,
+    last_outbound_at timestamptz,
+    last_inbound_at  timestamptz,
+    unanswered       int         not null default 0,
+    time_zone        text,
+    created_at       timestamptz not null default now(),
+    constraint recipient_phone_is_e164_like_plus15550142200 check (phone ~ '^\+[1-9][0-9]{6,14}$')
+) with (fillfactor = 80);
+
+create table outbox.suppressions (
+    phone      text        primary key,
+    reason     text        not null,
+    source     text        not null default 'operator',
+    created_at timestamptz not null default now(),
+    constraint suppressed_phone_is_e164_like_plus15550142200 check (phone ~ '^\+[1-9][0-9]{6,14}$')
+);
+
+-- One row: who this database sends for, and what stops everybody. The namespace goes into every idempotency key, so that
+-- two databases of one tenant never share a key by accident.
+create table outbox.account (
+    one           boolean     primary key default true,
+    namespace     text        not null default gen_random_uuid()::text,
+    deployment    text        not null default 'default',
+    blocked_until timestamptz,
+    block_kind    text,
+    block_reason  text,
+    block_code    int,
+    blocked_at    timestamptz,
+    probes        int         not null default 0,
+    constraint one_row check (one),
+    constraint block_kind_is_known check (block_kind in ('rate_limited', 'halted')),
+    constraint block_is_whole check ((block_kind is null) = (blocked_until is null) and (block_kind is null) = (block_reason is null))
+);
+
+insert into outbox.account default values;
+
+create table outbox.workers (
+    id              text        primary key,
+    name            text        not null,
+    pid             int         not null,
+    version         text        not null,
+    started_at      timestamptz not null default now(),
+    heartbeat_at    timestamptz not null default now(),
+    stopping        boolean     not null default false,
+    concurrency     int         not null,
+    in_flight       int         not null default 0,
+    dispatch        text        not null default 'probing',
+    dispatch_reason text,
+    sent            bigint      not null default 0
+) with (fillfactor = 50);

@@ -1,0 +1,81 @@
+-- What producers call from SQL, and the one way in which a finished job lets the next one of its recipient go.
+
+-- Wakes the first waiting job of each phone. It must run after the commit that finished the job before it, or the two
+-- can miss each other; whatever is missed all the same is looked at again at its own wake_at.
+create function outbox.wake_next(phones text[]) returns bigint
+language sql volatile as $$
+    with woken as (
+        update outbox.jobs
+           set wake_at = now()
+         where id = any (array(
+                   select head.id
+                     from (select distinct unnest(phones) as phone) p
+                    cross join lateral (
+                          select j.id, j.ready
+                            from outbox.jobs j
+                           where j.phone = p.phone and j.state in ('queued', 'sending') and j.due_at <= now()
+                           order by j.priority, j.due_at, j.id
+                           limit 1) head
+                    where not head.ready))
+           and state = 'queued' and not ready and (reason is null or reason = 'behind_earlier')
+        returning 1)
+    select count(*) from woken
+$$;
+
+-- Puts one job in and returns its id; a dedupe_key that is there already inserts nothing and returns the existing id.
+create function outbox.enqueue(
+    phone text, body text, payload jsonb default '{}', phone_line_id text default null, dedupe_key text default null,
+    priority int default 0, due_at timestamptz default now(), expires_at timestamptz default null,
+    max_attempts int default 10, labels jsonb default '{}', traceparent text default null
+) returns bigint
+language plpgsql volatile as $$
+#variable_conflict use_variable
+declare
+    job_id bigint;
+begin
+    insert into outbox.jobs as j
+           (phone, body, payload, phone_line_id, dedupe_key, priority, due_at, expires_at, max_attempts, labels, traceparent)
+    values (enqueue.phone, enqueue.body, coalesce(enqueue.payload, '{}'), enqueue.phone_line_id, enqueue.dedupe_key,
+            enqueue.priority::smallint, coalesce(enqueue.due_at, now()), enqueue.expires_at,
+            coalesce(enqueue.max_attempts, 10), coalesce(enqueue.labels, '{}'), enqueue.traceparent)
+    on conflict on constraint jobs_dedupe_key_key do nothing
+    returning j.id into job_id;
+    if job_id is null then
+        select j.id into strict job_id from outbox.jobs j where j.dedupe_key = enqueue.dedupe_key;
+    end if;
+    return job_id;
+end
+$$;
+
+-- Cancels a job that waits, and tells whether it did: a job that is being sent, or has ended, stays as it is. A producer
+-- may cancel its own jobs only, which is why this runs with the owner's rights and looks at who called.
+create function outbox.cancel(job_id bigint) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    freed text;
+begin
+    update outbox.jobs j
+       set state = 'canceled', reason = 'canceled', ready = false, wake_at = null, finished_at = now()
+     where j.id = cancel.job_id and j.state = 'queued'
+       and (j.producer = session_user or pg_has_role(session_user, current_user, 'member')
+            or exists (select from pg_roles r where r.rolname = 'outbox_worker' and pg_has_role(session_user, r.oid, 'member')))
+    returning j.phone into freed;
+    if freed is null then
+        return false;
+    end if;
+    perform outbox.wake_next(array[freed]);
+    return true;
+end
+$$;
+
+-- One constant notification a transaction wakes idle workers; Postgres folds equal ones. It can be switched off where
+-- many small transactions commit at once, since a notifying commit takes a lock of the whole database:
+--   alter table outbox.jobs disable trigger wake_workers;
+create function outbox.notify_workers() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('outbox_jobs', '');
+    return null;
+end
+$$;
+
+create trigger wake_workers after insert on outbox.jobs for each statement execute function outbox.notify_workers();
