@@ -58,8 +58,13 @@ mod tests {
 
     #[test]
     fn only_e164_is_a_phone() {
-        assert_eq!("+15550142200".parse::<Phone>().map(|phone| phone.as_str().to_owned()), Ok("+15550142200".to_owned()));
-        for bad in ["", "+", "15550142200", "+05550142200", "+1555", "+1555014220000000", "+1 555 014 2200", "+1555０142200"] {
+        assert_eq!(
+            "+15550142200".parse::<Phone>().map(|phone| phone.as_str().to_owned()),
+            Ok("+15550142200".to_owned())
+        );
+        for bad in
+            ["", "+", "15550142200", "+05550142200", "+1555", "+1555014220000000", "+1 555 014 2200", "+1555０142200"]
+        {
             assert_eq!(bad.parse::<Phone>(), Err(NotE164), "{bad}");
         }
     }

@@ -12,7 +12,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if text.trim() == "0" {
         return Ok(Duration::ZERO);
     }
-    humantime::parse_duration(text.trim()).map_err(|_| "write a length of time such as 250ms, 30s, 10m or 1h".to_owned())
+    humantime::parse_duration(text.trim())
+        .map_err(|_| "write a length of time such as 250ms, 30s, 10m or 1h".to_owned())
 }
 
 /// Writes a length of time as [`duration`] reads it.

@@ -2,3 +2,6 @@
 //! call itself (`client`). Usable without the rest of the crate.
 
 pub mod auth;
+pub mod client;
+pub mod reply;
+pub mod request;

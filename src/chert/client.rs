@@ -1,0 +1,161 @@
+//! The call itself. It tells apart the three cases that matter: answered, cannot have been sent, and nobody knows.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::redirect::Policy;
+use serde::Deserialize;
+
+use crate::chert::auth::Credentials;
+use crate::chert::reply::{Answer, Cause, Reply};
+
+/// A response body is read to this size and no further: an error page is never worth more.
+const MAX_BODY: usize = 64 * 1024;
+/// Connecting is given up before the whole call is, so that "never sent" is told apart from "no answer".
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client for one tenant; cheap to clone, keeps its connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base_url: reqwest::Url,
+    credentials: Credentials,
+    timeout: Duration,
+}
+
+/// Why a client cannot be made, or a listing not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("the base URL must look like https://console.trychert.com/api/v1")]
+    BaseUrl,
+    #[error("setting up the HTTP client")]
+    Setup(#[source] reqwest::Error),
+    #[error("the Chert API did not list its phone lines: {0}")]
+    Lines(String),
+}
+
+/// A sender line as `GET /phone-numbers` lists it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ListedLine {
+    #[serde(alias = "phone_line_id")]
+    pub id: String,
+    pub phone_number: Option<String>,
+    #[serde(default = "yes")]
+    pub is_active: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Client {
+    /// A client that gives up a call after `timeout`, at least 1 ms; connecting gets at most 10 s of it.
+    pub fn new(base_url: &str, credentials: Credentials, timeout: Duration) -> Result<Client, ClientError> {
+        let base_url = reqwest::Url::parse(base_url.trim_end_matches('/')).map_err(|_| ClientError::BaseUrl)?;
+        if !matches!(base_url.scheme(), "http" | "https") {
+            return Err(ClientError::BaseUrl);
+        }
+        let http = reqwest::Client::builder()
+            .timeout(timeout)
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout / 2))
+            // Credentials never follow a redirect (API contract 8, question 20).
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .tcp_nodelay(true)
+            .user_agent(concat!("chert-outbox/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(ClientError::Setup)?;
+        Ok(Client { http, base_url, credentials, timeout })
+    }
+
+    /// How long a call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Posts these exact bytes to `/send`. The signature is made anew at every call; the bytes are not.
+    pub async fn send(&self, body: Vec<u8>) -> Reply {
+        let headers = self.credentials.headers(&body, unix_secs());
+        let mut request = self.http.post(self.url("send")).header(CONTENT_TYPE, "application/json").body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        exchange(request).await
+    }
+
+    /// The tenant's sender lines.
+    /// Errors: `ClientError::Lines` with the reason, when the API cannot be reached or refuses.
+    pub async fn lines(&self) -> Result<Vec<ListedLine>, ClientError> {
+        #[derive(Deserialize)]
+        struct Listing {
+            phone_numbers: Vec<ListedLine>,
+        }
+        let mut request = self.http.get(self.url("phone-numbers"));
+        for (name, value) in self.credentials.headers(b"", unix_secs()) {
+            request = request.header(name, value);
+        }
+        let response = request.send().await.map_err(|error| ClientError::Lines(cause(&error).0))?;
+        let status = response.status().as_u16();
+        let body = read(response).await.map_err(|cause| ClientError::Lines(cause.0))?;
+        if status != 200 {
+            let answer = Answer::decode(status, None, None, &body);
+            let message = answer.message.unwrap_or_else(|| "no reason given".to_owned());
+            return Err(ClientError::Lines(format!("HTTP {status}, {message}")));
+        }
+        serde_json::from_slice::<Listing>(&body)
+            .map(|listing| listing.phone_numbers)
+            .map_err(|_| ClientError::Lines("the answer is not a list of phone numbers".to_owned()))
+    }
+
+    fn url(&self, route: &str) -> reqwest::Url {
+        let mut url = self.base_url.clone();
+        url.set_path(&format!("{}/{route}", url.path().trim_end_matches('/')));
+        url
+    }
+}
+
+async fn exchange(request: reqwest::RequestBuilder) -> Reply {
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) if error.is_connect() || error.is_builder() => return Reply::NotSent(cause(&error)),
+        Err(error) => return Reply::NoAnswer(cause(&error)),
+    };
+    let status = response.status().as_u16();
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (retry_after, trace_id) = (header("retry-after"), header("x-trace-id"));
+    match read(response).await {
+        Ok(body) => Reply::Answered(Answer::decode(status, retry_after.as_deref(), trace_id.as_deref(), &body)),
+        Err(cause) => Reply::NoAnswer(cause),
+    }
+}
+
+async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Cause> {
+    let mut body = Vec::new();
+    while body.len() < MAX_BODY {
+        match response.chunk().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => break,
+            Err(error) => return Err(cause(&error)),
+        }
+    }
+    body.truncate(MAX_BODY);
+    Ok(body)
+}
+
+/// The innermost reason, which is the one that helps; the URL is left out.
+fn cause(error: &reqwest::Error) -> Cause {
+    if error.is_timeout() {
+        return Cause("no answer in time".to_owned());
+    }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    Cause(innermost.to_string())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a signature is made for the wall clock that the far end checks it by")]
+fn unix_secs() -> i64 {
+    Utc::now().timestamp()
+}
