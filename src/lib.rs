@@ -2,6 +2,7 @@
 
 pub mod chert;
 pub mod outcome;
+pub mod pace;
 pub mod phone;
 pub mod retry;
 pub mod simulate;

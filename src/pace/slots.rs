@@ -1,0 +1,129 @@
+//! A line's schedule: when may it send next? GCRA without a burst: the next free instant of each class is all its state,
+//! so unused time is never saved up.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+/// Two messages that leave in neighbouring slots arrive closer together than they left when the first is held up on its
+/// way. Slots are therefore this much further apart than the gap that must be kept on arrival.
+const LEAST_GUARD: Duration = Duration::from_millis(20);
+const MOST_GUARD: Duration = Duration::from_secs(1);
+/// The guard of longer gaps, as a share of the gap.
+const GUARD_SHARE: u32 = 20;
+
+/// What a slot is padded with so that jitter on the way cannot break `gap`; none where there is no gap to keep.
+/// 20 ms up to a gap of 400 ms, then a twentieth of it, at most 1 s.
+pub fn guard(gap: Duration) -> Duration {
+    if gap.is_zero() { Duration::ZERO } else { (gap / GUARD_SHARE).clamp(LEAST_GUARD, MOST_GUARD) }
+}
+
+/// How late in its slot a message may still leave; the rest of the guard is for the way to Chert. `None`: any time will
+/// do, since no gap is kept.
+pub fn latest_start(gap: Duration) -> Option<Duration> {
+    (!gap.is_zero()).then(|| guard(gap) / 4)
+}
+
+/// A line's schedule, as the database keeps it between claims.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// The gap between any two messages; zero for none.
+    pub gap: Duration,
+    /// The gap between two first touches; zero for none.
+    pub first_touch_gap: Duration,
+    /// The next free slot of any message.
+    pub next_at: DateTime<Utc>,
+    /// The next free slot of a first touch, never before `next_at` when taken.
+    pub next_first_touch_at: DateTime<Utc>,
+    /// First touches left today; `None` for no cap.
+    pub first_touches_left: Option<u32>,
+    /// The end of the line's day: no first touch is given a slot within a second of it, so that each is counted on the
+    /// day on which it arrives.
+    pub day_ends_at: DateTime<Utc>,
+}
+
+impl Schedule {
+    /// The slot that a message would get now, `None` if it lies beyond `horizon_end` or the class has none left today.
+    pub fn peek(&self, first_touch: bool, now: DateTime<Utc>, horizon_end: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let any = self.next_at.max(now);
+        let slot = if first_touch { any.max(self.next_first_touch_at) } else { any };
+        let used_up = first_touch && (self.first_touches_left == Some(0) || slot + MOST_GUARD >= self.day_ends_at);
+        (slot <= horizon_end && !used_up).then_some(slot)
+    }
+
+    /// Takes a slot that [`Schedule::peek`] named.
+    pub fn take(&mut self, slot: DateTime<Utc>, first_touch: bool) {
+        self.next_at = slot + self.gap + guard(self.gap);
+        if first_touch {
+            self.next_first_touch_at = slot + self.first_touch_gap + guard(self.first_touch_gap);
+            self.first_touches_left = self.first_touches_left.map(|left| left.saturating_sub(1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HORIZON: Duration = Duration::from_secs(2);
+
+    fn at(ms: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_780_000_000_000 + ms).expect("in range")
+    }
+
+    #[test]
+    fn a_stall_saves_nothing_up() {
+        let mut line = Schedule {
+            gap: Duration::from_secs(1),
+            first_touch_gap: Duration::ZERO,
+            next_at: at(0),
+            next_first_touch_at: at(0),
+            first_touches_left: None,
+            day_ends_at: at(86_400_000),
+        };
+        let now = at(3_600_000);
+        let slot = line.peek(false, now, now + HORIZON).expect("free");
+        assert_eq!(slot, now);
+        line.take(slot, false);
+        assert_eq!(line.peek(false, now, now + HORIZON), Some(now + Duration::from_millis(1_050)));
+    }
+
+    proptest! {
+        /// Any number of workers that claim at any instants, in any mix of classes: the row lock makes their claims a
+        /// sequence, and over every sequence the gaps and the cap hold.
+        #[test]
+        fn i03_any_interleaving_of_claims_keeps_slots_apart_and_within_the_cap(
+            claims in proptest::collection::vec((0i64..4_000, proptest::collection::vec(any::<bool>(), 0..20)), 1..60),
+            gap_ms in prop_oneof![Just(0u64), 1u64..3_000],
+            first_gap_ms in prop_oneof![Just(0u64), 1u64..20_000],
+            cap in proptest::option::of(0u32..12),
+        ) {
+            let (gap, first_gap) = (Duration::from_millis(gap_ms), Duration::from_millis(first_gap_ms));
+            let mut line = Schedule {
+                gap, first_touch_gap: first_gap, next_at: at(0), next_first_touch_at: at(0),
+                first_touches_left: cap, day_ends_at: at(50_000),
+            };
+            let (mut now, mut slots, mut firsts) = (at(0), Vec::new(), Vec::new());
+            for (pause_ms, jobs) in claims {
+                now += Duration::from_millis(pause_ms as u64);
+                for first_touch in jobs {
+                    if let Some(slot) = line.peek(first_touch, now, now + HORIZON) {
+                        prop_assert!(slot >= now && slot <= now + HORIZON);
+                        line.take(slot, first_touch);
+                        slots.push(slot);
+                        if first_touch { firsts.push(slot); }
+                    }
+                }
+            }
+            let apart = |slots: &[DateTime<Utc>], gap: Duration| {
+                slots.windows(2).all(|pair| pair[1] - pair[0] >= chrono::TimeDelta::from_std(gap + guard(gap)).expect("small"))
+            };
+            prop_assert!(apart(&slots, gap));
+            prop_assert!(apart(&firsts, first_gap));
+            prop_assert!(cap.is_none_or(|cap| firsts.len() <= cap as usize));
+            prop_assert!(firsts.iter().all(|slot| *slot < at(49_000)), "none in the last second of the day");
+        }
+    }
+}
