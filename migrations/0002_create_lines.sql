@@ -83,3 +83,22 @@ create table outbox.workers (
     dispatch_reason text,
     sent            bigint      not null default 0
 ) with (fillfactor = 50);
+
+-- Lines that may be dealt slots, with what follows from their columns and the hour. It stays a plain view, so that
+-- `for update` on it locks the lines themselves and reads them as locked.
+create view outbox.openings as
+    select l.id, l.gap_us, l.first_touch_gap_us, l.next_at, l.next_first_touch_at, l.slowdown, l.saturations,
+           l.saturated_until, d.day, d.day_ends_at,
+           case when l.first_touch_day = d.day then l.first_touches else 0 end as first_touches_today,
+           case when l.first_touch_cap is not null
+                then greatest(l.first_touch_cap - case when l.first_touch_day = d.day then l.first_touches else 0 end, 0)
+           end as first_touches_left,
+           -- When the next first touch may go, were there one: after the gap, the cap and Chert's own "full".
+           greatest(l.next_at, l.next_first_touch_at, l.saturated_until,
+                    case when l.first_touch_day = d.day and l.first_touches >= l.first_touch_cap then d.day_ends_at end) as first_touch_at
+      from outbox.lines l
+     cross join lateral (
+           select (clock_timestamp() at time zone l.time_zone)::date as day,
+                  ((clock_timestamp() at time zone l.time_zone)::date + 1)::timestamp at time zone l.time_zone as day_ends_at) d
+     where l.active and l.removed_at is null and l.paused_at is null
+       and (l.id <> '*' or not exists (select from outbox.lines known where known.id <> '*' and known.removed_at is null));

@@ -1,9 +1,17 @@
 //! A durable, paced outbound send queue on Postgres for the Chert Messaging API.
 
+pub mod outbox;
+
 pub mod chert;
+pub mod database;
 pub mod outcome;
 pub mod pace;
-pub mod phone;
 pub mod retry;
-pub mod simulate;
+
+pub mod clock;
+pub mod job;
+pub mod line;
+pub mod phone;
 pub mod units;
+
+pub mod simulate;

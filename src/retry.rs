@@ -14,8 +14,6 @@ pub struct Standing {
     /// Attempts spent before this one.
     pub attempt: u32,
     pub max_attempts: u32,
-    /// How often the job was put back without spending an attempt.
-    pub deferrals: u32,
     /// Whether an earlier attempt may have reached the phone.
     pub unknown: bool,
 }
@@ -110,7 +108,7 @@ mod tests {
     use crate::chert::reply::Ids;
 
     fn standing(attempt: u32, max_attempts: u32, unknown: bool) -> Standing {
-        Standing { attempt, max_attempts, deferrals: 0, unknown }
+        Standing { attempt, max_attempts, unknown }
     }
 
     fn after(outcome: Outcome, standing: Standing) -> Next {

@@ -51,6 +51,20 @@ impl Schedule {
         (slot <= horizon_end && !used_up).then_some(slot)
     }
 
+    /// How many slots of one class are open up to `horizon_end`, counted no further than `most`.
+    pub fn count_open(&self, first_touch: bool, most: usize, now: DateTime<Utc>, horizon_end: DateTime<Utc>) -> usize {
+        let mut ahead = self.clone();
+        (0..most)
+            .take_while(|_| match ahead.peek(first_touch, now, horizon_end) {
+                Some(slot) => {
+                    ahead.take(slot, first_touch);
+                    true
+                }
+                None => false,
+            })
+            .count()
+    }
+
     /// Takes a slot that [`Schedule::peek`] named.
     pub fn take(&mut self, slot: DateTime<Utc>, first_touch: bool) {
         self.next_at = slot + self.gap + guard(self.gap);

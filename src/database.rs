@@ -1,0 +1,113 @@
+//! The way to the database: connecting, beginning a transaction that plans well, migrating, and checking the version.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{PgConnection, Postgres, Transaction};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// Waiting for a connection is given up after this; so is any one statement of a worker.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What went wrong between us and the database, as a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error("DATABASE_URL does not look like postgres://user:password@host:5432/database")]
+    Url,
+    #[error("cannot reach the database that DATABASE_URL names: {0}")]
+    Connect(String),
+    #[error("the database has no outbox yet: run chert-outbox migrate")]
+    NotMigrated,
+    #[error("the outbox schema is at version {found}, this binary needs {needed}: run chert-outbox migrate")]
+    Outdated { found: i64, needed: i64 },
+    #[error("this database belongs to deployment '{found}', this worker serves '{wanted}': set OUTBOX_DEPLOYMENT={found}, or run chert-outbox adopt if this database is a copy that shall send on its own")]
+    Deployment { found: String, wanted: String },
+    #[error("migrating the outbox: {0}")]
+    Migrate(String),
+    #[error("reading the outbox's version: {0}")]
+    Version(String),
+}
+
+/// The words of a database error that are fit for people and logs: its message, never its detail, which quotes the row.
+pub fn describe(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(refused) => refused.message().to_owned(),
+        sqlx::Error::PoolTimedOut => "no answer from the database in time".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// A pool of at most `connections`. Connects at once, so that a wrong URL is told here.
+pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| DatabaseError::Url)?.application_name("chert-outbox");
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_with(options)
+        .await
+        .map_err(|error| DatabaseError::Connect(describe(&error)))
+}
+
+/// Begins a transaction in which every statement is planned along its index. With a million rows the planner is tempted
+/// by scans and hash joins of the whole table, and compiling a plan takes longer than running it: measured, a claim of
+/// 500 took 0.6 s that way and 6 ms this way.
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pool.begin_with(
+        "begin; set local jit = off; set local enable_seqscan = off; set local enable_hashjoin = off; \
+         set local enable_mergejoin = off; set local enable_bitmapscan = off",
+    )
+    .await
+}
+
+/// What `migrate` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    pub applied: Vec<String>,
+    pub version: i64,
+}
+
+/// Brings the schema up to date under an advisory lock: any number of callers at once, one of them works.
+pub async fn migrate(pool: &PgPool) -> Result<Migrated, DatabaseError> {
+    let failed = |error: sqlx::Error| DatabaseError::Migrate(describe(&error));
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    let before = version(&mut connection).await?;
+    MIGRATIONS.run(&mut *connection).await.map_err(|error| DatabaseError::Migrate(error.to_string()))?;
+    let applied = MIGRATIONS
+        .iter()
+        .filter(|migration| migration.version > before.unwrap_or(0))
+        .map(|migration| format!("{:04} {}", migration.version, migration.description))
+        .collect();
+    Ok(Migrated { applied, version: newest() })
+}
+
+/// Checks that the schema is as new as this binary needs it. A newer schema is fine: a release's old workers run on.
+pub async fn check_version(pool: &PgPool) -> Result<(), DatabaseError> {
+    let mut connection = pool.acquire().await.map_err(|error| DatabaseError::Connect(describe(&error)))?;
+    match version(&mut connection).await? {
+        None => Err(DatabaseError::NotMigrated),
+        Some(found) if found < newest() => Err(DatabaseError::Outdated { found, needed: newest() }),
+        Some(_) => Ok(()),
+    }
+}
+
+fn newest() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+async fn version(connection: &mut PgConnection) -> Result<Option<i64>, DatabaseError> {
+    let failed = |error: sqlx::Error| DatabaseError::Version(describe(&error));
+    // Not a checked query: this table is the migrator's own, and may not be there.
+    let exists: bool = sqlx::query_scalar("select to_regclass('outbox._sqlx_migrations') is not null")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if !exists {
+        return Ok(None);
+    }
+    sqlx::query_scalar("select max(version) from outbox._sqlx_migrations where success")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)
+}

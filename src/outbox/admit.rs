@@ -1,0 +1,101 @@
+//! Admission: each due row is looked at once, and either stands ready in the queue of its line and class, or waits for
+//! the instant at which what holds it may be gone. Claims then never meet a row that cannot go.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::types::PgInterval;
+
+use crate::database;
+use crate::outbox::OutboxError;
+
+/// Looks at up to `limit` rows that are new and due, or whose time to wake has come, and returns how many there were.
+///
+/// Suppressed and expired jobs end here; one whose outcome has been unknown for longer than `key_horizon` is parked,
+/// since Chert may have forgotten its key; one behind an earlier message of its recipient waits for it. Safe to run from
+/// many workers at once. Source: design 5; invariants 1, 4, 5 and 6.
+pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration) -> Result<i64, OutboxError> {
+    let key_horizon = interval(key_horizon);
+    let mut tx = database::begin(pool).await.map_err(OutboxError::Admit)?;
+    let admitted = sqlx::query!(
+        r#"
+        with due as materialized (
+            select id, phone, priority, due_at, expires_at, phone_line_id, named_line_id, unknown_since
+              from outbox.jobs
+             where state = 'queued' and not ready and coalesce(wake_at, due_at) <= now()
+             order by coalesce(wake_at, due_at), id
+             limit $1
+               for update skip locked
+        ), judged as materialized (
+            select due.id,
+                   case when due.unknown_since < now() - $2::interval then 'parked'
+                        when s.phone is not null then 'suppressed'
+                        when due.expires_at <= now() and due.unknown_since is not null then 'parked'
+                        when due.expires_at <= now() then 'expired'
+                        else 'queued'
+                   end as state,
+                   coalesce(flying.lease_until + interval '1 second', before.wakes_at) as wakes_at,
+                   coalesce(l.id, '*') as line_id,
+                   r.first_touched_at is null and r.last_inbound_at is null as first_touch
+              from due
+              left join outbox.suppressions s on s.phone = due.phone
+              left join outbox.recipients r on r.phone = due.phone
+              -- A line that was taken from the account is no reason to wait: Chert pins its recipients anew.
+              left join outbox.lines l
+                on l.id = coalesce(due.named_line_id, due.phone_line_id, r.line_id) and l.removed_at is null
+              left join outbox.jobs flying on flying.phone = due.phone and flying.state = 'sending'
+              left join lateral (
+                   -- The message just before this one, and when to look again should nobody wake us. Behind a message
+                   -- that is itself behind another it is a long time: waking goes from one to the next.
+                   select case when earlier.wake_at is not null and earlier.reason is distinct from 'behind_earlier'
+                               then greatest(earlier.wake_at, now()) + interval '1 second'
+                               else now() + interval '15 minutes'
+                          end as wakes_at
+                     from outbox.jobs earlier
+                    where earlier.phone = due.phone and earlier.due_at <= now() and earlier.state in ('queued', 'sending')
+                      and (earlier.priority, earlier.due_at, earlier.id) < (due.priority, due.due_at, due.id)
+                    order by earlier.priority desc, earlier.due_at desc, earlier.id desc
+                    limit 1) before on true
+        ), admitted as (
+            update outbox.jobs j
+               set state = judged.state,
+                   reason = case when judged.state = 'parked' then 'outcome_unknown'
+                                 when judged.state <> 'queued' then judged.state
+                                 when judged.wakes_at is not null then 'behind_earlier'
+                            end,
+                   finished_at = case when judged.state <> 'queued' then now() end,
+                   ready = judged.state = 'queued' and judged.wakes_at is null,
+                   wake_at = case when judged.wakes_at is not null then least(judged.wakes_at, j.expires_at) end,
+                   line_id = judged.line_id,
+                   first_touch = judged.first_touch
+              from judged
+             where j.id = judged.id
+            returning j.phone, j.state
+        )
+        select count(*) as "count!", coalesce(array_agg(phone) filter (where state <> 'queued'), '{}') as "ended!"
+          from admitted
+        "#,
+        limit,
+        key_horizon,
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(OutboxError::Admit)?;
+    tx.commit().await.map_err(OutboxError::Admit)?;
+    if !admitted.ended.is_empty() {
+        wake_next(pool, &admitted.ended).await?;
+    }
+    Ok(admitted.count)
+}
+
+/// Lets the next waiting job of each of these recipients be looked at now. Call it after the commit that ended a job.
+pub async fn wake_next(pool: &PgPool, phones: &[String]) -> Result<(), OutboxError> {
+    let mut tx = database::begin(pool).await.map_err(OutboxError::Admit)?;
+    sqlx::query!("select outbox.wake_next($1)", phones).fetch_one(&mut *tx).await.map_err(OutboxError::Admit)?;
+    tx.commit().await.map_err(OutboxError::Admit)
+}
+
+/// A length of time for Postgres, in whole microseconds.
+pub(crate) fn interval(length: Duration) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: i64::try_from(length.as_micros()).unwrap_or(i64::MAX) }
+}

@@ -1,0 +1,29 @@
+//! All SQL of the sending side, one family of statements a file, in the order of a job's way.
+
+pub mod admit;
+pub mod claim;
+pub mod record;
+
+pub mod account;
+pub mod rescue;
+pub mod upcoming;
+pub mod workers;
+
+/// What a statement was for when the database refused it.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    #[error("admitting due jobs: {}", crate::database::describe(.0))]
+    Admit(#[source] sqlx::Error),
+    #[error("claiming due jobs: {}", crate::database::describe(.0))]
+    Claim(#[source] sqlx::Error),
+    #[error("recording outcomes: {}", crate::database::describe(.0))]
+    Record(#[source] sqlx::Error),
+    #[error("rescuing the jobs of dead workers: {}", crate::database::describe(.0))]
+    Rescue(#[source] sqlx::Error),
+    #[error("looking ahead: {}", crate::database::describe(.0))]
+    Upcoming(#[source] sqlx::Error),
+    #[error("reading the account: {}", crate::database::describe(.0))]
+    Account(#[source] sqlx::Error),
+    #[error("writing the heartbeat: {}", crate::database::describe(.0))]
+    Heartbeat(#[source] sqlx::Error),
+}

@@ -1,0 +1,388 @@
+//! The record: attempts, the jobs' next states, recipients and budgets of one batch, in one transaction. Every write to a
+//! job names its claim; a claim that was lost leaves its attempt and not its state.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::postgres::types::PgInterval;
+use sqlx::{PgPool, PgTransaction};
+
+use crate::chert::reply::{Answer, Ids};
+use crate::database;
+use crate::job::{Attempt, Ending, Finished};
+use crate::outbox::OutboxError;
+use crate::outbox::account::{self, Block};
+use crate::outbox::admit::{interval, wake_next};
+use crate::outcome::Outcome;
+use crate::retry::Next;
+
+/// What a batch did, for counters and for the exit code of `worker --drain`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    pub sent: u64,
+    /// Jobs that ended as `failed` or `parked`.
+    pub failed: u64,
+    /// Results of claims that somebody else had taken over.
+    pub lost_claims: u64,
+}
+
+/// Records a batch; either all of it or, on an error, nothing. Recording the same batch twice changes nothing more, so an
+/// unclear commit is simply tried again. `probe_wait` is the first wait before a halted account is probed.
+/// Errors: `OutboxError::Record` if Postgres fails. Source: design 6; invariants 1 and 2.
+pub async fn record(
+    pool: &PgPool,
+    worker: &str,
+    batch: &[Finished],
+    probe_wait: Duration,
+) -> Result<Recorded, OutboxError> {
+    let mut tx = database::begin(pool).await.map_err(OutboxError::Record)?;
+    let (recorded, ended) = write(&mut tx, worker, batch, probe_wait).await.map_err(OutboxError::Record)?;
+    tx.commit().await.map_err(OutboxError::Record)?;
+    if !ended.is_empty() {
+        // The jobs are recorded: should this fail, the next ones wake at their own time.
+        if let Err(error) = wake_next(pool, &ended).await {
+            tracing::warn!(%error, "Waking the next jobs of {} recipients failed; they go on within their wait", ended.len());
+        }
+    }
+    Ok(recorded)
+}
+
+async fn write(
+    tx: &mut PgTransaction<'_>,
+    worker: &str,
+    batch: &[Finished],
+    probe_wait: Duration,
+) -> Result<(Recorded, Vec<String>), sqlx::Error> {
+    insert_attempts(tx, worker, batch).await?;
+    let (recorded, ended) = update_jobs(tx, batch).await?;
+    touch_recipients(tx, batch).await?;
+    settle_lines(tx, batch).await?;
+    let attempts = || batch.iter().filter_map(attempt_of);
+    // A block wins over an answer of the same batch: it is the later news, or will be found out again by one probe.
+    match attempts().find_map(block_of) {
+        Some(block) => account::block(tx, &block, probe_wait).await?,
+        None if attempts().any(is_answer) => account::unblock(tx).await?,
+        None => {}
+    }
+    Ok((recorded, ended))
+}
+
+fn attempt_of(finished: &Finished) -> Option<&Attempt> {
+    match &finished.ending {
+        Ending::Attempted(attempt) => Some(attempt),
+        Ending::HandedBack { .. } => None,
+    }
+}
+
+fn block_of(attempt: &Attempt) -> Option<Block> {
+    let code = attempt.answer.as_ref().and_then(|answer| answer.code);
+    match &attempt.outcome {
+        Outcome::RateLimited { wait } => Some(Block::RateLimited { wait: *wait }),
+        Outcome::Halted { why } => Some(Block::Halted { why: why.clone(), code }),
+        _ => None,
+    }
+}
+
+/// Whether Chert itself spoke: then credentials and tenant are in order.
+fn is_answer(attempt: &Attempt) -> bool {
+    attempt.answer.as_ref().is_some_and(|answer| answer.is_json)
+}
+
+async fn insert_attempts(tx: &mut PgTransaction<'_>, worker: &str, batch: &[Finished]) -> Result<(), sqlx::Error> {
+    let rows: Vec<(&Finished, &Attempt)> = batch.iter().filter_map(|f| Some((f, attempt_of(f)?))).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let answers: Vec<Option<&Answer>> = rows.iter().map(|(_, attempt)| attempt.answer.as_ref()).collect();
+    let message = |(attempt, answer): (&Attempt, &Option<&Answer>)| match &attempt.outcome {
+        Outcome::Halted { why } | Outcome::Unreachable { why } | Outcome::Unknown { why } => Some(why.clone()),
+        _ => answer.and_then(|answer| answer.message.clone()),
+    };
+    sqlx::query!(
+        r#"
+        insert into outbox.attempts
+               (job_id, claim, late, outcome, started_at, duration_ms, line_id, worker, http_status, code, message, retryable,
+                retry_after_s, trace_id)
+        -- A row of somebody else for this claim is a rescue that called it unknown: this answer comes late.
+        select u.job_id, u.claim,
+               exists (select from outbox.attempts a where a.job_id = u.job_id and a.claim = u.claim and a.worker <> $13),
+               u.outcome, u.started_at, u.duration_ms, u.line_id, $13, u.http_status, u.code, u.message, u.retryable,
+               u.retry_after_s, u.trace_id
+          from unnest($1::bigint[], $2::int[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::int[], $8::int[],
+                      $9::text[], $10::bool[], $11::int[], $12::text[])
+            as u (job_id, claim, outcome, started_at, duration_ms, line_id, http_status, code, message, retryable,
+                  retry_after_s, trace_id)
+            on conflict do nothing
+        "#,
+        &rows.iter().map(|(finished, _)| finished.job_id).collect::<Vec<_>>(),
+        &rows.iter().map(|(finished, _)| finished.claim).collect::<Vec<_>>(),
+        &rows.iter().map(|(_, attempt)| attempt.outcome.word().to_owned()).collect::<Vec<_>>(),
+        &rows.iter().map(|(_, attempt)| attempt.started_at).collect::<Vec<_>>(),
+        &rows.iter().map(|(_, attempt)| millis(attempt.duration)).collect::<Vec<_>>(),
+        &rows.iter().map(|(finished, _)| finished.line.id.clone()).collect::<Vec<_>>(),
+        &answers.iter().map(|a| a.map(|a| i32::from(a.http_status))).collect::<Vec<_>>() as &[Option<i32>],
+        &answers.iter().map(|a| a.and_then(|a| a.code)).collect::<Vec<_>>() as &[Option<i32>],
+        &rows.iter().map(|(_, a)| *a).zip(&answers).map(message).collect::<Vec<_>>() as &[Option<String>],
+        &answers.iter().map(|a| a.and_then(|a| a.retryable)).collect::<Vec<_>>() as &[Option<bool>],
+        &answers.iter().map(|a| a.and_then(|a| i32::try_from(a.retry_after_secs?).ok())).collect::<Vec<_>>() as &[Option<i32>],
+        &answers.iter().map(|a| a.and_then(|a| a.trace_id.clone())).collect::<Vec<_>>() as &[Option<String>],
+        worker,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// The columns that one finished claim writes to its job.
+struct Change<'a> {
+    finished: &'a Finished,
+    attempt: Option<&'a Attempt>,
+    state: &'static str,
+    reason: Option<&'static str>,
+    spent: bool,
+    wait: Option<Duration>,
+    forget_key: bool,
+}
+
+impl<'a> Change<'a> {
+    fn of(finished: &'a Finished) -> Change<'a> {
+        let attempt = attempt_of(finished);
+        let (state, reason, spent, wait, forget_key) = match &finished.ending {
+            Ending::HandedBack { forget_key } => ("queued", None, false, Some(Duration::ZERO), *forget_key),
+            Ending::Attempted(attempt) => match attempt.next {
+                Next::End { state, reason, spent } => (state, reason, spent, None, false),
+                Next::Wait { wait, reason, spent } => ("queued", Some(reason), spent, Some(wait), false),
+            },
+        };
+        Change { finished, attempt, state, reason, spent, wait, forget_key }
+    }
+
+    fn answer(&self) -> Option<&'a Answer> {
+        self.attempt.and_then(|attempt| attempt.answer.as_ref())
+    }
+
+    fn ids(&self) -> Option<&'a Ids> {
+        match &self.attempt?.outcome {
+            Outcome::Sent { ids, .. } | Outcome::Duplicate { ids } => Some(ids),
+            _ => None,
+        }
+    }
+
+    /// What went wrong, for a job that was not sent.
+    fn error_message(&self) -> Option<String> {
+        match &self.attempt?.outcome {
+            Outcome::Sent { .. } | Outcome::Duplicate { .. } => None,
+            Outcome::Halted { why } | Outcome::Unreachable { why } | Outcome::Unknown { why } => Some(why.clone()),
+            _ => self.answer().and_then(|answer| answer.message.clone()),
+        }
+    }
+}
+
+async fn update_jobs(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<(Recorded, Vec<String>), sqlx::Error> {
+    let changes: Vec<Change> = batch.iter().map(Change::of).collect();
+    let answer = |change: &Change| change.answer().cloned().unwrap_or_default();
+    let ids = |change: &Change| change.ids().cloned().unwrap_or_default();
+    let updated = sqlx::query!(
+        r#"
+        update outbox.jobs j
+           set state = u.state, reason = u.reason,
+               attempt = j.attempt + u.spent::int,
+               deferrals = j.deferrals + (u.outcome = 'deferred')::int,
+               ready = false,
+               wake_at = case when u.wait is not null then least(clock_timestamp() + u.wait, j.expires_at) end,
+               lease_until = null, worker = null,
+               idempotency_key = case when not u.forget_key then j.idempotency_key end,
+               named_line_id = case when not u.forget_key then j.named_line_id end,
+               unknown_since = case when u.outcome = 'unknown' then coalesce(j.unknown_since, u.started_at) else j.unknown_since end,
+               message_id = coalesce(u.message_id, j.message_id), lead_id = coalesce(u.lead_id, j.lead_id),
+               convo_id = coalesce(u.convo_id, j.convo_id), sent_line_id = coalesce(u.sent_line_id, j.sent_line_id),
+               lead_created = coalesce(u.lead_created, j.lead_created), status = coalesce(u.status, j.status),
+               error_code = u.error_code, error_message = u.error_message, error_detail = u.error_detail,
+               trace_id = coalesce(u.trace_id, j.trace_id),
+               sent_at = case when u.outcome = 'sent' then u.started_at else j.sent_at end,
+               finished_at = case when u.state <> 'queued' then clock_timestamp() end
+          from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::interval[], $7::bool[], $8::text[],
+                      $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::text[],
+                      $16::int[], $17::text[], $18::jsonb[], $19::text[])
+            as u (id, claim, state, reason, spent, wait, forget_key, outcome, started_at, message_id, lead_id, convo_id,
+                  sent_line_id, lead_created, status, error_code, error_message, error_detail, trace_id)
+         where j.id = u.id and j.claims = u.claim
+           -- A late yes still counts while nobody has claimed the job again; anything else needs its claim.
+           and (j.state = 'sending' or (j.state in ('queued', 'parked') and u.outcome in ('sent', 'duplicate')))
+        returning j.state, j.phone
+        "#,
+        &changes.iter().map(|c| c.finished.job_id).collect::<Vec<_>>(),
+        &changes.iter().map(|c| c.finished.claim).collect::<Vec<_>>(),
+        &changes.iter().map(|c| c.state.to_owned()).collect::<Vec<_>>(),
+        &changes.iter().map(|c| c.reason.map(str::to_owned)).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|c| c.spent).collect::<Vec<_>>(),
+        &changes.iter().map(|c| c.wait.map(interval)).collect::<Vec<_>>() as &[Option<PgInterval>],
+        &changes.iter().map(|c| c.forget_key).collect::<Vec<_>>(),
+        &changes.iter().map(|c| c.attempt.map(|a| a.outcome.word().to_owned())).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|c| c.attempt.map(|a| a.started_at)).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &changes.iter().map(|c| ids(c).message_id).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|c| ids(c).lead_id).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|c| ids(c).convo_id).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|c| ids(c).line_id).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|c| ids(c).lead_created).collect::<Vec<_>>() as &[Option<bool>],
+        &changes.iter().map(|c| c.ids().and(answer(c).status)).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|c| answer(c).code).collect::<Vec<_>>() as &[Option<i32>],
+        &changes.iter().map(Change::error_message).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|c| answer(c).detail).collect::<Vec<_>>() as &[Option<serde_json::Value>],
+        &changes.iter().map(|c| answer(c).trace_id).collect::<Vec<_>>() as &[Option<String>],
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+
+    let count = |states: &[&str]| updated.iter().filter(|row| states.contains(&row.state.as_str())).count() as u64;
+    let recorded = Recorded {
+        sent: count(&["sent"]),
+        failed: count(&["failed", "parked"]),
+        lost_claims: (batch.len() - updated.len()) as u64,
+    };
+    let ended = updated.iter().filter(|row| row.state != "queued").map(|row| row.phone.clone()).collect();
+    Ok((recorded, ended))
+}
+
+/// The first message to a recipient records the pin; every later one keeps it as Chert last named it.
+async fn touch_recipients(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<(), sqlx::Error> {
+    // One row a recipient, in the order of the numbers, so that two batches cannot wait for each other.
+    let mut touched: BTreeMap<&str, (Option<String>, DateTime<Utc>, bool)> = BTreeMap::new();
+    for finished in batch {
+        let Some(attempt) = attempt_of(finished) else { continue };
+        if let Outcome::Sent { ids, .. } | Outcome::Duplicate { ids } = &attempt.outcome {
+            let sent = matches!(attempt.outcome, Outcome::Sent { .. });
+            touched.insert(finished.phone.as_str(), (ids.line_id.clone(), attempt.started_at, sent));
+        }
+    }
+    if touched.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"
+        insert into outbox.recipients as r (phone, line_id, first_touched_at, last_outbound_at, unanswered)
+        select u.phone, u.line_id, u.at, case when u.sent then u.at end, u.sent::int
+          from unnest($1::text[], $2::text[], $3::timestamptz[], $4::bool[]) as u (phone, line_id, at, sent)
+            on conflict (phone) do update
+           set line_id = coalesce(excluded.line_id, r.line_id),
+               first_touched_at = coalesce(r.first_touched_at, excluded.first_touched_at),
+               last_outbound_at = greatest(r.last_outbound_at, excluded.last_outbound_at),
+               unanswered = r.unanswered + excluded.unanswered
+        "#,
+        &touched.keys().map(|phone| (*phone).to_owned()).collect::<Vec<_>>(),
+        &touched.values().map(|(line, _, _)| line.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &touched.values().map(|(_, at, _)| *at).collect::<Vec<_>>(),
+        &touched.values().map(|(_, _, sent)| *sent).collect::<Vec<_>>(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// What a batch changes in one line's budget.
+#[derive(Debug, Default, PartialEq)]
+struct Settlement {
+    /// First touches that were counted at the claim and did not happen on this line, and the day they were counted on.
+    refunds: i32,
+    refund_day: Option<NaiveDate>,
+    /// First touches that Chert made from this line although another one's slot was borrowed.
+    charges: i32,
+    /// Answers 4002, and how long Chert said that the line is full for first touches.
+    saturations: i32,
+    full_for: Option<Duration>,
+    /// A message went through on a line that had been slowed down.
+    clean: bool,
+}
+
+/// Most batches settle nothing: a slot was taken at the claim and used as planned.
+fn settlements(batch: &[Finished]) -> BTreeMap<String, Settlement> {
+    let mut lines: BTreeMap<String, Settlement> = BTreeMap::new();
+    for finished in batch {
+        let line = &finished.line;
+        let outcome = attempt_of(finished).map(|attempt| &attempt.outcome);
+        let mut refund = false;
+        match outcome {
+            Some(Outcome::Sent { ids, .. }) => {
+                if line.slowed {
+                    lines.entry(line.id.clone()).or_default().clean = true;
+                }
+                let elsewhere = ids.line_id.as_ref().filter(|id| **id != line.id);
+                let known_to_chert = ids.lead_created == Some(false);
+                refund = known_to_chert || elsewhere.is_some();
+                if let Some(id) = elsewhere.filter(|_| finished.first_touch && !known_to_chert) {
+                    lines.entry(id.clone()).or_default().charges += 1;
+                }
+            }
+            // It may be on the phone: it stays counted.
+            Some(Outcome::Unknown { .. } | Outcome::Retry { .. }) => {}
+            Some(Outcome::Deferred { wait }) => {
+                let settlement = lines.entry(line.id.clone()).or_default();
+                settlement.saturations += 1;
+                if finished.first_touch {
+                    settlement.full_for = settlement.full_for.max(Some(*wait));
+                }
+                refund = true;
+            }
+            _ => refund = true,
+        }
+        if refund && finished.first_touch {
+            let settlement = lines.entry(line.id.clone()).or_default();
+            // All of a batch's first touches of a line were counted on one day, but around midnight; then the older ones
+            // stay counted, which errs on the safe side.
+            let day = settlement.refund_day.max(Some(line.day));
+            settlement.refunds = if settlement.refund_day == day { settlement.refunds + 1 } else { 1 };
+            settlement.refund_day = day;
+        }
+    }
+    lines
+}
+
+/// 4002 twice in a row halves a line's pace, each further time again, down to a sixty-fourth; each message that goes
+/// through brings a tenth of the full gap back.
+async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<(), sqlx::Error> {
+    let lines = settlements(batch);
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let of = |value: fn(&Settlement) -> i32| lines.values().map(value).collect::<Vec<i32>>();
+    sqlx::query!(
+        r#"
+        update outbox.lines l
+           set first_touches = greatest(0, o.first_touches_today + u.charges
+                                           - case when o.day = u.refund_day then u.refunds else 0 end),
+               first_touch_day = o.day,
+               next_first_touch_at = case when u.charges > 0
+                    then greatest(l.next_first_touch_at, clock_timestamp() + l.first_touch_gap_us * interval '1 microsecond')
+                    else l.next_first_touch_at end,
+               saturations = case when u.saturations > 0 then l.saturations + u.saturations
+                                  when u.clean then 0 else l.saturations end,
+               slowdown = case when u.saturations > 0 and l.saturations + u.saturations >= 2 then least(64, l.slowdown * 2)
+                               when u.clean then greatest(1, l.slowdown - 0.1) else l.slowdown end,
+               saturated_until = case when u.full_for is null then l.saturated_until
+                                      else greatest(l.saturated_until, clock_timestamp() + u.full_for) end
+          from unnest($1::text[], $2::int[], $3::date[], $4::int[], $5::int[], $6::interval[], $7::bool[])
+            as u (id, refunds, refund_day, charges, saturations, full_for, clean)
+         cross join lateral (
+               select d.day, case when t.first_touch_day = d.day then t.first_touches else 0 end as first_touches_today
+                 from outbox.lines t
+                cross join lateral (select (clock_timestamp() at time zone t.time_zone)::date as day) d
+                where t.id = u.id) o
+         where l.id = u.id
+        "#,
+        &lines.keys().cloned().collect::<Vec<_>>(),
+        &of(|settlement| settlement.refunds),
+        &lines.values().map(|settlement| settlement.refund_day).collect::<Vec<_>>() as &[Option<NaiveDate>],
+        &of(|settlement| settlement.charges),
+        &of(|settlement| settlement.saturations),
+        &lines.values().map(|settlement| settlement.full_for.map(interval)).collect::<Vec<_>>() as &[Option<PgInterval>],
+        &lines.values().map(|settlement| settlement.clean).collect::<Vec<_>>(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
