@@ -38,6 +38,11 @@ pub struct ClaimedLine {
     pub id: String,
     pub gap: Duration,
     pub first_touch_gap: Duration,
+    /// The slot, on the database's clock.
+    pub slot_at: DateTime<Utc>,
+    /// What a first touch in this slot made of the line's `next_first_touch_at`: while the line still says so, the slot
+    /// was its latest and can be given back.
+    pub first_touch_until: DateTime<Utc>,
     /// The line's day that a first touch was counted on.
     pub day: NaiveDate,
     /// Whether the line was slowed down by 4002 when the slot was taken.

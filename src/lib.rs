@@ -1,5 +1,7 @@
 //! A durable, paced outbound send queue on Postgres for the Chert Messaging API.
 
+pub mod worker;
+
 pub mod outbox;
 
 pub mod chert;
@@ -9,6 +11,7 @@ pub mod pace;
 pub mod retry;
 
 pub mod clock;
+pub mod config;
 pub mod job;
 pub mod line;
 pub mod phone;

@@ -106,7 +106,7 @@ impl Claimer {
             claim: job.claims + 1,
             phone,
             request: request.to_bytes(&key),
-            line: line.claimed(),
+            line: line.claimed(slot),
             first_touch: job.first_touch,
             standing: Standing {
                 attempt: job.attempt.unsigned_abs(),
@@ -159,7 +159,8 @@ struct LockedLine {
 
 impl LockedLine {
     fn schedule(&self) -> Schedule {
-        let slowed = |gap_us: i64| Duration::from_micros(gap_us.unsigned_abs()).mul_f32(self.slowdown);
+        // Whole microseconds, as the database keeps them.
+        let slowed = |gap_us: i64| Duration::from_micros((gap_us as f64 * f64::from(self.slowdown)).ceil() as u64);
         Schedule {
             gap: slowed(self.gap_us),
             first_touch_gap: slowed(self.first_touch_gap_us),
@@ -170,10 +171,18 @@ impl LockedLine {
         }
     }
 
-    fn claimed(&self) -> ClaimedLine {
-        let Schedule { gap, first_touch_gap, .. } = self.schedule();
-        let slowed = self.slowdown > 1.0 || self.saturations > 0;
-        ClaimedLine { id: self.id.clone(), gap, first_touch_gap, day: self.day, slowed }
+    fn claimed(&self, slot_at: DateTime<Utc>) -> ClaimedLine {
+        let mut after = self.schedule();
+        after.take(slot_at, true);
+        ClaimedLine {
+            id: self.id.clone(),
+            gap: after.gap,
+            first_touch_gap: after.first_touch_gap,
+            slot_at,
+            first_touch_until: after.next_first_touch_at,
+            day: self.day,
+            slowed: self.slowdown > 1.0 || self.saturations > 0,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod claim;
 pub mod record;
 
 pub mod account;
+pub mod lines;
 pub mod rescue;
 pub mod upcoming;
 pub mod workers;

@@ -290,6 +290,8 @@ struct Settlement {
     /// First touches that were counted at the claim and did not happen on this line, and the day they were counted on.
     refunds: i32,
     refund_day: Option<NaiveDate>,
+    /// The latest slot among them, and what it made of the line's next one.
+    given_back: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// First touches that Chert made from this line although another one's slot was borrowed.
     charges: i32,
     /// Answers 4002, and how long Chert said that the line is full for first touches.
@@ -337,6 +339,7 @@ fn settlements(batch: &[Finished]) -> BTreeMap<String, Settlement> {
             let day = settlement.refund_day.max(Some(line.day));
             settlement.refunds = if settlement.refund_day == day { settlement.refunds + 1 } else { 1 };
             settlement.refund_day = day;
+            settlement.given_back = settlement.given_back.max(Some((line.slot_at, line.first_touch_until)));
         }
     }
     lines
@@ -356,8 +359,11 @@ async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<
            set first_touches = greatest(0, o.first_touches_today + u.charges
                                            - case when o.day = u.refund_day then u.refunds else 0 end),
                first_touch_day = o.day,
-               next_first_touch_at = case when u.charges > 0
+               next_first_touch_at = case
+                    when u.charges > 0
                     then greatest(l.next_first_touch_at, clock_timestamp() + l.first_touch_gap_us * interval '1 microsecond')
+                    -- The slot was the line's latest, and nothing went out in it: the next first touch may have it.
+                    when l.next_first_touch_at = u.given_until then u.given_slot
                     else l.next_first_touch_at end,
                saturations = case when u.saturations > 0 then l.saturations + u.saturations
                                   when u.clean then 0 else l.saturations end,
@@ -365,8 +371,9 @@ async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<
                                when u.clean then greatest(1, l.slowdown - 0.1) else l.slowdown end,
                saturated_until = case when u.full_for is null then l.saturated_until
                                       else greatest(l.saturated_until, clock_timestamp() + u.full_for) end
-          from unnest($1::text[], $2::int[], $3::date[], $4::int[], $5::int[], $6::interval[], $7::bool[])
-            as u (id, refunds, refund_day, charges, saturations, full_for, clean)
+          from unnest($1::text[], $2::int[], $3::date[], $4::int[], $5::int[], $6::interval[], $7::bool[],
+                      $8::timestamptz[], $9::timestamptz[])
+            as u (id, refunds, refund_day, charges, saturations, full_for, clean, given_slot, given_until)
          cross join lateral (
                select d.day, case when t.first_touch_day = d.day then t.first_touches else 0 end as first_touches_today
                  from outbox.lines t
@@ -381,6 +388,8 @@ async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<
         &of(|settlement| settlement.saturations),
         &lines.values().map(|settlement| settlement.full_for.map(interval)).collect::<Vec<_>>() as &[Option<PgInterval>],
         &lines.values().map(|settlement| settlement.clean).collect::<Vec<_>>(),
+        &lines.values().map(|settlement| settlement.given_back.map(|(slot, _)| slot)).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &lines.values().map(|settlement| settlement.given_back.map(|(_, until)| until)).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
     )
     .execute(&mut **tx)
     .await?;

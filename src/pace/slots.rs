@@ -15,7 +15,11 @@ const GUARD_SHARE: u32 = 20;
 /// What a slot is padded with so that jitter on the way cannot break `gap`; none where there is no gap to keep.
 /// 20 ms up to a gap of 400 ms, then a twentieth of it, at most 1 s.
 pub fn guard(gap: Duration) -> Duration {
-    if gap.is_zero() { Duration::ZERO } else { (gap / GUARD_SHARE).clamp(LEAST_GUARD, MOST_GUARD) }
+    if gap.is_zero() {
+        return Duration::ZERO;
+    }
+    // Whole microseconds, as the database keeps them.
+    Duration::from_micros((gap / GUARD_SHARE).as_micros() as u64).clamp(LEAST_GUARD, MOST_GUARD)
 }
 
 /// How late in its slot a message may still leave; the rest of the guard is for the way to Chert. `None`: any time will

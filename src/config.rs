@@ -1,0 +1,149 @@
+//! The options of commands that send: each a flag and an environment variable, documented where its default lives.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use secrecy::SecretString;
+
+use crate::chert::auth::Credentials;
+use crate::chert::client::{Client, ClientError};
+use crate::line::LineChoice;
+use crate::outbox::claim::HORIZON;
+use crate::units::duration;
+
+/// How to reach the Chert API and prove who calls.
+#[derive(Debug, Clone, Args)]
+pub struct ChertOptions {
+    /// Where the API is; `chert-outbox simulate` is at http://127.0.0.1:9900/api/v1.
+    #[arg(long, env = "CHERT_BASE_URL", default_value = "https://console.trychert.com/api/v1")]
+    pub base_url: String,
+
+    /// The tenant's secret; best given in the environment, where no process list shows it.
+    #[arg(long, env = "CHERT_SIGNING_SECRET", hide_env_values = true)]
+    pub signing_secret: Option<SecretString>,
+
+    /// The tenant's slug; needed with --auth hmac.
+    #[arg(long, env = "CHERT_TENANT")]
+    pub tenant: Option<String>,
+
+    /// How calls are authenticated: with the secret itself, or with a signature made by it.
+    #[arg(long, env = "CHERT_AUTH", value_enum, default_value = "bearer")]
+    pub auth: AuthMode,
+
+    /// How long a call may take before its outcome counts as unknown, e.g. `30s`.
+    #[arg(long = "http-timeout", env = "OUTBOX_HTTP_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub http_timeout: Duration,
+}
+
+/// The two ways to authenticate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AuthMode {
+    Bearer,
+    Hmac,
+}
+
+/// An option that is missing or does not fit, as a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("CHERT_SIGNING_SECRET is not set: put the tenant's secret there (console → API keys → Reveal)")]
+    NoSecret,
+    #[error("CHERT_TENANT is not set: HMAC needs the tenant's slug")]
+    NoTenant,
+    #[error("OUTBOX_HTTP_TIMEOUT must be at least 100ms")]
+    Timeout,
+    #[error("OUTBOX_LEASE must be at least {needed} with an HTTP timeout of {timeout}: a lease outlives the call it covers")]
+    Lease { needed: String, timeout: String },
+    #[error("CHERT_BASE_URL: {0}")]
+    Client(#[from] ClientError),
+}
+
+impl ChertOptions {
+    /// A client with these options.
+    pub fn client(&self) -> Result<Client, ConfigError> {
+        if self.http_timeout < Duration::from_millis(100) {
+            return Err(ConfigError::Timeout);
+        }
+        let secret = self.signing_secret.clone().ok_or(ConfigError::NoSecret)?;
+        let credentials = match self.auth {
+            AuthMode::Bearer => Credentials::Bearer { secret, tenant: self.tenant.clone() },
+            AuthMode::Hmac => {
+                Credentials::Hmac { secret, tenant: self.tenant.clone().ok_or(ConfigError::NoTenant)? }
+            }
+        };
+        Ok(Client::new(&self.base_url, credentials, self.http_timeout)?)
+    }
+}
+
+/// How a worker works.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerOptions {
+    #[command(flatten)]
+    pub chert: ChertOptions,
+
+    /// How many jobs this process holds at once, waiting for their slot or being sent.
+    #[arg(long, env = "OUTBOX_CONCURRENCY", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub concurrency: u16,
+
+    /// Which line takes a recipient that nobody has written to: `chert` leaves it to Chert, `name` names the line whose
+    /// turn it is.
+    #[arg(long, env = "OUTBOX_LINE_CHOICE", value_enum, default_value = "chert")]
+    pub line_choice: LineChoice,
+
+    /// End when nothing is due or in flight: exit code 0, or 3 if jobs failed.
+    #[arg(long)]
+    pub drain: bool,
+
+    /// With --drain: what falls due within this time is waited for, such as a retry or the line's next slot.
+    #[arg(long, env = "OUTBOX_DRAIN_WAIT", default_value = "10s", value_parser = duration)]
+    pub drain_wait: Duration,
+
+    /// How long a claim lasts; longer than the HTTP timeout. The jobs of a worker that was killed wait for this.
+    #[arg(long, env = "OUTBOX_LEASE", default_value = "60s", value_parser = duration)]
+    pub lease: Duration,
+
+    /// How long Chert is trusted to remember an idempotency key: a job whose outcome has been unknown for longer is parked
+    /// for a person instead of being sent again.
+    #[arg(long, env = "OUTBOX_KEY_HORIZON", default_value = "24h", value_parser = duration)]
+    pub key_horizon: Duration,
+
+    /// The longest wait between two looks at the database when nothing calls this worker.
+    #[arg(long, env = "OUTBOX_POLL", default_value = "1s", value_parser = duration)]
+    pub poll: Duration,
+
+    /// The wait before a halted account is tried again with one job; it doubles up to 5 min.
+    #[arg(long, env = "OUTBOX_PROBE_WAIT", default_value = "30s", value_parser = duration)]
+    pub probe_wait: Duration,
+
+    /// How often the lines are read from the API again; `0` never.
+    #[arg(long, env = "OUTBOX_LINES_REFRESH", default_value = "5m", value_parser = duration)]
+    pub lines_refresh: Duration,
+
+    /// On SIGTERM: how long calls in flight may take to end and be recorded.
+    #[arg(long, env = "OUTBOX_GRACE", default_value = "40s", value_parser = duration)]
+    pub grace: Duration,
+
+    /// The deployment that this worker serves; it refuses the database of another, such as a restored copy.
+    #[arg(long, env = "OUTBOX_DEPLOYMENT", default_value = "default")]
+    pub deployment: String,
+
+    /// What this worker is called in `status`; the host's name if it is not given.
+    #[arg(long, env = "OUTBOX_WORKER_NAME")]
+    pub name: Option<String>,
+}
+
+/// Between the end of the HTTP timeout and the end of the lease: time to start late and to record.
+pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
+
+impl WorkerOptions {
+    /// Checks what clap cannot: options that must fit each other.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let needed = self.chert.http_timeout + HORIZON + LEASE_MARGIN;
+        if self.lease < needed {
+            return Err(ConfigError::Lease {
+                needed: crate::units::show_duration(needed),
+                timeout: crate::units::show_duration(self.chert.http_timeout),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! The sender lines: as Chert lists them, and the paces and pauses that people set.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+use crate::chert::client::ListedLine;
+use crate::database::{self, describe};
+use crate::line::ANY_LINE;
+
+/// What went wrong with the lines.
+#[derive(Debug, thiserror::Error)]
+pub enum LinesError {
+    #[error("writing the lines: {}", describe(.0))]
+    Write(#[source] sqlx::Error),
+    #[error("reading the lines: {}", describe(.0))]
+    Read(#[source] sqlx::Error),
+    #[error("there is no line '{0}': chert-outbox lines list shows those there are")]
+    NoSuchLine(String),
+    #[error("'{0}' is not a time zone: write a name such as Europe/Berlin or UTC")]
+    NoSuchZone(String),
+}
+
+/// What a sync changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Synced {
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    pub known: usize,
+}
+
+/// Takes over the account's lines as listed. New ones start with the paces of '*'; lines that are gone are marked
+/// removed, and what waited for them is admitted anew; one that comes back keeps its paces.
+pub async fn sync(pool: &PgPool, listed: &[ListedLine]) -> Result<Synced, LinesError> {
+    let ids: Vec<String> = listed.iter().map(|line| line.id.clone()).collect();
+    let mut tx = database::begin(pool).await.map_err(LinesError::Write)?;
+    // Several workers refresh at about the same time: one after the other, and in one order.
+    sqlx::query!("select id from outbox.lines order by id for update").fetch_all(&mut *tx).await.map_err(LinesError::Write)?;
+    let added = sqlx::query_scalar!(
+        r#"
+        insert into outbox.lines (id, number, active, gap_us, first_touch_gap_us, first_touch_cap, time_zone, synced_at)
+        select u.id, u.number, u.active, d.gap_us, d.first_touch_gap_us, d.first_touch_cap, d.time_zone, now()
+          from unnest($1::text[], $2::text[], $3::bool[]) as u (id, number, active), outbox.lines d
+         where d.id = '*' and u.id <> '*'
+            on conflict (id) do nothing
+        returning id
+        "#,
+        &ids,
+        &listed.iter().map(|line| line.phone_number.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &listed.iter().map(|line| line.is_active).collect::<Vec<_>>(),
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(LinesError::Write)?;
+    sqlx::query!(
+        r#"
+        update outbox.lines l
+           set number = u.number, active = u.active, removed_at = null, synced_at = now()
+          from unnest($1::text[], $2::text[], $3::bool[]) as u (id, number, active)
+         where l.id = u.id and l.id <> '*'
+        "#,
+        &ids,
+        &listed.iter().map(|line| line.phone_number.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &listed.iter().map(|line| line.is_active).collect::<Vec<_>>(),
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(LinesError::Write)?;
+    let removed = sqlx::query_scalar!(
+        "update outbox.lines set removed_at = now() where id <> '*' and removed_at is null and not (id = any ($1)) returning id",
+        &ids,
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(LinesError::Write)?;
+    if !removed.is_empty() {
+        sqlx::query!(
+            "update outbox.jobs set ready = false, wake_at = now() where state = 'queued' and ready and line_id = any ($1)",
+            &removed,
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(LinesError::Write)?;
+    }
+    tx.commit().await.map_err(LinesError::Write)?;
+    Ok(Synced { added, removed, known: ids.len() })
+}
+
+/// Which lines a change is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Every line there is, and every line there will be.
+    All,
+    One(String),
+}
+
+impl Which {
+    fn id(&self) -> Option<&str> {
+        match self {
+            Which::All => None,
+            Which::One(id) => Some(id),
+        }
+    }
+
+    fn found(&self, rows: u64) -> Result<u64, LinesError> {
+        match self {
+            Which::One(id) if rows == 0 => Err(LinesError::NoSuchLine(id.clone())),
+            _ => Ok(rows),
+        }
+    }
+}
+
+/// New paces; what is `None` stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Paces {
+    pub gap: Option<Duration>,
+    pub first_touch_gap: Option<Duration>,
+    /// First touches a day; `Some(None)` for no cap.
+    pub first_touch_cap: Option<Option<i32>>,
+    pub time_zone: Option<String>,
+}
+
+/// Sets paces and returns how many lines changed. They count from the next slot on.
+/// Errors: `NoSuchLine`, `NoSuchZone`.
+pub async fn set(pool: &PgPool, which: &Which, paces: &Paces) -> Result<u64, LinesError> {
+    if let Some(zone) = &paces.time_zone
+        && zone.parse::<chrono_tz::Tz>().is_err()
+    {
+        return Err(LinesError::NoSuchZone(zone.clone()));
+    }
+    let micros = |gap: Option<Duration>| gap.map(|gap| i64::try_from(gap.as_micros()).unwrap_or(i64::MAX));
+    let changed = sqlx::query!(
+        r#"
+        update outbox.lines
+           set gap_us = coalesce($2, gap_us),
+               first_touch_gap_us = coalesce($3, first_touch_gap_us),
+               -- The next slot lies a gap behind the last one: a shorter gap brings it forward by the difference.
+               next_at = next_at - greatest(gap_us - $2, 0) * interval '1 microsecond',
+               next_first_touch_at = next_first_touch_at - greatest(first_touch_gap_us - $3, 0) * interval '1 microsecond',
+               first_touch_cap = case when $4 then $5 else first_touch_cap end,
+               time_zone = coalesce($6, time_zone)
+         where $1::text is null or id = $1
+        "#,
+        which.id(),
+        micros(paces.gap),
+        micros(paces.first_touch_gap),
+        paces.first_touch_cap.is_some(),
+        paces.first_touch_cap.flatten(),
+        paces.time_zone,
+    )
+    .execute(pool)
+    .await
+    .map_err(LinesError::Write)?;
+    which.found(changed.rows_affected())
+}
+
+/// Pauses lines: nothing is claimed for them until they are resumed. Returns how many were running.
+pub async fn pause(pool: &PgPool, which: &Which, reason: Option<&str>) -> Result<u64, LinesError> {
+    let known = sqlx::query!(
+        "update outbox.lines set paused_at = coalesce(paused_at, now()), paused_reason = $2 where $1::text is null or id = $1",
+        which.id(),
+        reason,
+    )
+    .execute(pool)
+    .await
+    .map_err(LinesError::Write)?;
+    which.found(known.rows_affected())
+}
+
+/// Resumes lines and returns how many there are. What had gathered leaves at the line's pace.
+pub async fn resume(pool: &PgPool, which: &Which) -> Result<u64, LinesError> {
+    let known = sqlx::query!(
+        r#"
+        update outbox.lines set paused_at = null, paused_reason = null, next_at = greatest(next_at, now())
+         where $1::text is null or id = $1
+        "#,
+        which.id(),
+    )
+    .execute(pool)
+    .await
+    .map_err(LinesError::Write)?;
+    which.found(known.rows_affected())
+}
+
+/// A line as people see it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LineStatus {
+    pub id: String,
+    pub number: Option<String>,
+    pub active: bool,
+    pub paused: bool,
+    pub paused_reason: Option<String>,
+    pub removed: bool,
+    /// The gap between two messages, in microseconds; 0 for none.
+    pub gap_us: i64,
+    pub first_touch_gap_us: i64,
+    pub first_touch_cap: Option<i32>,
+    pub time_zone: String,
+    pub first_touches_today: i32,
+    pub next_at: DateTime<Utc>,
+    /// `None` while the line is paused or inactive.
+    pub next_first_touch_at: Option<DateTime<Utc>>,
+    /// 1 when the line runs at its own pace, 2 at half of it.
+    pub slowdown: f32,
+    /// Until when Chert said that the line is full for first touches.
+    pub saturated_until: Option<DateTime<Utc>>,
+    /// Jobs that stand ready for this line alone, counted to 10,000 and no further.
+    pub ready: i64,
+}
+
+impl LineStatus {
+    /// Whether this row stands for any line: the default for new ones.
+    pub fn is_default(&self) -> bool {
+        self.id == ANY_LINE
+    }
+}
+
+/// All lines that were not removed, '*' last.
+pub async fn list(pool: &PgPool) -> Result<Vec<LineStatus>, LinesError> {
+    sqlx::query_as!(
+        LineStatus,
+        r#"
+        select l.id, l.number, l.active, l.paused_at is not null as "paused!", l.paused_reason, l.removed_at is not null as "removed!",
+               l.gap_us, l.first_touch_gap_us, l.first_touch_cap, l.time_zone,
+               coalesce(o.first_touches_today, 0) as "first_touches_today!", l.next_at, o.first_touch_at as "next_first_touch_at?",
+               l.slowdown, case when l.saturated_until > now() then l.saturated_until end as saturated_until,
+               (select count(*) from (select from outbox.jobs j where j.state = 'queued' and j.ready and j.line_id = l.id limit 10000) r) as "ready!"
+          from outbox.lines l
+          left join outbox.openings o on o.id = l.id
+         where l.removed_at is null
+         order by l.id = '*', l.id
+        "#
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(LinesError::Read)
+}

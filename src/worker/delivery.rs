@@ -1,0 +1,79 @@
+//! One claim's way: wait for its slot, look once more whether it may go, call, and tell what became of it.
+
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::config::LEASE_MARGIN;
+use crate::job::{Claim, Finished};
+use crate::outcome::{Outcome, classify};
+use crate::pace::slots::latest_start;
+use crate::retry;
+use crate::worker::Shared;
+use crate::worker::gate::Ticket;
+
+/// Sends a claim in its slot, or hands it back.
+pub async fn deliver(shared: &Shared, claim: Claim, ticket: Ticket) -> Finished {
+    if !may_go(shared, &claim, ticket).await {
+        shared.gate.handed_back(ticket);
+        return claim.hand_back();
+    }
+    let started = Instant::now();
+    let reply = shared.client.send(claim.request.clone()).await;
+    let outcome = classify(&reply);
+    shared.gate.report(&reply, &outcome);
+    tell(&claim, &outcome);
+    let next = retry::next(&outcome, claim.standing, &mut rand::rng());
+    claim.finish(started, reply, outcome, next)
+}
+
+/// Waits for the slot, and tells whether the message may leave in it.
+async fn may_go(shared: &Shared, claim: &Claim, ticket: Ticket) -> bool {
+    let mut stopping = shared.stopping.clone();
+    tokio::select! {
+        _ = stopping.wait_for(|stopping| *stopping) => return false,
+        () = tokio::time::sleep_until(claim.slot) => {}
+    }
+    if *stopping.borrow() || !shared.gate.admits(ticket) {
+        return false;
+    }
+    // A worker whose lease is nearly over does not send: somebody else may have the job before the call ends.
+    if Instant::now() + shared.client.timeout() + LEASE_MARGIN > claim.lease_ends {
+        warn!(job.id = claim.job_id, "Job {} was held too long to be sent within its lease", claim.job_id);
+        return false;
+    }
+    on_time(shared, claim).await
+}
+
+/// Whether the line's gap is kept by leaving now. A slot that was missed is given back, never caught up on.
+async fn on_time(shared: &Shared, claim: &Claim) -> bool {
+    let line = &claim.line;
+    let Some(latest) = latest_start(line.gap).or_else(|| latest_start(line.first_touch_gap).filter(|_| claim.first_touch))
+    else {
+        return true;
+    };
+    let deadline = claim.slot + latest;
+    let gaps = [(false, line.gap), (true, line.first_touch_gap)];
+    for (first_touch, gap) in gaps.into_iter().filter(|(first_touch, _)| !first_touch || claim.first_touch) {
+        while let Err(wait) = shared.pace.check(&line.id, first_touch, gap) {
+            if Instant::now() + wait > deadline {
+                return false;
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+    let late = Instant::now() > deadline;
+    if late {
+        debug!(job.id = claim.job_id, line.id = line.id, "Job {} came too late for its slot", claim.job_id);
+    }
+    !late
+}
+
+fn tell(claim: &Claim, outcome: &Outcome) {
+    let (id, word) = (claim.job_id, outcome.word());
+    match outcome {
+        Outcome::Halted { why } => warn!(job.id = id, outcome = word, "Dispatch stops for everybody: {why}"),
+        Outcome::Unreachable { why } => warn!(job.id = id, outcome = word, "Chert cannot be reached: {why}"),
+        Outcome::Unknown { why } => warn!(job.id = id, outcome = word, "Job {id} has an unknown outcome: {why}"),
+        _ => debug!(job.id = id, outcome = word, "Job {id} ended its attempt as {word}"),
+    }
+}

@@ -1,0 +1,252 @@
+//! The loop that joins the stages: admit, claim, and hand each claim to its own delivery; deliveries hand what became of
+//! them to the recorder. One claimer a process, any number of processes.
+
+mod delivery;
+mod gate;
+mod recorder;
+mod upkeep;
+mod wakeup;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rand::RngExt as _;
+use sqlx::PgPool;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::chert::client::Client;
+use crate::config::WorkerOptions;
+use crate::database;
+use crate::job::{Claim, Finished};
+use crate::outbox::OutboxError;
+use crate::outbox::admit::admit;
+use crate::outbox::claim::Claimer;
+use crate::outbox::upcoming::{Upcoming, upcoming};
+use crate::outbox::{account, workers};
+use crate::pace::local::LocalPace;
+use crate::worker::gate::Gate;
+
+/// The most rows that one pass admits.
+const ADMIT_LIMIT: i64 = 2_000;
+/// An idle loop sleeps no shorter than this, even if something seems to be due that others hold.
+const LEAST_SLEEP: Duration = Duration::from_millis(10);
+/// While the database is away, the loop comes back after this long.
+const DATABASE_AWAY: Duration = Duration::from_millis(500);
+
+/// What a worker did in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub sent: u64,
+    /// Jobs that ended as `failed` or `parked`.
+    pub failed: u64,
+    /// Outcomes that could not be recorded before the grace period ended; their leases run out and they are asked again.
+    pub unrecorded: usize,
+}
+
+/// Everything that the stages share.
+struct Shared {
+    pool: PgPool,
+    client: Client,
+    options: WorkerOptions,
+    id: String,
+    pace: LocalPace,
+    gate: Gate,
+    outcomes: mpsc::Sender<Finished>,
+    /// Rung when there may be something to do: an insert, an outcome, a place that became free.
+    bell: Notify,
+    stopping: watch::Receiver<bool>,
+    /// Claims that are not recorded yet.
+    held: AtomicUsize,
+    database_away: AtomicBool,
+    sent: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Works until `stopping` turns true, or with `drain` until nothing is left to do; then finishes what is in flight,
+/// records it and hands the rest back.
+/// Errors: only those of the start; a database that goes away later is waited for.
+pub async fn run(
+    pool: PgPool,
+    client: Client,
+    options: WorkerOptions,
+    stopping: watch::Receiver<bool>,
+) -> Result<Summary, database::DatabaseError> {
+    database::check_version(&pool).await?;
+    let namespace = account::namespace(&pool, &options.deployment).await?;
+    let id = uuid::Uuid::now_v7().to_string();
+    let claimer = Claimer { worker: id.clone(), namespace, lease: options.lease, line_choice: options.line_choice };
+    let places = usize::from(options.concurrency);
+    let (outcomes, recorded) = mpsc::channel(places);
+    let grace = options.grace;
+    let shared = Arc::new(Shared {
+        pool,
+        client,
+        options,
+        id,
+        pace: LocalPace::default(),
+        gate: Gate::default(),
+        outcomes,
+        bell: Notify::new(),
+        stopping,
+        held: AtomicUsize::new(0),
+        database_away: AtomicBool::new(false),
+        sent: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+    });
+    info!(worker.id = shared.id, "Worker {} starts with room for {places} jobs", shared.id);
+
+    let mut background = JoinSet::new();
+    background.spawn(wakeup::listen(shared.clone()));
+    background.spawn(upkeep::run(shared.clone()));
+    let recorder = tokio::spawn(recorder::run(shared.clone(), recorded));
+
+    let room = Arc::new(Semaphore::new(places));
+    work(&shared, &claimer, &room).await;
+    let unrecorded = finish(&shared, grace).await;
+    recorder.abort();
+    background.shutdown().await;
+    if let Ok(Err(error)) = tokio::time::timeout(DATABASE_AWAY, workers::leave(&shared.pool, &shared.id)).await {
+        warn!(%error, "The worker could not take itself off the list; it is forgotten after a day");
+    }
+    let (sent, failed) = (shared.sent.load(Ordering::Relaxed), shared.failed.load(Ordering::Relaxed));
+    info!(worker.id = shared.id, "Worker {} stops: {sent} sent, {failed} failed, {unrecorded} not recorded", shared.id);
+    Ok(Summary { sent, failed, unrecorded })
+}
+
+/// The claimer's loop.
+async fn work(shared: &Arc<Shared>, claimer: &Claimer, room: &Arc<Semaphore>) {
+    let mut stopping = shared.stopping.clone();
+    let mut probe = false;
+    while !*stopping.borrow() {
+        let step = tokio::time::timeout(database::TIMEOUT, step(shared, claimer, room, probe)).await;
+        let sleep = match step {
+            Ok(Ok(Step::Again)) => {
+                probe = false;
+                continue;
+            }
+            Ok(Ok(Step::Idle { upcoming })) => {
+                shared.back();
+                probe = upcoming.probe_due && shared.reserve_probe().await;
+                if shared.options.drain && shared.is_drained(&upcoming) {
+                    return;
+                }
+                if probe { continue } else { shared.sleep_for(&upcoming) }
+            }
+            Ok(Err(error)) => shared.away(&error.to_string()),
+            Err(_) => shared.away("no answer from the database in time"),
+        };
+        tokio::select! {
+            _ = stopping.changed() => {}
+            () = shared.bell.notified() => {}
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+enum Step {
+    /// Something was done, and there may be more.
+    Again,
+    /// Nothing can be done now.
+    Idle { upcoming: Upcoming },
+}
+
+/// One pass: admit what is due, claim what there is room for, send it on its way.
+async fn step(shared: &Arc<Shared>, claimer: &Claimer, room: &Arc<Semaphore>, probe: bool) -> Result<Step, OutboxError> {
+    let admitted = admit(&shared.pool, ADMIT_LIMIT, shared.options.key_horizon).await?;
+    // Make room before claiming: a claimed job that waits for a place burns its slot.
+    let places = places(shared, room).await;
+    let limit = if probe { places.min(1) } else { shared.gate.allowance(places) };
+    if limit == 0 {
+        return Ok(Step::Idle { upcoming: upcoming(&shared.pool).await? });
+    }
+    let ticket = shared.gate.ticket();
+    let claims = claimer.claim(&shared.pool, limit, probe || shared.gate.is_fresh()).await?;
+    shared.gate.claimed(claims.len());
+    let claimed = claims.len();
+    for claim in claims {
+        deliver(shared, room, claim, ticket);
+    }
+    if claimed > 0 || admitted == ADMIT_LIMIT {
+        return Ok(Step::Again);
+    }
+    Ok(Step::Idle { upcoming: upcoming(&shared.pool).await? })
+}
+
+/// Free places. When there are few, waits a moment for more, so that claims come in batches.
+async fn places(shared: &Shared, room: &Arc<Semaphore>) -> usize {
+    let batch = u32::from(shared.options.concurrency).div_ceil(4);
+    let enough = room.acquire_many(batch);
+    drop(tokio::time::timeout(LEAST_SLEEP, enough).await);
+    room.available_permits()
+}
+
+fn deliver(shared: &Arc<Shared>, room: &Arc<Semaphore>, claim: Claim, ticket: gate::Ticket) {
+    let place = room.clone().try_acquire_owned().expect("only this loop takes places, and no more than there are");
+    shared.held.fetch_add(1, Ordering::SeqCst);
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let finished = delivery::deliver(&shared, claim, ticket).await;
+        // The channel closes only after every delivery has ended.
+        if shared.outcomes.send(finished).await.is_err() {
+            warn!("An outcome came after the recorder had stopped; its lease runs out and it is asked again");
+        }
+        drop(place);
+        shared.bell.notify_one();
+    });
+}
+
+/// Waits until everything that is held is recorded, at most for the grace period. Returns what is not.
+async fn finish(shared: &Shared, grace: Duration) -> usize {
+    let deadline = Instant::now() + grace;
+    loop {
+        let held = shared.held.load(Ordering::SeqCst);
+        if held == 0 || Instant::now() >= deadline {
+            return held;
+        }
+        tokio::select! {
+            () = shared.bell.notified() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+    }
+}
+
+impl Shared {
+    fn is_drained(&self, upcoming: &Upcoming) -> bool {
+        self.held.load(Ordering::SeqCst) == 0 && upcoming.next_in.is_none_or(|next_in| next_in > self.options.drain_wait)
+    }
+
+    fn sleep_for(&self, upcoming: &Upcoming) -> Duration {
+        // Jittered, so that idle workers do not all ask at once.
+        let poll = self.options.poll.mul_f64(rand::rng().random_range(0.8..1.2));
+        let next_in = upcoming.next_in.unwrap_or(poll).min(self.gate.reopens_in().unwrap_or(poll));
+        next_in.clamp(LEAST_SLEEP, poll.max(LEAST_SLEEP))
+    }
+
+    async fn reserve_probe(&self) -> bool {
+        match account::reserve_probe(&self.pool, self.options.probe_wait).await {
+            Ok(reserved) => reserved,
+            Err(error) => {
+                self.away(&error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Notes that the database does not answer, once, and says when to try again.
+    fn away(&self, why: &str) -> Duration {
+        if !self.database_away.swap(true, Ordering::Relaxed) {
+            warn!("The database does not answer: {why}. Outcomes wait in memory, claiming stops until it is back");
+        }
+        DATABASE_AWAY
+    }
+
+    fn back(&self) {
+        if self.database_away.swap(false, Ordering::Relaxed) {
+            info!("The database is back");
+        }
+    }
+}
