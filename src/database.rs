@@ -24,6 +24,8 @@ pub enum DatabaseError {
     Outdated { found: i64, needed: i64 },
     #[error("this database belongs to deployment '{found}', this worker serves '{wanted}': set OUTBOX_DEPLOYMENT={found}, or run chert-outbox adopt if this database is a copy that shall send on its own")]
     Deployment { found: String, wanted: String },
+    #[error("adopting the database: {0}")]
+    Adopt(String),
     #[error("migrating the outbox: {0}")]
     Migrate(String),
     #[error("reading the outbox's version: {0}")]
@@ -68,18 +70,62 @@ pub struct Migrated {
     pub version: i64,
 }
 
-/// Brings the schema up to date under an advisory lock: any number of callers at once, one of them works.
-pub async fn migrate(pool: &PgPool) -> Result<Migrated, DatabaseError> {
+/// Brings the schema up to date under an advisory lock: any number of callers at once, one of them works. A new outbox
+/// belongs to `deployment`; one that is there already keeps its own.
+pub async fn migrate(pool: &PgPool, deployment: &str) -> Result<Migrated, DatabaseError> {
     let failed = |error: sqlx::Error| DatabaseError::Migrate(describe(&error));
     let mut connection = pool.acquire().await.map_err(failed)?;
     let before = version(&mut connection).await?;
     MIGRATIONS.run(&mut *connection).await.map_err(|error| DatabaseError::Migrate(error.to_string()))?;
+    if before.is_none() {
+        sqlx::query!("update outbox.account set deployment = $1", deployment)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
+    }
     let applied = MIGRATIONS
         .iter()
         .filter(|migration| migration.version > before.unwrap_or(0))
         .map(|migration| format!("{:04} {}", migration.version, migration.description))
         .collect();
     Ok(Migrated { applied, version: newest() })
+}
+
+/// What `adopt` changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    pub from: String,
+    /// Jobs that the original may have sent: a person decides about them here.
+    pub parked: u64,
+}
+
+/// Gives the database to another deployment, with a key namespace of its own. What the original had begun stays its own:
+/// such jobs are parked here, and the others forget their keys.
+pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseError> {
+    let failed = |error: sqlx::Error| DatabaseError::Adopt(describe(&error));
+    let mut tx = pool.begin().await.map_err(failed)?;
+    let from = sqlx::query_scalar!("select deployment from outbox.account for update").fetch_one(&mut *tx).await.map_err(failed)?;
+    sqlx::query!("update outbox.account set deployment = $1, namespace = gen_random_uuid()::text", deployment)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+    let parked = sqlx::query!(
+        r#"
+        update outbox.jobs
+           set state = 'parked', reason = 'outcome_unknown', ready = false, wake_at = null, lease_until = null, worker = null,
+               unknown_since = coalesce(unknown_since, now()), finished_at = now()
+         where state = 'sending' or (state = 'queued' and unknown_since is not null)
+        "#
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(failed)?;
+    sqlx::query!("update outbox.jobs set idempotency_key = null, named_line_id = null where state = 'queued' and idempotency_key is not null")
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+    tx.commit().await.map_err(failed)?;
+    Ok(Adopted { from, parked: parked.rows_affected() })
 }
 
 /// Checks that the schema is as new as this binary needs it. A newer schema is fine: a release's old workers run on.

@@ -1,5 +1,7 @@
 //! A durable, paced outbound send queue on Postgres for the Chert Messaging API.
 
+pub mod cli;
+
 pub mod worker;
 
 pub mod outbox;

@@ -38,7 +38,6 @@ pub enum ClientError {
 /// A sender line as `GET /phone-numbers` lists it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ListedLine {
-    #[serde(alias = "phone_line_id")]
     pub id: String,
     pub phone_number: Option<String>,
     #[serde(default = "yes")]

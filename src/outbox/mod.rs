@@ -5,8 +5,10 @@ pub mod claim;
 pub mod record;
 
 pub mod account;
+pub mod jobs;
 pub mod lines;
 pub mod rescue;
+pub mod status;
 pub mod upcoming;
 pub mod workers;
 

@@ -1,0 +1,101 @@
+//! The commands: parse, call, print; one file each. Only here do errors become sentences for people.
+
+pub mod jobs;
+pub mod lines;
+pub mod migrate;
+pub mod simulate;
+pub mod status;
+pub mod worker;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use sqlx::PgPool;
+
+use crate::database;
+
+/// Ended, but some jobs failed (`worker --drain`).
+pub const SOME_FAILED: u8 = 3;
+
+/// A durable, paced outbound send queue on Postgres for the Chert Messaging API.
+///
+/// Insert rows into outbox.jobs in your own transaction; workers send each exactly once, at the pace of your phone lines.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110, after_help = "Start here:
+  chert-outbox demo                       see all of it work on this machine, in under a minute
+  chert-outbox migrate                    create the outbox in the database that DATABASE_URL names
+  chert-outbox lines sync                 read your phone lines from Chert
+  chert-outbox worker                     send what is inserted, until SIGTERM")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Migrate(migrate::Migrate),
+    Worker(worker::Worker),
+    #[command(subcommand)]
+    Lines(lines::Lines),
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
+    Status(status::Status),
+    Adopt(migrate::Adopt),
+    Simulate(simulate::Simulate),
+}
+
+/// Where the outbox is.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseOptions {
+    /// The database that holds the outbox, e.g. postgres://user:password@host:5432/app.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
+    pub database_url: Option<String>,
+}
+
+impl DatabaseOptions {
+    /// The URL, or what to do when there is none.
+    pub fn url(&self) -> anyhow::Result<&str> {
+        let url = self.database_url.as_deref().filter(|url| !url.is_empty());
+        url.context("DATABASE_URL is not set: put the address of your database there, such as postgres://user:password@localhost:5432/app")
+    }
+
+    /// A pool for a command.
+    pub async fn connect(&self, connections: u32) -> anyhow::Result<PgPool> {
+        Ok(database::connect(self.url()?, connections).await?)
+    }
+
+    /// A pool on a schema that this binary can work with.
+    pub async fn outbox(&self, connections: u32) -> anyhow::Result<PgPool> {
+        let pool = self.connect(connections).await?;
+        database::check_version(&pool).await?;
+        Ok(pool)
+    }
+}
+
+/// Runs the command line.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Migrate(args) => args.run().await,
+        Command::Worker(args) => args.run().await,
+        Command::Lines(args) => args.run().await,
+        Command::Jobs(args) => args.run().await,
+        Command::Status(args) => args.run().await,
+        Command::Adopt(args) => args.run().await,
+        Command::Simulate(args) => args.run().await,
+    }
+}
+
+/// Prints a value as JSON for programs.
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// A table without frames, which reads well and can be cut by other tools.
+pub fn table(header: &[&str]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(header);
+    table
+}

@@ -1,0 +1,54 @@
+//! `simulate`: runs the local Chert until it is told to stop.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use secrecy::ExposeSecret as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::simulate::{self, DEFAULT_SECRET, Options};
+
+/// Run a local Chert: same routes, rules and errors, faults on demand, and a ledger of what every phone received.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chert-outbox simulate --port 9900 --lines 5
+  chert-outbox simulate --time-scale 600            # ten minutes pass in one second
+  chert-outbox simulate --fault-drop-after 0.05     # one connection in twenty breaks after the message was taken
+  curl -s http://127.0.0.1:9900/_sim/ledger
+  curl -X PUT http://127.0.0.1:9900/_sim/faults -d '{\"next\":[{\"kind\":\"error\",\"code\":4001}]}'")]
+pub struct Simulate {
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Simulate {
+    /// Says on standard output how to use it.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        // Before the start, so that a signal sent on sight of the first line below is not lost.
+        let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let options = self.options;
+        let secret = options.secret.clone();
+        let (tenant, lines, time_scale) = (options.tenant.clone(), options.lines, options.time_scale);
+        let simulator = simulate::start(options).await.context("starting the simulator")?;
+
+        println!("Simulating Chert with {lines} lines; one real second is {time_scale} simulated. Stop with Ctrl-C.");
+        println!("export CHERT_BASE_URL={}", simulator.base_url());
+        // Another secret came from the caller, perhaps a real one: it does not belong on a screen or in a log.
+        if secret.expose_secret() == DEFAULT_SECRET {
+            println!("export CHERT_SIGNING_SECRET={DEFAULT_SECRET}");
+        } else {
+            println!("# CHERT_SIGNING_SECRET: the one that you gave");
+        }
+        println!("export CHERT_TENANT={tenant}");
+        println!("# what each phone received: {}/ledger", simulator.admin_url());
+
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        simulator.shutdown().await;
+        Ok(ExitCode::SUCCESS)
+    }
+}

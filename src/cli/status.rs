@@ -1,0 +1,88 @@
+//! `status`: the whole picture, in one place.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::{DatabaseOptions, lines, print_json, table};
+use crate::outbox::status::{self, explain};
+
+/// Show what is queued and why it waits, the lines, the workers, and whether the account may send.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chert-outbox status
+  chert-outbox status --json | jq .jobs.queued")]
+pub struct Status {
+    #[command(flatten)]
+    database: DatabaseOptions,
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let pool = self.database.outbox(1).await?;
+        let status = status::status(&pool).await?;
+        if self.json {
+            print_json(&status)?;
+        } else {
+            print(&status);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn print(status: &status::Status) {
+    match (&status.account.reason, status.account.blocked) {
+        (Some(reason), true) => {
+            let until = status.account.until.map_or(String::new(), |at| format!(", next look at {}", at.format("%T UTC")));
+            println!("STOPPED  {reason}{until}\n");
+        }
+        _ => println!("account  may send\n"),
+    }
+
+    let mut jobs = table(&["jobs", "", ""]);
+    for (state, count) in status.jobs.iter().filter(|(_, count)| **count > 0) {
+        jobs.add_row([state.clone(), count.to_string(), String::new()]);
+        if state == "queued" {
+            for (word, count) in &status.waiting {
+                jobs.add_row([format!("  {word}"), count.to_string(), explain(word).to_owned()]);
+            }
+        }
+        for (ended, count) in &status.ended {
+            if let Some(reason) = ended.strip_prefix(&format!("{state}/")).filter(|reason| reason != state) {
+                jobs.add_row([format!("  {reason}"), count.to_string(), String::new()]);
+            }
+        }
+    }
+    if status.jobs.values().all(|count| *count == 0) {
+        jobs.add_row(["none", "", "insert into outbox.jobs (phone, body) values ('+15550142200', 'Hi')"]);
+    }
+    println!("{jobs}");
+    if let Some(oldest) = status.oldest_due_at {
+        println!("  the longest wait began at {}", oldest.format("%F %T UTC"));
+    }
+
+    println!("\n{}", lines::render(&status.lines));
+
+    let mut workers = table(&["worker", "since", "holds", "sent", "dispatch"]);
+    for worker in status.workers.iter().filter(|worker| worker.alive) {
+        let dispatch = match (&worker.dispatch_reason, worker.stopping) {
+            (_, true) => "stopping".to_owned(),
+            (Some(reason), _) => format!("{}: {reason}", worker.dispatch),
+            (None, _) => worker.dispatch.clone(),
+        };
+        workers.add_row([
+            format!("{} (pid {})", worker.name, worker.pid),
+            worker.started_at.format("%F %T UTC").to_string(),
+            format!("{} of {}", worker.in_flight, worker.concurrency),
+            worker.sent.to_string(),
+            dispatch,
+        ]);
+    }
+    if !status.workers.iter().any(|worker| worker.alive) {
+        workers.add_row(["none: start one with chert-outbox worker", "", "", "", ""]);
+    }
+    println!("\n{workers}");
+}

@@ -1,0 +1,89 @@
+//! `worker`: sends until it is told to stop, or until nothing is left.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::{DatabaseOptions, SOME_FAILED};
+use crate::config::WorkerOptions;
+use crate::outbox::status;
+use crate::worker;
+
+/// Send what is inserted, at the pace of the lines, until SIGTERM or SIGINT.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chert-outbox worker --concurrency 64
+  chert-outbox worker --drain              # end when nothing is due: for a Kubernetes Job or a script
+  OUTBOX_LINE_CHOICE=name chert-outbox worker
+
+Exit codes: 0 done, 1 an error, 3 with --drain when jobs failed.")]
+pub struct Worker {
+    #[command(flatten)]
+    database: DatabaseOptions,
+    #[command(flatten)]
+    options: WorkerOptions,
+}
+
+impl Worker {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        self.options.check()?;
+        let client = self.options.chert.client()?;
+        // Claimer, recorder, upkeep, listener and one to spare.
+        let pool = self.database.outbox(5).await?;
+        let drain = self.options.drain;
+        let summary = worker::run(pool.clone(), client, self.options, stop_signal()?).await?;
+        if drain {
+            println!("{} sent, {} failed", summary.sent, summary.failed);
+            print_remaining(&pool).await?;
+        }
+        if summary.unrecorded > 0 {
+            anyhow::bail!(
+                "{} outcomes could not be recorded in time: their jobs are asked again, with their own keys, when their leases run out",
+                summary.unrecorded
+            );
+        }
+        Ok(if drain && summary.failed > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
+    }
+}
+
+async fn print_remaining(pool: &sqlx::PgPool) -> anyhow::Result<()> {
+    let status = status::status(pool).await?;
+    let sending = status.jobs.get("sending").copied().unwrap_or(0);
+    let queued = status.jobs.get("queued").copied().unwrap_or(0);
+    if queued + sending == 0 {
+        println!("nothing remains");
+        return Ok(());
+    }
+    println!("{} remain for later:", queued + sending);
+    for (word, count) in &status.waiting {
+        println!("  {count:>7}  {word}: {}", status::explain(word));
+    }
+    if sending > 0 {
+        println!("  {sending:>7}  sending: in the hands of another worker, or of one that died and whose lease runs out");
+    }
+    Ok(())
+}
+
+/// Turns true at the first SIGTERM or SIGINT; the second one ends the process at once.
+fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let (stop, stopping) = watch::channel(false);
+    tokio::spawn(async move {
+        for signals in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if signals == 0 {
+                tracing::info!("Stopping: nothing more is claimed, what is in flight is finished and recorded");
+                stop.send_replace(true);
+            }
+        }
+        std::process::exit(1);
+    });
+    Ok(stopping)
+}

@@ -1,0 +1,197 @@
+//! Jobs as people look at them: listed, shown with their attempts, tried again, canceled.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+use crate::database::{self, describe};
+use crate::outbox::OutboxError;
+use crate::outbox::admit::wake_next;
+
+/// What went wrong with a job that somebody named.
+#[derive(Debug, thiserror::Error)]
+pub enum JobsError {
+    #[error("reading jobs: {}", describe(.0))]
+    Read(#[source] sqlx::Error),
+    #[error("writing a job: {}", describe(.0))]
+    Write(#[source] sqlx::Error),
+    #[error("there is no job {0}")]
+    NoSuchJob(i64),
+    #[error("job {id} is {state}: only failed, expired, canceled, suppressed and parked jobs can be tried again")]
+    NotRetryable { id: i64, state: String },
+    #[error("job {id} is {state}: only a queued job can be canceled")]
+    NotCancelable { id: i64, state: String },
+    #[error(
+        "job {0} may be on the phone already, and Chert may have forgotten its key: trying it again can send it twice. \
+         Look at the phone first, then add --may-double"
+    )]
+    MayDouble(i64),
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub state: Option<String>,
+    pub reason: Option<String>,
+    pub phone: Option<String>,
+    pub limit: i64,
+}
+
+/// One job as it stands; the phone is masked unless it was asked for whole, the body is left out.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct JobRow {
+    pub id: i64,
+    pub phone: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub priority: i16,
+    pub due_at: DateTime<Utc>,
+    pub wake_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub attempt: i32,
+    pub max_attempts: i32,
+    pub deferrals: i32,
+    pub line_id: Option<String>,
+    pub sent_line_id: Option<String>,
+    pub message_id: Option<String>,
+    pub error_code: Option<i32>,
+    pub error_message: Option<String>,
+    pub error_detail: Option<serde_json::Value>,
+    pub trace_id: Option<String>,
+    pub dedupe_key: Option<String>,
+    pub idempotency_key: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub sent_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<DateTime<Utc>>,
+    #[serde(skip)]
+    pub ready: bool,
+    #[serde(skip)]
+    pub first_touch: Option<bool>,
+}
+
+/// Jobs that match, the newest first, at most `limit`.
+pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, JobsError> {
+    sqlx::query_as!(
+        JobRow,
+        r#"
+        select id, outbox.masked(phone) as "phone!", state, reason, priority, due_at, wake_at, expires_at, attempt, max_attempts,
+               deferrals, line_id, sent_line_id, message_id, error_code, error_message, error_detail, trace_id, dedupe_key,
+               idempotency_key, created_at, sent_at, finished_at, ready, first_touch
+          from outbox.jobs
+         where ($1::text is null or state = $1) and ($2::text is null or reason = $2) and ($3::text is null or phone = $3)
+         order by id desc
+         limit $4
+        "#,
+        filter.state,
+        filter.reason,
+        filter.phone,
+        filter.limit,
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(JobsError::Read)
+}
+
+/// One HTTP call of a job.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct AttemptRow {
+    pub claim: i32,
+    pub late: bool,
+    pub outcome: String,
+    pub started_at: DateTime<Utc>,
+    pub duration_ms: Option<i32>,
+    pub line_id: Option<String>,
+    pub http_status: Option<i32>,
+    pub code: Option<i32>,
+    pub message: Option<String>,
+    pub retryable: Option<bool>,
+    pub retry_after_s: Option<i32>,
+    pub trace_id: Option<String>,
+}
+
+/// A job and its attempts, in their order.
+pub async fn show(pool: &PgPool, id: i64) -> Result<(JobRow, Vec<AttemptRow>), JobsError> {
+    let job = sqlx::query_as!(
+        JobRow,
+        r#"
+        select id, outbox.masked(phone) as "phone!", state, reason, priority, due_at, wake_at, expires_at, attempt, max_attempts,
+               deferrals, line_id, sent_line_id, message_id, error_code, error_message, error_detail, trace_id, dedupe_key,
+               idempotency_key, created_at, sent_at, finished_at, ready, first_touch
+          from outbox.jobs
+         where id = $1
+        "#,
+        id,
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(JobsError::Read)?
+    .ok_or(JobsError::NoSuchJob(id))?;
+    let attempts = sqlx::query_as!(
+        AttemptRow,
+        r#"
+        select claim, late, outcome, started_at, duration_ms, line_id, http_status, code, message, retryable, retry_after_s, trace_id
+          from outbox.attempts
+         where job_id = $1
+         order by claim, late
+        "#,
+        id,
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(JobsError::Read)?;
+    Ok((job, attempts))
+}
+
+/// Puts an ended job back, with its attempts counted from zero and its key as it was. A job that may be on the phone
+/// already goes back only with `may_double`.
+pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsError> {
+    let mut tx = database::begin(pool).await.map_err(JobsError::Write)?;
+    let job = sqlx::query!("select state, unknown_since is not null as \"unknown!\" from outbox.jobs where id = $1 for update", id)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(JobsError::Read)?
+        .ok_or(JobsError::NoSuchJob(id))?;
+    if !["failed", "expired", "canceled", "suppressed", "parked"].contains(&job.state.as_str()) {
+        return Err(JobsError::NotRetryable { id, state: job.state });
+    }
+    if job.unknown && !may_double {
+        return Err(JobsError::MayDouble(id));
+    }
+    // Its due time stays, so it keeps its place among its recipient's messages; an expiry that has passed is lifted.
+    sqlx::query!(
+        r#"
+        update outbox.jobs
+           set state = 'queued', reason = null, attempt = 0, ready = false, wake_at = now(), finished_at = null,
+               unknown_since = null, expires_at = case when expires_at > now() then expires_at end
+         where id = $1
+        "#,
+        id,
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(JobsError::Write)?;
+    tx.commit().await.map_err(JobsError::Write)?;
+    // Workers that sleep are woken as by an insert.
+    sqlx::query!("select pg_notify('outbox_jobs', '')").fetch_one(pool).await.map_err(JobsError::Write)?;
+    Ok(())
+}
+
+/// Cancels a job that waits.
+pub async fn cancel(pool: &PgPool, id: i64) -> Result<(), JobsError> {
+    let canceled = sqlx::query_scalar!(r#"select outbox.cancel($1) as "canceled!""#, id)
+        .fetch_one(pool)
+        .await
+        .map_err(JobsError::Write)?;
+    let job = sqlx::query!("select state, phone from outbox.jobs where id = $1", id)
+        .fetch_optional(pool)
+        .await
+        .map_err(JobsError::Read)?
+        .ok_or(JobsError::NoSuchJob(id))?;
+    if !canceled {
+        return Err(JobsError::NotCancelable { id, state: job.state });
+    }
+    // After the commit, as `wake_next` wants it.
+    wake_next(pool, &[job.phone]).await?;
+    Ok(())
+}
