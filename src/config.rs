@@ -51,7 +51,9 @@ pub enum ConfigError {
     NoTenant,
     #[error("OUTBOX_HTTP_TIMEOUT must be at least 100ms")]
     Timeout,
-    #[error("OUTBOX_LEASE must be at least {needed} with an HTTP timeout of {timeout}: a lease outlives the call it covers")]
+    #[error(
+        "OUTBOX_LEASE must be at least {needed} with an HTTP timeout of {timeout}: a lease outlives the call it covers"
+    )]
     Lease { needed: String, timeout: String },
     #[error("CHERT_BASE_URL: {0}")]
     Client(#[from] ClientError),
@@ -66,9 +68,7 @@ impl ChertOptions {
         let secret = self.signing_secret.clone().ok_or(ConfigError::NoSecret)?;
         let credentials = match self.auth {
             AuthMode::Bearer => Credentials::Bearer { secret, tenant: self.tenant.clone() },
-            AuthMode::Hmac => {
-                Credentials::Hmac { secret, tenant: self.tenant.clone().ok_or(ConfigError::NoTenant)? }
-            }
+            AuthMode::Hmac => Credentials::Hmac { secret, tenant: self.tenant.clone().ok_or(ConfigError::NoTenant)? },
         };
         Ok(Client::new(&self.base_url, credentials, self.http_timeout)?)
     }

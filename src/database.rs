@@ -22,7 +22,9 @@ pub enum DatabaseError {
     NotMigrated,
     #[error("the outbox schema is at version {found}, this binary needs {needed}: run chert-outbox migrate")]
     Outdated { found: i64, needed: i64 },
-    #[error("this database belongs to deployment '{found}', this worker serves '{wanted}': set OUTBOX_DEPLOYMENT={found}, or run chert-outbox adopt if this database is a copy that shall send on its own")]
+    #[error(
+        "this database belongs to deployment '{found}', this worker serves '{wanted}': set OUTBOX_DEPLOYMENT={found}, or run chert-outbox adopt if this database is a copy that shall send on its own"
+    )]
     Deployment { found: String, wanted: String },
     #[error("adopting the database: {0}")]
     Adopt(String),
@@ -104,7 +106,10 @@ pub struct Adopted {
 pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseError> {
     let failed = |error: sqlx::Error| DatabaseError::Adopt(describe(&error));
     let mut tx = pool.begin().await.map_err(failed)?;
-    let from = sqlx::query_scalar!("select deployment from outbox.account for update").fetch_one(&mut *tx).await.map_err(failed)?;
+    let from = sqlx::query_scalar!("select deployment from outbox.account for update")
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(failed)?;
     sqlx::query!("update outbox.account set deployment = $1, namespace = gen_random_uuid()::text", deployment)
         .execute(&mut *tx)
         .await

@@ -1,6 +1,7 @@
 //! A durable, paced outbound send queue on Postgres for the Chert Messaging API.
 
 pub mod cli;
+pub mod trial;
 
 pub mod worker;
 
@@ -12,6 +13,7 @@ pub mod outcome;
 pub mod pace;
 pub mod retry;
 
+pub mod claim;
 pub mod clock;
 pub mod config;
 pub mod job;
@@ -20,3 +22,6 @@ pub mod phone;
 pub mod units;
 
 pub mod simulate;
+
+pub use job::NewJob;
+pub use outbox::enqueue::{EnqueueError, Enqueued, enqueue, enqueue_many};

@@ -124,7 +124,10 @@ impl Show {
             _ if job.state != "queued" => None,
             _ if job.ready => {
                 let (account, lines) = (account::read(&pool).await?, lines::list(&pool).await?);
-                Some(wait_of_ready(&account, &lines, job.line_id.as_deref(), job.first_touch.unwrap_or(false)).to_owned())
+                Some(
+                    wait_of_ready(&account, &lines, job.line_id.as_deref(), job.first_touch.unwrap_or(false))
+                        .to_owned(),
+                )
             }
             Some(reason) => Some(reason.clone()),
             None => Some(if job.due_at > job.created_at { "not_due" } else { "new" }.to_owned()),
@@ -178,11 +181,13 @@ impl Show {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "A job keeps its idempotency key, so that Chert answers a repeated one with the first answer for as long as it
+#[command(
+    after_help = "A job keeps its idempotency key, so that Chert answers a repeated one with the first answer for as long as it
 remembers the key.
 
 Example:
-  chert-outbox jobs retry 41 42")]
+  chert-outbox jobs retry 41 42"
+)]
 pub struct Retry {
     #[command(flatten)]
     database: DatabaseOptions,

@@ -1,5 +1,7 @@
 //! The commands: parse, call, print; one file each. Only here do errors become sentences for people.
 
+pub mod enqueue;
+mod import;
 pub mod jobs;
 pub mod lines;
 pub mod migrate;
@@ -22,11 +24,15 @@ pub const SOME_FAILED: u8 = 3;
 ///
 /// Insert rows into outbox.jobs in your own transaction; workers send each exactly once, at the pace of your phone lines.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, after_help = "Start here:
+#[command(
+    version,
+    max_term_width = 110,
+    after_help = "Start here:
   chert-outbox demo                       see all of it work on this machine, in under a minute
   chert-outbox migrate                    create the outbox in the database that DATABASE_URL names
   chert-outbox lines sync                 read your phone lines from Chert
-  chert-outbox worker                     send what is inserted, until SIGTERM")]
+  chert-outbox worker                     send what is inserted, until SIGTERM"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -35,6 +41,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Migrate(migrate::Migrate),
+    Enqueue(Box<enqueue::Enqueue>),
     Worker(worker::Worker),
     #[command(subcommand)]
     Lines(lines::Lines),
@@ -77,6 +84,7 @@ impl DatabaseOptions {
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Migrate(args) => args.run().await,
+        Command::Enqueue(args) => args.run().await,
         Command::Worker(args) => args.run().await,
         Command::Lines(args) => args.run().await,
         Command::Jobs(args) => args.run().await,

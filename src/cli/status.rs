@@ -36,7 +36,8 @@ impl Status {
 fn print(status: &status::Status) {
     match (&status.account.reason, status.account.blocked) {
         (Some(reason), true) => {
-            let until = status.account.until.map_or(String::new(), |at| format!(", next look at {}", at.format("%T UTC")));
+            let until =
+                status.account.until.map_or(String::new(), |at| format!(", next look at {}", at.format("%T UTC")));
             println!("STOPPED  {reason}{until}\n");
         }
         _ => println!("account  may send\n"),

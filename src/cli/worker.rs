@@ -62,7 +62,9 @@ async fn print_remaining(pool: &sqlx::PgPool) -> anyhow::Result<()> {
         println!("  {count:>7}  {word}: {}", status::explain(word));
     }
     if sending > 0 {
-        println!("  {sending:>7}  sending: in the hands of another worker, or of one that died and whose lease runs out");
+        println!(
+            "  {sending:>7}  sending: in the hands of another worker, or of one that died and whose lease runs out"
+        );
     }
     Ok(())
 }

@@ -9,9 +9,9 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{PgPool, PgTransaction};
 
 use crate::chert::request::{SendRequest, identity};
+use crate::claim::{Claim, ClaimedLine};
 use crate::clock::Anchor;
 use crate::database;
-use crate::job::{Claim, ClaimedLine};
 use crate::line::{ANY_LINE, LineChoice};
 use crate::outbox::OutboxError;
 use crate::outbox::admit::interval;
@@ -67,7 +67,8 @@ impl Claimer {
         look_again(&mut tx, &again).await?;
         refuse_changed(&mut tx, &changed).await?;
 
-        let index: HashMap<&str, usize> = lines.iter().enumerate().map(|(index, line)| (line.id.as_str(), index)).collect();
+        let index: HashMap<&str, usize> =
+            lines.iter().enumerate().map(|(index, line)| (line.id.as_str(), index)).collect();
         let candidates: Vec<Candidate> = found
             .iter()
             .map(|job| Candidate {
@@ -95,7 +96,14 @@ impl Claimer {
     }
 
     /// Freezes what the job will say: its line, its key, its bytes.
-    fn prepare(&self, job: FoundJob, line: &LockedLine, slot: DateTime<Utc>, now: DateTime<Utc>, anchor: Anchor) -> Prepared {
+    fn prepare(
+        &self,
+        job: FoundJob,
+        line: &LockedLine,
+        slot: DateTime<Utc>,
+        now: DateTime<Utc>,
+        anchor: Anchor,
+    ) -> Prepared {
         let untried = job.idempotency_key.is_none();
         let by_name = untried && job.first_touch && self.line_choice == LineChoice::Name && line.id != ANY_LINE;
         let named_line_id = job.named_line().or_else(|| by_name.then(|| line.id.clone()));
@@ -326,7 +334,9 @@ async fn look_again(tx: &mut PgTransaction<'_>, jobs: &[FoundJob]) -> Result<(),
         return Ok(());
     }
     let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
-    sqlx::query!("update outbox.jobs set ready = false, wake_at = now() where id = any ($1)", &ids).execute(&mut **tx).await?;
+    sqlx::query!("update outbox.jobs set ready = false, wake_at = now() where id = any ($1)", &ids)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

@@ -147,11 +147,14 @@ pub async fn show(pool: &PgPool, id: i64) -> Result<(JobRow, Vec<AttemptRow>), J
 /// already goes back only with `may_double`.
 pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsError> {
     let mut tx = database::begin(pool).await.map_err(JobsError::Write)?;
-    let job = sqlx::query!("select state, unknown_since is not null as \"unknown!\" from outbox.jobs where id = $1 for update", id)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(JobsError::Read)?
-        .ok_or(JobsError::NoSuchJob(id))?;
+    let job = sqlx::query!(
+        "select state, unknown_since is not null as \"unknown!\" from outbox.jobs where id = $1 for update",
+        id
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(JobsError::Read)?
+    .ok_or(JobsError::NoSuchJob(id))?;
     if !["failed", "expired", "canceled", "suppressed", "parked"].contains(&job.state.as_str()) {
         return Err(JobsError::NotRetryable { id, state: job.state });
     }

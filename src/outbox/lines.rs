@@ -36,7 +36,10 @@ pub async fn sync(pool: &PgPool, listed: &[ListedLine]) -> Result<Synced, LinesE
     let ids: Vec<String> = listed.iter().map(|line| line.id.clone()).collect();
     let mut tx = database::begin(pool).await.map_err(LinesError::Write)?;
     // Several workers refresh at about the same time: one after the other, and in one order.
-    sqlx::query!("select id from outbox.lines order by id for update").fetch_all(&mut *tx).await.map_err(LinesError::Write)?;
+    sqlx::query!("select id from outbox.lines order by id for update")
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(LinesError::Write)?;
     let added = sqlx::query_scalar!(
         r#"
         insert into outbox.lines (id, number, active, gap_us, first_touch_gap_us, first_touch_cap, time_zone, synced_at)

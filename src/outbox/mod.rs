@@ -1,5 +1,7 @@
 //! All SQL of the sending side, one family of statements a file, in the order of a job's way.
 
+pub mod enqueue;
+
 pub mod admit;
 pub mod claim;
 pub mod record;
@@ -29,4 +31,20 @@ pub enum OutboxError {
     Account(#[source] sqlx::Error),
     #[error("writing the heartbeat: {}", crate::database::describe(.0))]
     Heartbeat(#[source] sqlx::Error),
+}
+
+impl OutboxError {
+    /// Whether the database refuses what it was given (classes 22 and 23: data and constraints), so that trying the same
+    /// again is of no use.
+    pub fn is_refusal(&self) -> bool {
+        let (OutboxError::Admit(error)
+        | OutboxError::Claim(error)
+        | OutboxError::Record(error)
+        | OutboxError::Rescue(error)
+        | OutboxError::Upcoming(error)
+        | OutboxError::Account(error)
+        | OutboxError::Heartbeat(error)) = self;
+        let code = error.as_database_error().and_then(|refused| refused.code());
+        code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    }
 }

@@ -9,8 +9,8 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{PgPool, PgTransaction};
 
 use crate::chert::reply::{Answer, Ids};
+use crate::claim::{Attempt, Ending, Finished};
 use crate::database;
-use crate::job::{Attempt, Ending, Finished};
 use crate::outbox::OutboxError;
 use crate::outbox::account::{self, Block};
 use crate::outbox::admit::{interval, wake_next};
@@ -25,6 +25,14 @@ pub struct Recorded {
     pub failed: u64,
     /// Results of claims that somebody else had taken over.
     pub lost_claims: u64,
+}
+
+impl std::ops::AddAssign for Recorded {
+    fn add_assign(&mut self, more: Recorded) {
+        self.sent += more.sent;
+        self.failed += more.failed;
+        self.lost_claims += more.lost_claims;
+    }
 }
 
 /// Records a batch; either all of it or, on an error, nothing. Recording the same batch twice changes nothing more, so an
@@ -192,7 +200,7 @@ async fn update_jobs(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<(
         update outbox.jobs j
            set state = u.state, reason = u.reason,
                attempt = j.attempt + u.spent::int,
-               deferrals = j.deferrals + (u.outcome = 'deferred')::int,
+               deferrals = j.deferrals + (u.outcome is not distinct from 'deferred')::int,
                ready = false,
                wake_at = case when u.wait is not null then least(clock_timestamp() + u.wait, j.expires_at) end,
                lease_until = null, worker = null,

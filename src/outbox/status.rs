@@ -91,7 +91,12 @@ pub async fn status(pool: &PgPool) -> Result<Status, StatusError> {
 }
 
 /// What a job that stands ready in this queue waits for.
-pub fn wait_of_ready(account: &Account, lines: &[LineStatus], line_id: Option<&str>, first_touch: bool) -> &'static str {
+pub fn wait_of_ready(
+    account: &Account,
+    lines: &[LineStatus],
+    line_id: Option<&str>,
+    first_touch: bool,
+) -> &'static str {
     let serving = |line: &&LineStatus| match line_id {
         Some(id) if id != crate::line::ANY_LINE => line.id == id,
         _ => !line.is_default() || lines.len() == 1,

@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::claim::{Claim, Finished};
 use crate::config::LEASE_MARGIN;
-use crate::job::{Claim, Finished};
 use crate::outcome::{Outcome, classify};
 use crate::pace::slots::latest_start;
 use crate::retry;
@@ -47,7 +47,8 @@ async fn may_go(shared: &Shared, claim: &Claim, ticket: Ticket) -> bool {
 /// Whether the line's gap is kept by leaving now. A slot that was missed is given back, never caught up on.
 async fn on_time(shared: &Shared, claim: &Claim) -> bool {
     let line = &claim.line;
-    let Some(latest) = latest_start(line.gap).or_else(|| latest_start(line.first_touch_gap).filter(|_| claim.first_touch))
+    let Some(latest) =
+        latest_start(line.gap).or_else(|| latest_start(line.first_touch_gap).filter(|_| claim.first_touch))
     else {
         return true;
     };

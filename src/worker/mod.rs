@@ -19,9 +19,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::chert::client::Client;
+use crate::claim::{Claim, Finished};
 use crate::config::WorkerOptions;
 use crate::database;
-use crate::job::{Claim, Finished};
 use crate::outbox::OutboxError;
 use crate::outbox::admit::admit;
 use crate::outbox::claim::Claimer;
@@ -155,7 +155,12 @@ enum Step {
 }
 
 /// One pass: admit what is due, claim what there is room for, send it on its way.
-async fn step(shared: &Arc<Shared>, claimer: &Claimer, room: &Arc<Semaphore>, probe: bool) -> Result<Step, OutboxError> {
+async fn step(
+    shared: &Arc<Shared>,
+    claimer: &Claimer,
+    room: &Arc<Semaphore>,
+    probe: bool,
+) -> Result<Step, OutboxError> {
     let admitted = admit(&shared.pool, ADMIT_LIMIT, shared.options.key_horizon).await?;
     // Make room before claiming: a claimed job that waits for a place burns its slot.
     let places = places(shared, room).await;
@@ -216,7 +221,8 @@ async fn finish(shared: &Shared, grace: Duration) -> usize {
 
 impl Shared {
     fn is_drained(&self, upcoming: &Upcoming) -> bool {
-        self.held.load(Ordering::SeqCst) == 0 && upcoming.next_in.is_none_or(|next_in| next_in > self.options.drain_wait)
+        self.held.load(Ordering::SeqCst) == 0
+            && upcoming.next_in.is_none_or(|next_in| next_in > self.options.drain_wait)
     }
 
     fn sleep_for(&self, upcoming: &Upcoming) -> Duration {

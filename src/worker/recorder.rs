@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use crate::claim::Finished;
 use crate::database;
-use crate::job::Finished;
 use crate::outbox::record::{Recorded, record};
 use crate::worker::Shared;
 
@@ -34,14 +34,35 @@ pub async fn run(shared: Arc<Shared>, mut outcomes: mpsc::Receiver<Finished>) {
     }
 }
 
+/// Records a batch, however long the database is away. What the database refuses is looked for by halves, so that one bad
+/// outcome holds up no other.
 async fn persist(shared: &Shared, batch: &[Finished]) -> Recorded {
-    loop {
-        let attempt = record(&shared.pool, &shared.id, batch, shared.options.probe_wait);
+    let mut recorded = Recorded::default();
+    let mut parts = vec![batch];
+    while let Some(part) = parts.pop() {
+        let attempt = record(&shared.pool, &shared.id, part, shared.options.probe_wait);
         match tokio::time::timeout(database::TIMEOUT, attempt).await {
-            Ok(Ok(recorded)) => return recorded,
-            Ok(Err(error)) => warn!(%error, "{} outcomes could not be recorded yet", batch.len()),
-            Err(_) => warn!("{} outcomes could not be recorded yet: no answer from the database in time", batch.len()),
+            Ok(Ok(more)) => recorded += more,
+            Ok(Err(refusal)) if refusal.is_refusal() => match part {
+                [finished] => {
+                    let id = finished.job_id;
+                    error!(job.id = id, %refusal, "The outcome of job {id} is refused; its lease runs out and it is asked again");
+                }
+                _ => {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    parts.extend([left, right]);
+                }
+            },
+            Ok(Err(error)) => {
+                warn!(%error, "{} outcomes could not be recorded yet", part.len());
+                parts.push(part);
+                tokio::time::sleep(RETRY_WAIT).await;
+            }
+            Err(_) => {
+                warn!("{} outcomes could not be recorded yet: no answer from the database in time", part.len());
+                parts.push(part);
+            }
         }
-        tokio::time::sleep(RETRY_WAIT).await;
     }
+    recorded
 }

@@ -57,7 +57,11 @@ fn heartbeat(shared: &Shared) -> Heartbeat {
 async fn rescue_jobs(shared: &Shared) {
     match rescue::rescue(&shared.pool, &shared.id).await {
         Ok(rescued) if rescued.queued + rescued.parked > 0 => {
-            info!("Took over {} jobs of dead workers, {} of them without attempts left", rescued.queued + rescued.parked, rescued.parked);
+            info!(
+                "Took over {} jobs of dead workers, {} of them without attempts left",
+                rescued.queued + rescued.parked,
+                rescued.parked
+            );
             shared.bell.notify_one();
         }
         Ok(_) => {}

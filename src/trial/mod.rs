@@ -1,0 +1,3 @@
+//! Rigs that run the product.
+
+pub mod postgres;

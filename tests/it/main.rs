@@ -1,0 +1,4 @@
+//! The system from outside: a real Postgres, the real binary.
+
+mod database;
+mod enqueue;
