@@ -13,13 +13,17 @@ use crate::outbox::status;
 use crate::worker;
 
 /// Send what is inserted, at the pace of the lines, until SIGTERM or SIGINT.
+// As usual, the last one of an option that is given twice counts.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_override_self = true,
+    after_help = "Examples:
   chert-outbox worker --concurrency 64
   chert-outbox worker --drain              # end when nothing is due: for a Kubernetes Job or a script
   OUTBOX_LINE_CHOICE=name chert-outbox worker
 
-Exit codes: 0 done, 1 an error, 3 with --drain when jobs failed.")]
+Exit codes: 0 done, 1 an error, 3 with --drain when jobs failed."
+)]
 pub struct Worker {
     #[command(flatten)]
     database: DatabaseOptions,

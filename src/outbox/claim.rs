@@ -3,6 +3,7 @@
 //! statement both are read as of its start, and two claims of one line can hand out the same recipient twice.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -29,16 +30,27 @@ const MAX_LINES: i64 = 256;
 /// A claim that lost a race for a recipient is tried again at once, this often.
 const MAX_RACES: usize = 5;
 
+/// The lead of a first claim, and the most that a slow database can make of it.
+const LEAST_LEAD: Duration = Duration::from_millis(20);
+const MOST_LEAD: Duration = Duration::from_secs(1);
+
 /// What a worker brings to every claim.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Claimer {
-    pub worker: String,
-    pub namespace: String,
-    pub lease: Duration,
-    pub line_choice: LineChoice,
+    worker: String,
+    namespace: String,
+    lease: Duration,
+    line_choice: LineChoice,
+    /// What the last claim took from reading the clock to its commit.
+    last_took_ms: AtomicU64,
 }
 
 impl Claimer {
+    /// A claimer for `worker`, whose claims last for `lease`; `namespace` goes into every key.
+    pub fn new(worker: String, namespace: String, lease: Duration, line_choice: LineChoice) -> Claimer {
+        Claimer { worker, namespace, lease, line_choice, last_took_ms: AtomicU64::new(0) }
+    }
+
     /// Claims at most `limit` due jobs, one a recipient, each with a slot within the horizon, oldest slot first. With
     /// `probe` it claims although the account is halted (never while it is rate-limited).
     /// Errors: `OutboxError::Claim` if Postgres fails, nothing claimed. Source: design 5; invariants 3, 4, 5 and 6.
@@ -59,7 +71,9 @@ impl Claimer {
             return Ok(Vec::new());
         };
         let anchor = Anchor::now(now);
-        let mut schedules: Vec<Schedule> = lines.iter().map(LockedLine::schedule).collect();
+        let lead = (2 * Duration::from_millis(self.last_took_ms.load(Ordering::Relaxed))).clamp(LEAST_LEAD, MOST_LEAD);
+        let before: Vec<Schedule> = lines.iter().map(|line| line.schedule(lead)).collect();
+        let mut schedules = before.clone();
 
         let found = find_jobs(&mut tx, &lines, &schedules, limit, now).await?;
         let (again, found): (Vec<FoundJob>, Vec<FoundJob>) = found.into_iter().partition(|job| job.again);
@@ -86,24 +100,20 @@ impl Claimer {
             .map(|allotment| {
                 let job = found[allotment.candidate].take().expect("allot deals each candidate once");
                 first_touches[allotment.line] += i32::from(job.first_touch);
-                self.prepare(job, &lines[allotment.line], allotment.slot, now, anchor)
+                let line = lines[allotment.line].claimed(before[allotment.line].clone(), allotment.slot);
+                self.prepare(job, line, now, anchor)
             })
             .collect();
         lease(&mut tx, &prepared, &self.worker, now + self.lease).await?;
-        move_on(&mut tx, &lines, &schedules, &first_touches).await?;
+        move_on(&mut tx, &lines, &before, &schedules, &first_touches).await?;
         tx.commit().await?;
+        let took = anchor.time_of(tokio::time::Instant::now()) - now;
+        self.last_took_ms.store(took.num_milliseconds().unsigned_abs(), Ordering::Relaxed);
         Ok(prepared.into_iter().map(|prepared| prepared.claim).collect())
     }
 
     /// Freezes what the job will say: its line, its key, its bytes.
-    fn prepare(
-        &self,
-        job: FoundJob,
-        line: &LockedLine,
-        slot: DateTime<Utc>,
-        now: DateTime<Utc>,
-        anchor: Anchor,
-    ) -> Prepared {
+    fn prepare(&self, job: FoundJob, line: ClaimedLine, now: DateTime<Utc>, anchor: Anchor) -> Prepared {
         let untried = job.idempotency_key.is_none();
         let by_name = untried && job.first_touch && self.line_choice == LineChoice::Name && line.id != ANY_LINE;
         let named_line_id = job.named_line().or_else(|| by_name.then(|| line.id.clone()));
@@ -114,14 +124,14 @@ impl Claimer {
             claim: job.claims + 1,
             phone,
             request: request.to_bytes(&key),
-            line: line.claimed(slot),
             first_touch: job.first_touch,
             standing: Standing {
                 attempt: job.attempt.unsigned_abs(),
                 max_attempts: job.max_attempts.unsigned_abs(),
                 unknown: job.unknown,
             },
-            slot: anchor.instant_of(slot),
+            slot: anchor.instant_of(line.slot_at),
+            line,
             lease_ends: anchor.instant_of(now + self.lease),
             untried,
             anchor,
@@ -166,11 +176,12 @@ struct LockedLine {
 }
 
 impl LockedLine {
-    fn schedule(&self) -> Schedule {
+    fn schedule(&self, lead: Duration) -> Schedule {
         // Whole microseconds, as the database keeps them.
         let slowed = |gap_us: i64| Duration::from_micros((gap_us as f64 * f64::from(self.slowdown)).ceil() as u64);
         Schedule {
             gap: slowed(self.gap_us),
+            lead,
             first_touch_gap: slowed(self.first_touch_gap_us),
             next_at: self.next_at,
             next_first_touch_at: self.next_first_touch_at,
@@ -179,8 +190,7 @@ impl LockedLine {
         }
     }
 
-    fn claimed(&self, slot_at: DateTime<Utc>) -> ClaimedLine {
-        let mut after = self.schedule();
+    fn claimed(&self, mut after: Schedule, slot_at: DateTime<Utc>) -> ClaimedLine {
         after.take(slot_at, true);
         ClaimedLine {
             id: self.id.clone(),
@@ -396,10 +406,11 @@ async fn lease(
 async fn move_on(
     tx: &mut PgTransaction<'_>,
     lines: &[LockedLine],
+    before: &[Schedule],
     schedules: &[Schedule],
     first_touches: &[i32],
 ) -> Result<(), sqlx::Error> {
-    let moved = |index: &usize| schedules[*index] != lines[*index].schedule();
+    let moved = |index: &usize| schedules[*index] != before[*index];
     let moved: Vec<usize> = (0..lines.len()).filter(moved).collect();
     let ids: Vec<String> = moved.iter().map(|&line| lines[line].id.clone()).collect();
     let next: Vec<DateTime<Utc>> = moved.iter().map(|&line| schedules[line].next_at).collect();

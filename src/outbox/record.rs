@@ -364,9 +364,12 @@ async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<
     sqlx::query!(
         r#"
         update outbox.lines l
-           set first_touches = greatest(0, o.first_touches_today + u.charges
-                                           - case when o.day = u.refund_day then u.refunds else 0 end),
-               first_touch_day = o.day,
+           -- All of it from `l` itself: a line that a claim has just moved on is read again once it is unlocked.
+           set first_touches = greatest(0, case when l.first_touch_day = (clock_timestamp() at time zone l.time_zone)::date
+                                                then l.first_touches else 0 end + u.charges
+                                           - case when u.refund_day = (clock_timestamp() at time zone l.time_zone)::date
+                                                  then u.refunds else 0 end),
+               first_touch_day = (clock_timestamp() at time zone l.time_zone)::date,
                next_first_touch_at = case
                     when u.charges > 0
                     then greatest(l.next_first_touch_at, clock_timestamp() + l.first_touch_gap_us * interval '1 microsecond')
@@ -382,11 +385,6 @@ async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<
           from unnest($1::text[], $2::int[], $3::date[], $4::int[], $5::int[], $6::interval[], $7::bool[],
                       $8::timestamptz[], $9::timestamptz[])
             as u (id, refunds, refund_day, charges, saturations, full_for, clean, given_slot, given_until)
-         cross join lateral (
-               select d.day, case when t.first_touch_day = d.day then t.first_touches else 0 end as first_touches_today
-                 from outbox.lines t
-                cross join lateral (select (clock_timestamp() at time zone t.time_zone)::date as day) d
-                where t.id = u.id) o
          where l.id = u.id
         "#,
         &lines.keys().cloned().collect::<Vec<_>>(),

@@ -105,6 +105,7 @@ mod tests {
     fn line(gap_ms: u64, first_gap_ms: u64) -> Schedule {
         Schedule {
             gap: Duration::from_millis(gap_ms),
+            lead: Duration::ZERO,
             first_touch_gap: Duration::from_millis(first_gap_ms),
             next_at: at(0),
             next_first_touch_at: at(0),

@@ -8,22 +8,21 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-/// One limiter a line and class, kept as long as the process lives: there are as many as the account has lines.
+/// One limiter a line, kept as long as the process lives: there are as many as the account has lines.
 #[derive(Default)]
 pub struct LocalPace {
-    limiters: Mutex<HashMap<(String, bool), (Duration, DefaultDirectRateLimiter)>>,
+    limiters: Mutex<HashMap<String, (Duration, DefaultDirectRateLimiter)>>,
     clock: DefaultClock,
 }
 
 impl LocalPace {
-    /// Takes the line's turn if its last message of this class left at least `gap` ago.
+    /// Takes the line's turn if its last message left at least `gap` ago.
     /// Errors: how long to wait for the turn; nothing is taken.
-    pub fn check(&self, line_id: &str, first_touch: bool, gap: Duration) -> Result<(), Duration> {
+    pub fn check(&self, line_id: &str, gap: Duration) -> Result<(), Duration> {
         let Some(quota) = Quota::with_period(gap) else { return Ok(()) };
         // A panic elsewhere cannot leave a limiter half written: its state is one atomic number.
         let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (line_id.to_owned(), first_touch);
-        let (kept, limiter) = limiters.entry(key).or_insert_with(|| (gap, RateLimiter::direct(quota)));
+        let (kept, limiter) = limiters.entry(line_id.to_owned()).or_insert_with(|| (gap, RateLimiter::direct(quota)));
         if *kept != gap {
             (*kept, *limiter) = (gap, RateLimiter::direct(quota));
         }
@@ -39,16 +38,15 @@ mod tests {
     fn i03_a_stalled_worker_does_not_burst() {
         let pace = LocalPace::default();
         let hour = Duration::from_secs(3_600);
-        assert_eq!(pace.check("pl_1", false, hour), Ok(()));
-        let wait = pace.check("pl_1", false, hour).expect_err("the second is too early");
+        assert_eq!(pace.check("pl_1", hour), Ok(()));
+        let wait = pace.check("pl_1", hour).expect_err("the second is too early");
         assert!(wait > hour - Duration::from_secs(60) && wait <= hour);
-        assert_eq!(pace.check("pl_2", false, hour), Ok(()), "another line");
-        assert_eq!(pace.check("pl_1", true, hour), Ok(()), "another class");
+        assert_eq!(pace.check("pl_2", hour), Ok(()), "another line");
     }
 
     #[test]
     fn no_gap_means_no_limit() {
         let pace = LocalPace::default();
-        assert!((0..1_000).all(|_| pace.check("pl_1", false, Duration::ZERO).is_ok()));
+        assert!((0..1_000).all(|_| pace.check("pl_1", Duration::ZERO).is_ok()));
     }
 }

@@ -33,6 +33,9 @@ pub fn latest_start(gap: Duration) -> Option<Duration> {
 pub struct Schedule {
     /// The gap between any two messages; zero for none.
     pub gap: Duration,
+    /// A paced message gets no slot sooner than this: the claim that takes it needs the time to commit, and a slot that
+    /// has passed by then is lost.
+    pub lead: Duration,
     /// The gap between two first touches; zero for none.
     pub first_touch_gap: Duration,
     /// The next free slot of any message.
@@ -49,7 +52,8 @@ pub struct Schedule {
 impl Schedule {
     /// The slot that a message would get now, `None` if it lies beyond `horizon_end` or the class has none left today.
     pub fn peek(&self, first_touch: bool, now: DateTime<Utc>, horizon_end: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let any = self.next_at.max(now);
+        let soonest = if self.gap.is_zero() { now } else { now + self.lead };
+        let any = self.next_at.max(soonest);
         let slot = if first_touch { any.max(self.next_first_touch_at) } else { any };
         let used_up = first_touch && (self.first_touches_left == Some(0) || slot + MOST_GUARD >= self.day_ends_at);
         (slot <= horizon_end && !used_up).then_some(slot)
@@ -95,6 +99,7 @@ mod tests {
     fn a_stall_saves_nothing_up() {
         let mut line = Schedule {
             gap: Duration::from_secs(1),
+            lead: Duration::ZERO,
             first_touch_gap: Duration::ZERO,
             next_at: at(0),
             next_first_touch_at: at(0),
@@ -117,10 +122,11 @@ mod tests {
             gap_ms in prop_oneof![Just(0u64), 1u64..3_000],
             first_gap_ms in prop_oneof![Just(0u64), 1u64..20_000],
             cap in proptest::option::of(0u32..12),
+            lead_ms in 0u64..200,
         ) {
             let (gap, first_gap) = (Duration::from_millis(gap_ms), Duration::from_millis(first_gap_ms));
             let mut line = Schedule {
-                gap, first_touch_gap: first_gap, next_at: at(0), next_first_touch_at: at(0),
+                gap, lead: Duration::from_millis(lead_ms), first_touch_gap: first_gap, next_at: at(0), next_first_touch_at: at(0),
                 first_touches_left: cap, day_ends_at: at(50_000),
             };
             let (mut now, mut slots, mut firsts) = (at(0), Vec::new(), Vec::new());

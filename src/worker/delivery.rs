@@ -53,14 +53,11 @@ async fn on_time(shared: &Shared, claim: &Claim) -> bool {
         return true;
     };
     let deadline = claim.slot + latest;
-    let gaps = [(false, line.gap), (true, line.first_touch_gap)];
-    for (first_touch, gap) in gaps.into_iter().filter(|(first_touch, _)| !first_touch || claim.first_touch) {
-        while let Err(wait) = shared.pace.check(&line.id, first_touch, gap) {
-            if Instant::now() + wait > deadline {
-                return false;
-            }
-            tokio::time::sleep(wait).await;
+    while let Err(wait) = shared.pace.check(&line.id, line.gap) {
+        if Instant::now() + wait > deadline {
+            return false;
         }
+        tokio::time::sleep(wait).await;
     }
     let late = Instant::now() > deadline;
     if late {

@@ -12,6 +12,8 @@ use crate::retry::backoff;
 
 /// So many calls in a row without a word from Chert close the gate.
 const FAILURES_TO_CLOSE: u32 = 5;
+/// Time for an outcome to be recorded.
+const UNTIL_RECORDED: Duration = Duration::from_secs(1);
 /// The longest pause before the next probe.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -101,17 +103,13 @@ impl Gate {
         let mut state = self.lock();
         let spoke = matches!(reply, Reply::Answered(answer) if answer.is_json);
         match outcome {
-            Outcome::Halted { .. } => {
+            // From here on the account's row says when somebody may try; this pause lasts until that row is written.
+            Outcome::Halted { why } => {
                 state.fresh = false;
-                state.close(Position::Probing { out: false });
+                state.pause(UNTIL_RECORDED, why.clone());
             }
-            Outcome::RateLimited { .. } => state.close(Position::Open),
-            Outcome::Unreachable { why } => {
-                state.pauses += 1;
-                let until = Instant::now() + backoff(state.pauses, &mut rand::rng()).min(LONGEST_PAUSE);
-                let why = format!("Chert cannot be reached: {why}");
-                state.close(Position::Paused { until, why });
-            }
+            Outcome::RateLimited { wait } => state.pause(*wait, "Chert answered 1007: too many requests".to_owned()),
+            Outcome::Unreachable { why } => state.pause_longer(format!("Chert cannot be reached: {why}")),
             _ if spoke => {
                 state.fresh = false;
                 (state.failures, state.pauses) = (0, 0);
@@ -121,10 +119,8 @@ impl Gate {
                 state.failures += 1;
                 let probing = matches!(state.position, Position::Probing { .. });
                 if probing || state.failures >= FAILURES_TO_CLOSE {
-                    state.pauses += 1;
-                    let until = Instant::now() + backoff(state.pauses, &mut rand::rng()).min(LONGEST_PAUSE);
                     let why = format!("no word from Chert in {} calls", state.failures);
-                    state.close(Position::Paused { until, why });
+                    state.pause_longer(why);
                 }
             }
         }
@@ -154,9 +150,15 @@ impl Gate {
 }
 
 impl State {
-    fn close(&mut self, position: Position) {
+    fn pause(&mut self, wait: Duration, why: String) {
         self.closings += 1;
-        self.position = position;
+        self.position = Position::Paused { until: Instant::now() + wait, why };
+    }
+
+    /// Each pause in a row is longer than the one before.
+    fn pause_longer(&mut self, why: String) {
+        self.pauses += 1;
+        self.pause(backoff(self.pauses, &mut rand::rng()).min(LONGEST_PAUSE), why);
     }
 }
 
@@ -196,7 +198,9 @@ mod tests {
         let ticket = gate.ticket();
         gate.report(&Reply::Answered(Answer::default()), &Outcome::Halted { why: "secret".into() });
         assert!(!gate.admits(ticket));
-        assert_eq!(gate.allowance(64), 1, "the next one is a probe");
+        assert_eq!(gate.allowance(64), 0);
+        tokio::time::advance(UNTIL_RECORDED).await;
+        assert_eq!(gate.allowance(64), 1, "the next one is a probe, if the account's row lets it");
     }
 
     #[tokio::test(start_paused = true)]

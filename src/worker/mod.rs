@@ -78,7 +78,7 @@ pub async fn run(
     database::check_version(&pool).await?;
     let namespace = account::namespace(&pool, &options.deployment).await?;
     let id = uuid::Uuid::now_v7().to_string();
-    let claimer = Claimer { worker: id.clone(), namespace, lease: options.lease, line_choice: options.line_choice };
+    let claimer = Claimer::new(id.clone(), namespace, options.lease, options.line_choice);
     let places = usize::from(options.concurrency);
     let (outcomes, recorded) = mpsc::channel(places);
     let grace = options.grace;
@@ -128,10 +128,10 @@ async fn work(shared: &Arc<Shared>, claimer: &Claimer, room: &Arc<Semaphore>) {
                 probe = false;
                 continue;
             }
-            Ok(Ok(Step::Idle { upcoming })) => {
+            Ok(Ok(Step::Idle { upcoming, holds_nothing })) => {
                 shared.back();
                 probe = upcoming.probe_due && shared.reserve_probe().await;
-                if shared.options.drain && shared.is_drained(&upcoming) {
+                if shared.options.drain && holds_nothing && shared.is_drained(&upcoming) {
                     return;
                 }
                 if probe { continue } else { shared.sleep_for(&upcoming) }
@@ -151,7 +151,11 @@ enum Step {
     /// Something was done, and there may be more.
     Again,
     /// Nothing can be done now.
-    Idle { upcoming: Upcoming },
+    Idle {
+        upcoming: Upcoming,
+        /// Everything that this worker held was recorded before it looked ahead, so nothing of its own is still to come.
+        holds_nothing: bool,
+    },
 }
 
 /// One pass: admit what is due, claim what there is room for, send it on its way.
@@ -166,7 +170,7 @@ async fn step(
     let places = places(shared, room).await;
     let limit = if probe { places.min(1) } else { shared.gate.allowance(places) };
     if limit == 0 {
-        return Ok(Step::Idle { upcoming: upcoming(&shared.pool).await? });
+        return shared.idle().await;
     }
     let ticket = shared.gate.ticket();
     let claims = claimer.claim(&shared.pool, limit, probe || shared.gate.is_fresh()).await?;
@@ -178,7 +182,7 @@ async fn step(
     if claimed > 0 || admitted == ADMIT_LIMIT {
         return Ok(Step::Again);
     }
-    Ok(Step::Idle { upcoming: upcoming(&shared.pool).await? })
+    shared.idle().await
 }
 
 /// Free places. When there are few, waits a moment for more, so that claims come in batches.
@@ -220,9 +224,13 @@ async fn finish(shared: &Shared, grace: Duration) -> usize {
 }
 
 impl Shared {
+    async fn idle(&self) -> Result<Step, OutboxError> {
+        let holds_nothing = self.held.load(Ordering::SeqCst) == 0;
+        Ok(Step::Idle { upcoming: upcoming(&self.pool).await?, holds_nothing })
+    }
+
     fn is_drained(&self, upcoming: &Upcoming) -> bool {
-        self.held.load(Ordering::SeqCst) == 0
-            && upcoming.next_in.is_none_or(|next_in| next_in > self.options.drain_wait)
+        upcoming.next_in.is_none_or(|next_in| next_in > self.options.drain_wait)
     }
 
     fn sleep_for(&self, upcoming: &Upcoming) -> Duration {

@@ -1,4 +1,11 @@
-//! The system from outside: a real Postgres, the real binary.
+//! The system from outside: a real Postgres, a real simulator, real processes. `iNN_` names the invariant that a test
+//! holds (see ARCHITECTURE.md).
 
+mod claim;
+mod commands;
+mod crash;
 mod database;
 mod enqueue;
+mod harness;
+mod outcomes;
+mod schema;

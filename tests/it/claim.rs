@@ -1,0 +1,290 @@
+//! What a claim hands out, and what it does not.
+
+use std::time::Duration;
+
+use chert_outbox::line::LineChoice;
+use chert_outbox::outbox::admit::admit;
+use chert_outbox::outbox::claim::Claimer;
+use chert_outbox::outbox::lines::Paces;
+use chert_outbox::simulate::{Cap, Fault};
+
+use crate::harness::Harness;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn claimer(worker: &str) -> Claimer {
+    Claimer::new(worker.to_owned(), "test".to_owned(), Duration::from_secs(60), LineChoice::Name)
+}
+
+async fn admit_all(it: &Harness) {
+    while admit(it.pool(), 10_000, DAY).await.expect("admits") > 0 {}
+}
+
+async fn claimed(it: &Harness, worker: &str, limit: usize) -> Vec<i64> {
+    let claims = claimer(worker).claim(it.pool(), limit, false).await.expect("claims");
+    claims.iter().map(|claim| claim.job_id).collect()
+}
+
+#[tokio::test]
+async fn i04_one_recipient_has_one_job_in_flight_and_the_next_follows_in_order() {
+    let it = Harness::start().await;
+    it.execute(
+        "insert into outbox.jobs (phone, body, priority, due_at) values
+         ('+15550142200', 'third', 0, now() - interval '1 minute'),
+         ('+15550142200', 'second', 0, now() - interval '2 minutes'),
+         ('+15550142200', 'first', -1, now()),
+         ('+15550142201', 'another', 5, now())",
+    )
+    .await;
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "one", 10).await, [3, 4]);
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "two", 10).await, [0i64; 0], "the recipient is busy");
+    assert_eq!(it.count("state = 'queued' and reason = 'behind_earlier'").await, 2);
+    let it = Harness::start().await;
+    it.execute(
+        "insert into outbox.jobs (phone, body, priority, due_at) values
+         ('+15550142200', 'message 2', 0, now() - interval '1 minute'),
+         ('+15550142200', 'message 1', 0, now() - interval '2 minutes'),
+         ('+15550142200', 'message 0', -1, now())",
+    )
+    .await;
+    it.drain().await;
+    it.each_sent_once(3).await;
+    it.in_order();
+}
+
+#[tokio::test]
+async fn i04_the_database_refuses_a_second_job_in_flight_to_one_recipient() {
+    let it = Harness::start().await;
+    it.insert("+15550142200", "one").await;
+    it.insert("+15550142200", "two").await;
+    let forced =
+        "update outbox.jobs set state = 'sending', worker = 'w', lease_until = now(), idempotency_key = id::text";
+    let error = sqlx::raw_sql(forced).execute(it.pool()).await.expect_err("refused");
+    assert_eq!(error.as_database_error().and_then(|refused| refused.constraint()), Some("one_in_flight_per_recipient"));
+}
+
+#[tokio::test]
+async fn i04_a_deferred_message_is_not_overtaken_by_the_next_one() {
+    let it = Harness::start().await;
+    let (first, second) = (it.insert("+15550142200", "message 0").await, it.insert("+15550142200", "message 1").await);
+    it.next_faults([Fault::Error { code: 4002, status: None, retryable: None, retry_after: Some(1) }]);
+    it.drain().await;
+    it.each_sent_once(2).await;
+    it.in_order();
+    assert_eq!(it.field(first, "deferrals").await.as_deref(), Some("1"));
+    assert_eq!(it.field(second, "attempt").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn i05_a_hundred_jobs_behind_a_busy_recipient_are_looked_at_once_and_others_go() {
+    let it = Harness::start().await;
+    it.execute("insert into outbox.jobs (phone, body) select '+15550142200', 'n' from generate_series(1, 100)").await;
+    it.execute(
+        "insert into outbox.jobs (phone, body) select '+1555014' || 3000 + n, 'n' from generate_series(1, 20) n",
+    )
+    .await;
+    admit_all(&it).await;
+    assert_eq!(it.count("ready").await, 21, "one of the busy recipient, and all others");
+    assert_eq!(claimed(&it, "one", 100).await.len(), 21);
+    let before: i64 = it.count("reason = 'behind_earlier' and wake_at > now() + interval '1 minute'").await;
+    assert_eq!(before, 99, "they are called, not looked for");
+}
+
+#[tokio::test]
+async fn i06_a_recipient_suppressed_after_admission_is_not_sent_to() {
+    let it = Harness::start().await;
+    let (ready, waiting, free) = (
+        it.insert("+15550142200", "Hi").await,
+        it.insert("+15550142200", "again").await,
+        it.insert("+15550142201", "Hi").await,
+    );
+    admit_all(&it).await;
+    it.execute("insert into outbox.suppressions (phone, reason) values ('+15550142200', 'said stop')").await;
+    it.drain().await;
+    assert_eq!(it.state(ready).await, "suppressed/suppressed");
+    assert_eq!(it.state(waiting).await, "suppressed/suppressed");
+    assert_eq!(it.state(free).await, "sent");
+    assert_eq!(it.ledger().len(), 1);
+}
+
+#[tokio::test]
+async fn i03_workers_that_race_share_one_schedule() {
+    let it = Harness::start().await;
+    it.pace(Paces { gap: Some(Duration::from_millis(100)), ..Paces::default() }).await;
+    it.insert_many(500, 500).await;
+    admit_all(&it).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for worker in 0..8 {
+        let pool = it.pool().clone();
+        tasks.spawn(async move { claimer(&worker.to_string()).claim(&pool, 500, false).await.expect("claims") });
+    }
+    let mut slots: std::collections::BTreeMap<String, Vec<_>> = Default::default();
+    for claim in tasks.join_all().await.into_iter().flatten() {
+        slots.entry(claim.line.id).or_default().push(claim.line.slot_at);
+    }
+    assert_eq!(slots.len(), 5);
+    for (line, mut slots) in slots {
+        slots.sort();
+        assert!(slots.len() > 10, "{line} gave {} slots", slots.len());
+        assert!(
+            slots.windows(2).all(|pair| pair[1] - pair[0] >= chrono::TimeDelta::milliseconds(100)),
+            "{line}: {slots:?}"
+        );
+        assert!(
+            *slots.last().expect("some") - slots[0] <= chrono::TimeDelta::milliseconds(2_000),
+            "within the horizon"
+        );
+    }
+}
+
+#[tokio::test]
+async fn i03_first_touches_keep_their_gap_and_their_daily_cap() {
+    let it = Harness::start().await;
+    it.pace(Paces {
+        first_touch_gap: Some(Duration::from_millis(300)),
+        first_touch_cap: Some(Some(3)),
+        ..Paces::default()
+    })
+    .await;
+    it.insert_many(40, 40).await;
+    let worker = it.worker(&["--line-choice", "name"]).await;
+    it.until("the day's budget is used", || async { it.simulator.ledger().len() >= 15 }).await;
+    it.until("nothing is in flight", || async { it.count("state = 'sending'").await == 0 }).await;
+    let (_, status, _) = it.run(&["status", "--json"]).await;
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["waiting"]["first_touch_slot"], 25, "{status}");
+    worker.stop().await;
+    assert_eq!(it.ledger().len(), 15, "three a line, and five lines");
+    it.gaps_kept(Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn i05_follow_ups_go_while_first_touches_wait_for_tomorrow() {
+    let it = Harness::start().await;
+    it.pace(Paces { first_touch_cap: Some(Some(0)), ..Paces::default() }).await;
+    it.execute(
+        "insert into outbox.recipients (phone, line_id, first_touched_at)
+         select '+1555014' || 3000 + n, 'pl_' || 1 + n % 5, now() from generate_series(1, 20) n;
+         insert into outbox.jobs (phone, body) select '+1555014' || 5000 + n, 'first' from generate_series(1, 200) n;
+         insert into outbox.jobs (phone, body) select '+1555014' || 3000 + n, 'follow-up' from generate_series(1, 20) n",
+    )
+    .await;
+    it.drain_with(&["--drain-wait", "1s"]).await;
+    assert_eq!(it.count("state = 'sent' and body = 'follow-up'").await, 20);
+    assert_eq!(it.count("state = 'queued' and body = 'first'").await, 200);
+}
+
+#[tokio::test]
+async fn the_first_success_pins_the_recipient_and_its_next_message_is_a_follow_up() {
+    let it = Harness::with(|options| {
+        (options.first_touch_gap, options.first_touch_cap) = (Duration::from_secs(600), Cap(Some(30)));
+    })
+    .await;
+    it.pace(Paces { first_touch_gap: Some(Duration::from_secs(600)), ..Paces::default() }).await;
+    for body in ["message 0", "message 1", "message 2"] {
+        it.insert("+15550142200", body).await;
+    }
+    it.drain_with(&["--line-choice", "name"]).await;
+    it.each_sent_once(3).await;
+    it.in_order();
+    let ledger = it.ledger();
+    assert!(ledger[0].first_touch && !ledger[1].first_touch && !ledger[2].first_touch);
+    assert!(ledger.iter().all(|entry| entry.line_id == ledger[0].line_id));
+    assert_eq!(it.count("first_touch").await, 1);
+}
+
+#[tokio::test]
+async fn a_borrowed_slot_is_settled_on_the_line_that_chert_chose() {
+    let it = Harness::start().await;
+    it.pace(Paces {
+        first_touch_gap: Some(Duration::from_secs(600)),
+        first_touch_cap: Some(Some(30)),
+        ..Paces::default()
+    })
+    .await;
+    it.insert_many(5, 5).await;
+    it.drain_with(&["--line-choice", "chert", "--drain-wait", "1s"]).await;
+    it.each_sent_once(5).await;
+    let counted: Vec<(String, i32)> =
+        sqlx::query_as("select id, first_touches from outbox.lines where id <> '*' order by id")
+            .fetch_all(it.pool())
+            .await
+            .expect("readable");
+    let mut sent: std::collections::BTreeMap<String, i32> = counted.iter().map(|(id, _)| (id.clone(), 0)).collect();
+    it.ledger().iter().for_each(|entry| *sent.get_mut(&entry.line_id).expect("a known line") += 1);
+    assert_eq!(counted, sent.into_iter().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_first_touch_that_was_refused_gives_its_slot_back() {
+    let it = Harness::start().await;
+    it.execute("update outbox.lines set paused_at = now() where id not in ('*', 'pl_1')").await;
+    it.pace(Paces {
+        first_touch_gap: Some(Duration::from_secs(600)),
+        first_touch_cap: Some(Some(30)),
+        ..Paces::default()
+    })
+    .await;
+    let refused = it.insert("+15550001234", "no such phone").await;
+    let good = it.insert("+15550142200", "Hi").await;
+    it.drain_with(&["--line-choice", "name", "--drain-wait", "2s"]).await;
+    assert_eq!((it.state(refused).await.as_str(), it.state(good).await.as_str()), ("failed/rejected", "sent"));
+    let touches: i32 = sqlx::query_scalar("select first_touches from outbox.lines where id = 'pl_1'")
+        .fetch_one(it.pool())
+        .await
+        .expect("there");
+    assert_eq!(touches, 1);
+}
+
+#[tokio::test]
+async fn a_paused_line_holds_its_recipients_and_resumes_at_its_pace() {
+    let it = Harness::start().await;
+    it.execute(
+        "insert into outbox.recipients (phone, line_id, first_touched_at)
+         select '+1555014' || lpad(n::text, 4, '0'), 'pl_' || 1 + n % 2, now() from generate_series(0, 19) n",
+    )
+    .await;
+    it.insert_many(20, 20).await;
+    assert_eq!(it.run(&["lines", "pause", "pl_1", "--reason", "flagged"]).await.0, 0);
+    it.drain_with(&["--drain-wait", "1s"]).await;
+    assert_eq!(it.count("state = 'sent'").await, 10);
+    let (_, status, _) = it.run(&["status"]).await;
+    assert!(status.contains("line_paused") && status.contains("paused: flagged"), "{status}");
+    let gap = Duration::from_millis(100);
+    it.pace(Paces { gap: Some(gap), ..Paces::default() }).await;
+    assert_eq!(it.run(&["lines", "resume", "--all"]).await.0, 0);
+    it.drain().await;
+    it.each_sent_once(20).await;
+}
+
+#[tokio::test]
+async fn without_lines_there_is_one_at_the_default_pace_and_chert_chooses() {
+    let it = Harness::start().await;
+    it.execute("delete from outbox.lines where id <> '*'; update outbox.lines set gap_us = 100000").await;
+    it.insert_many(10, 10).await;
+    it.drain_with(&["--line-choice", "name"]).await;
+    it.each_sent_once(10).await;
+    let mut at: Vec<i64> = it.ledger().iter().map(|entry| entry.at_us).collect();
+    at.sort_unstable();
+    assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= 98_000), "{at:?}");
+}
+
+#[tokio::test]
+async fn jobs_of_a_line_that_was_removed_go_out_unnamed() {
+    let it = Harness::start().await;
+    it.execute(
+        "insert into outbox.lines (id) values ('pl_gone');
+         insert into outbox.recipients (phone, line_id, first_touched_at) values ('+15550142200', 'pl_gone', now())",
+    )
+    .await;
+    it.insert("+15550142200", "Hi").await;
+    it.execute("update outbox.lines set paused_at = now() where id = 'pl_gone'").await;
+    admit_all(&it).await;
+    assert_eq!(it.count("ready and line_id = 'pl_gone'").await, 1);
+    let (code, told, _) = it.run(&["lines", "sync"]).await;
+    assert!(code == 0 && told.contains("1 gone"), "{told}");
+    it.drain().await;
+    it.each_sent_once(1).await;
+}
