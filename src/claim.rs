@@ -74,7 +74,7 @@ pub enum Ending {
 pub struct Attempt {
     pub started_at: DateTime<Utc>,
     pub duration: Duration,
-    pub answer: Option<Answer>,
+    pub answer: Option<Box<Answer>>,
     pub outcome: Outcome,
     pub next: Next,
 }

@@ -125,7 +125,7 @@ mod tests {
     use crate::chert::reply::Cause;
 
     fn answered(http_status: u16, body: &str) -> Outcome {
-        classify(&Reply::Answered(Answer::decode(http_status, None, None, body.as_bytes())))
+        classify(&Reply::Answered(Box::new(Answer::decode(http_status, None, None, body.as_bytes()))))
     }
 
     fn word(http_status: u16, body: &str) -> &'static str {
@@ -193,7 +193,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_have_an_outcome(status in 100u16..600, header in proptest::option::of(".{0,12}"), body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let outcome = classify(&Reply::Answered(Answer::decode(status, header.as_deref(), None, &body)));
+            let outcome = classify(&Reply::Answered(Box::new(Answer::decode(status, header.as_deref(), None, &body))));
             let success = matches!(outcome, Outcome::Sent { .. } | Outcome::Duplicate { .. });
             prop_assert!(status < 300 || !success);
         }

@@ -124,7 +124,9 @@ async fn exchange(request: reqwest::RequestBuilder) -> Reply {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (retry_after, trace_id) = (header("retry-after"), header("x-trace-id"));
     match read(response).await {
-        Ok(body) => Reply::Answered(Answer::decode(status, retry_after.as_deref(), trace_id.as_deref(), &body)),
+        Ok(body) => {
+            Reply::Answered(Box::new(Answer::decode(status, retry_after.as_deref(), trace_id.as_deref(), &body)))
+        }
         Err(cause) => Reply::NoAnswer(cause),
     }
 }

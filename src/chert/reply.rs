@@ -8,7 +8,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     /// An HTTP response, whatever it says.
-    Answered(Answer),
+    Answered(Box<Answer>),
     /// The request cannot have reached Chert: refused connection, no such host, TLS.
     NotSent(Cause),
     /// The request left, and no whole response came: time-out, broken connection, cut body.

@@ -102,7 +102,7 @@ async fn insert_attempts(tx: &mut PgTransaction<'_>, worker: &str, batch: &[Fini
     if rows.is_empty() {
         return Ok(());
     }
-    let answers: Vec<Option<&Answer>> = rows.iter().map(|(_, attempt)| attempt.answer.as_ref()).collect();
+    let answers: Vec<Option<&Answer>> = rows.iter().map(|(_, attempt)| attempt.answer.as_deref()).collect();
     let message = |(attempt, answer): (&Attempt, &Option<&Answer>)| match &attempt.outcome {
         Outcome::Halted { why } | Outcome::Unreachable { why } | Outcome::Unknown { why } => Some(why.clone()),
         _ => answer.and_then(|answer| answer.message.clone()),
@@ -171,7 +171,7 @@ impl<'a> Change<'a> {
     }
 
     fn answer(&self) -> Option<&'a Answer> {
-        self.attempt.and_then(|attempt| attempt.answer.as_ref())
+        self.attempt.and_then(|attempt| attempt.answer.as_deref())
     }
 
     fn ids(&self) -> Option<&'a Ids> {

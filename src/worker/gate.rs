@@ -170,7 +170,7 @@ mod tests {
     fn answered(gate: &Gate) {
         let answer = Answer { http_status: 200, is_json: true, ..Answer::default() };
         let sent = Outcome::Sent { ids: Ids::default(), status: "sent".into() };
-        gate.report(&Reply::Answered(answer), &sent);
+        gate.report(&Reply::Answered(Box::new(answer)), &sent);
     }
 
     fn unanswered(gate: &Gate) {
@@ -196,7 +196,7 @@ mod tests {
         let gate = Gate::default();
         answered(&gate);
         let ticket = gate.ticket();
-        gate.report(&Reply::Answered(Answer::default()), &Outcome::Halted { why: "secret".into() });
+        gate.report(&Reply::Answered(Box::default()), &Outcome::Halted { why: "secret".into() });
         assert!(!gate.admits(ticket));
         assert_eq!(gate.allowance(64), 0);
         tokio::time::advance(UNTIL_RECORDED).await;

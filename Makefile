@@ -1,0 +1,34 @@
+# The commands of a newcomer and of the pipeline; `make` alone lists them.
+
+CARGO ?= cargo
+BINARY := target/debug/chert-outbox
+
+.PHONY: help demo test check build postgres tools
+
+help:
+	@echo "make demo    see the whole product work on this machine, in under a minute"
+	@echo "make test    unit, property and integration tests on a real Postgres"
+	@echo "make check   format, lints, docs, dependencies, and the checked queries' data"
+
+build:
+	$(CARGO) build
+
+# A database of yours, a Postgres of this machine's, or Docker; else the distribution's package.
+postgres:
+	@.ci/postgres
+
+demo: postgres build
+	$(BINARY) demo
+
+test: postgres
+	$(CARGO) test
+
+check: postgres tools
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
+	.ci/deny
+	.ci/sqlx --check
+
+tools:
+	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked --quiet
