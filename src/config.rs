@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::chert::auth::Credentials;
 use crate::chert::client::{Client, ClientError};
@@ -65,7 +65,8 @@ impl ChertOptions {
         if self.http_timeout < Duration::from_millis(100) {
             return Err(ConfigError::Timeout);
         }
-        let secret = self.signing_secret.clone().ok_or(ConfigError::NoSecret)?;
+        let secret = self.signing_secret.clone().filter(|secret| !secret.expose_secret().is_empty());
+        let secret = secret.ok_or(ConfigError::NoSecret)?;
         let credentials = match self.auth {
             AuthMode::Bearer => Credentials::Bearer { secret, tenant: self.tenant.clone() },
             AuthMode::Hmac => Credentials::Hmac { secret, tenant: self.tenant.clone().ok_or(ConfigError::NoTenant)? },

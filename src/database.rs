@@ -45,6 +45,9 @@ pub fn describe(error: &sqlx::Error) -> String {
 
 /// A pool of at most `connections`. Connects at once, so that a wrong URL is told here.
 pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(DatabaseError::Url);
+    }
     let options = PgConnectOptions::from_str(url).map_err(|_| DatabaseError::Url)?.application_name("chert-outbox");
     PgPoolOptions::new()
         .max_connections(connections)
