@@ -1,7 +1,8 @@
 -- What producers call from SQL, and the one way in which a finished job lets the next one of its recipient go.
 
--- Wakes the first waiting job of each phone. It must run after the commit that finished the job before it, or the two
--- can miss each other; whatever is missed all the same is looked at again at its own wake_at.
+-- Wakes the first waiting job of each phone. It runs in the transaction that ended the job before it, so that a crash cannot
+-- come between, and once more after the commit, for a job that was admitted meanwhile and took the ended one for one in
+-- flight; whatever is missed all the same is looked at again at its own wake_at.
 create function outbox.wake_next(phones text[]) returns bigint
 language sql volatile as $$
     with woken as (

@@ -22,6 +22,8 @@ pub struct Claim {
     pub request: Vec<u8>,
     pub line: ClaimedLine,
     pub first_touch: bool,
+    /// Whether this claim counted against the line's daily cap; a job that was counted before the same day is not again.
+    pub counted: bool,
     pub standing: Standing,
     /// When the line may send this message, on this process's steady clock.
     pub slot: Instant,
@@ -45,8 +47,10 @@ pub struct ClaimedLine {
     pub first_touch_until: DateTime<Utc>,
     /// The line's day that a first touch was counted on.
     pub day: NaiveDate,
-    /// Whether the line was slowed down by 4002 when the slot was taken.
-    pub slowed: bool,
+    /// How many times slower than its own pace the line was when the slot was taken.
+    pub slowdown: f32,
+    /// How often in a row it had answered 4002 then.
+    pub saturations: i32,
 }
 
 /// What became of a claim, ready to be recorded.
@@ -57,6 +61,7 @@ pub struct Finished {
     pub phone: Phone,
     pub line: ClaimedLine,
     pub first_touch: bool,
+    pub counted: bool,
     pub ending: Ending,
 }
 
@@ -98,7 +103,7 @@ impl Claim {
     }
 
     fn end(self, ending: Ending) -> Finished {
-        let Claim { job_id, claim, phone, line, first_touch, .. } = self;
-        Finished { job_id, claim, phone, line, first_touch, ending }
+        let Claim { job_id, claim, phone, line, first_touch, counted, .. } = self;
+        Finished { job_id, claim, phone, line, first_touch, counted, ending }
     }
 }

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::chert::auth::Credentials;
 use crate::chert::client::{Client, ClientError};
 use crate::line::LineChoice;
-use crate::outbox::claim::HORIZON;
+use crate::pace::slots::HORIZON;
 use crate::units::duration;
 
 /// How to reach the Chert API and prove who calls.

@@ -22,7 +22,7 @@ use crate::worker;
   chert-outbox worker --drain              # end when nothing is due: for a Kubernetes Job or a script
   OUTBOX_LINE_CHOICE=name chert-outbox worker
 
-Exit codes: 0 done, 1 an error, 3 with --drain when jobs failed."
+Exit codes: 0 done, 1 an error, also when --drain ends because dispatch is stopped, 3 with --drain when jobs failed."
 )]
 pub struct Worker {
     #[command(flatten)]
@@ -41,7 +41,7 @@ impl Worker {
         let summary = worker::run(pool.clone(), client, self.options, stop_signal()?).await?;
         if drain {
             println!("{} sent, {} failed", summary.sent, summary.failed);
-            print_remaining(&pool).await?;
+            print_remaining(&pool, summary.stopped).await?;
         }
         if summary.unrecorded > 0 {
             anyhow::bail!(
@@ -53,8 +53,10 @@ impl Worker {
     }
 }
 
-async fn print_remaining(pool: &sqlx::PgPool) -> anyhow::Result<()> {
+/// Errors: dispatch is stopped, so that what remains did not remain by choice.
+async fn print_remaining(pool: &sqlx::PgPool, stopped: Option<String>) -> anyhow::Result<()> {
     let status = status::status(pool).await?;
+    let stopped = status.account.reason.clone().filter(|_| status.account.blocked).or(stopped);
     let sending = status.jobs.get("sending").copied().unwrap_or(0);
     let queued = status.jobs.get("queued").copied().unwrap_or(0);
     if queued + sending == 0 {
@@ -70,7 +72,10 @@ async fn print_remaining(pool: &sqlx::PgPool) -> anyhow::Result<()> {
             "  {sending:>7}  sending: in the hands of another worker, or of one that died and whose lease runs out"
         );
     }
-    Ok(())
+    match stopped {
+        Some(why) => anyhow::bail!("dispatch is stopped: {why}"),
+        None => Ok(()),
+    }
 }
 
 /// Turns true at the first SIGTERM or SIGINT; the second one ends the process at once.

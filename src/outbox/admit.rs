@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::types::PgInterval;
+use sqlx::{PgPool, PgTransaction};
 
 use crate::database;
 use crate::outbox::OutboxError;
@@ -81,18 +81,40 @@ pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration) -> Result<i
     .fetch_one(&mut *tx)
     .await
     .map_err(OutboxError::Admit)?;
+    wake_next(&mut tx, &admitted.ended).await.map_err(OutboxError::Admit)?;
     tx.commit().await.map_err(OutboxError::Admit)?;
-    if !admitted.ended.is_empty() {
-        wake_next(pool, &admitted.ended).await?;
-    }
+    wake_after_commit(pool, &admitted.ended).await;
     Ok(admitted.count)
 }
 
-/// Lets the next waiting job of each of these recipients be looked at now. Call it after the commit that ended a job.
-pub async fn wake_next(pool: &PgPool, phones: &[String]) -> Result<(), OutboxError> {
-    let mut tx = database::begin(pool).await.map_err(OutboxError::Admit)?;
-    sqlx::query!("select outbox.wake_next($1)", phones).fetch_one(&mut *tx).await.map_err(OutboxError::Admit)?;
-    tx.commit().await.map_err(OutboxError::Admit)
+/// Lets the next waiting job of each of these recipients be looked at now. It belongs into the transaction that ends a
+/// job, so that a crash cannot come between; and `wake_after_commit` belongs behind it.
+pub(crate) async fn wake_next(tx: &mut PgTransaction<'_>, phones: &[String]) -> Result<(), sqlx::Error> {
+    if !phones.is_empty() {
+        sqlx::query!("select outbox.wake_next($1)", phones).fetch_one(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// The same once more, for jobs that were admitted while the transaction was under way and took the ended job for one in
+/// flight. What is missed here too wakes when that job's lease would have run out.
+pub(crate) async fn wake_after_commit(pool: &PgPool, phones: &[String]) {
+    if phones.is_empty() {
+        return;
+    }
+    let woken = async {
+        let mut tx = database::begin(pool).await?;
+        wake_next(&mut tx, phones).await?;
+        tx.commit().await
+    };
+    if let Err(error) = woken.await {
+        let error = database::describe(&error);
+        tracing::warn!(
+            error,
+            "Waking the next jobs of {} recipients failed; they go on after their wait",
+            phones.len()
+        );
+    }
 }
 
 /// A length of time for Postgres, in whole microseconds.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sqlx::{PgPool, PgTransaction};
 
 use crate::chert::request::{SendRequest, identity};
@@ -17,14 +17,10 @@ use crate::line::{ANY_LINE, LineChoice};
 use crate::outbox::OutboxError;
 use crate::outbox::admit::interval;
 use crate::pace::allot::{Candidate, allot};
-use crate::pace::slots::Schedule;
+use crate::pace::slots::{HORIZON, REFILL, Schedule};
 use crate::phone::Phone;
 use crate::retry::Standing;
 
-/// Slots are handed out this far ahead; a worker that dies wastes no more than these.
-pub const HORIZON: Duration = Duration::from_secs(2);
-/// A line is visited again when it has this much of its horizon left to give, not for every single slot.
-pub const REFILL: Duration = Duration::from_secs(1);
 /// The most lines that one claim looks at.
 const MAX_LINES: i64 = 256;
 /// A claim that lost a race for a recipient is tried again at once, this often.
@@ -40,15 +36,23 @@ pub struct Claimer {
     worker: String,
     namespace: String,
     lease: Duration,
+    key_horizon: Duration,
     line_choice: LineChoice,
     /// What the last claim took from reading the clock to its commit.
     last_took_ms: AtomicU64,
 }
 
 impl Claimer {
-    /// A claimer for `worker`, whose claims last for `lease`; `namespace` goes into every key.
-    pub fn new(worker: String, namespace: String, lease: Duration, line_choice: LineChoice) -> Claimer {
-        Claimer { worker, namespace, lease, line_choice, last_took_ms: AtomicU64::new(0) }
+    /// A claimer for `worker`, whose claims last for `lease`; `namespace` goes into every key, and a job whose outcome has
+    /// been unknown for longer than `key_horizon` is not handed out.
+    pub fn new(
+        worker: String,
+        namespace: String,
+        lease: Duration,
+        key_horizon: Duration,
+        line_choice: LineChoice,
+    ) -> Claimer {
+        Claimer { worker, namespace, lease, key_horizon, line_choice, last_took_ms: AtomicU64::new(0) }
     }
 
     /// Claims at most `limit` due jobs, one a recipient, each with a slot within the horizon, oldest slot first. With
@@ -75,7 +79,7 @@ impl Claimer {
         let before: Vec<Schedule> = lines.iter().map(|line| line.schedule(lead)).collect();
         let mut schedules = before.clone();
 
-        let found = find_jobs(&mut tx, &lines, &schedules, limit, now).await?;
+        let found = find_jobs(&mut tx, &lines, &schedules, limit, now, self.key_horizon).await?;
         let (again, found): (Vec<FoundJob>, Vec<FoundJob>) = found.into_iter().partition(|job| job.again);
         let (changed, found): (Vec<FoundJob>, Vec<FoundJob>) = found.into_iter().partition(|job| self.has_changed(job));
         look_again(&mut tx, &again).await?;
@@ -99,9 +103,10 @@ impl Claimer {
             .iter()
             .map(|allotment| {
                 let job = found[allotment.candidate].take().expect("allot deals each candidate once");
-                first_touches[allotment.line] += i32::from(job.first_touch);
-                let line = lines[allotment.line].claimed(before[allotment.line].clone(), allotment.slot);
-                self.prepare(job, line, now, anchor)
+                let line = &lines[allotment.line];
+                let counted = job.first_touch && !line.has_counted(&job);
+                first_touches[allotment.line] += i32::from(counted);
+                self.prepare(job, line.claimed(before[allotment.line].clone(), allotment.slot), counted, now, anchor)
             })
             .collect();
         lease(&mut tx, &prepared, &self.worker, now + self.lease).await?;
@@ -113,7 +118,7 @@ impl Claimer {
     }
 
     /// Freezes what the job will say: its line, its key, its bytes.
-    fn prepare(&self, job: FoundJob, line: ClaimedLine, now: DateTime<Utc>, anchor: Anchor) -> Prepared {
+    fn prepare(&self, job: FoundJob, line: ClaimedLine, counted: bool, now: DateTime<Utc>, anchor: Anchor) -> Prepared {
         let untried = job.idempotency_key.is_none();
         let by_name = untried && job.first_touch && self.line_choice == LineChoice::Name && line.id != ANY_LINE;
         let named_line_id = job.named_line().or_else(|| by_name.then(|| line.id.clone()));
@@ -125,10 +130,11 @@ impl Claimer {
             phone,
             request: request.to_bytes(&key),
             first_touch: job.first_touch,
+            counted,
             standing: Standing {
                 attempt: job.attempt.unsigned_abs(),
                 max_attempts: job.max_attempts.unsigned_abs(),
-                unknown: job.unknown,
+                unknown: job.unknown_since.is_some(),
             },
             slot: anchor.instant_of(line.slot_at),
             line,
@@ -190,6 +196,12 @@ impl LockedLine {
         }
     }
 
+    /// Whether an earlier call of this job, which may be on the phone, was counted as a first touch of today already.
+    fn has_counted(&self, job: &FoundJob) -> bool {
+        let day_began_at = self.day_ends_at - TimeDelta::days(1);
+        job.unknown_since.is_some_and(|at| at >= day_began_at)
+    }
+
     fn claimed(&self, mut after: Schedule, slot_at: DateTime<Utc>) -> ClaimedLine {
         after.take(slot_at, true);
         ClaimedLine {
@@ -199,7 +211,8 @@ impl LockedLine {
             slot_at,
             first_touch_until: after.next_first_touch_at,
             day: self.day,
-            slowed: self.slowdown > 1.0 || self.saturations > 0,
+            slowdown: self.slowdown,
+            saturations: self.saturations,
         }
     }
 }
@@ -221,7 +234,7 @@ struct FoundJob {
     claims: i32,
     line_id: String,
     first_touch: bool,
-    unknown: bool,
+    unknown_since: Option<DateTime<Utc>>,
     /// Something has changed since its admission: it must be admitted anew.
     again: bool,
 }
@@ -285,6 +298,7 @@ async fn find_jobs(
     schedules: &[Schedule],
     limit: usize,
     now: DateTime<Utc>,
+    key_horizon: Duration,
 ) -> Result<Vec<FoundJob>, sqlx::Error> {
     let share = limit.div_ceil(lines.len().max(1));
     let (mut line_ids, mut classes, mut limits): (Vec<String>, Vec<bool>, Vec<i64>) = Default::default();
@@ -310,8 +324,9 @@ async fn find_jobs(
         select c.id as "id!", c.phone as "phone!", c.body as "body!", c.payload as "payload!", c.phone_line_id, c.named_line_id,
                c.dedupe_key, c.idempotency_key, c.priority as "priority!", c.due_at as "due_at!", c.attempt as "attempt!",
                c.max_attempts as "max_attempts!", c.claims as "claims!", c.line_id as "line_id!", c.first_touch as "first_touch!",
-               c.unknown_since is not null as "unknown!",
+               c.unknown_since,
                (c.expires_at <= $4
+                or c.unknown_since < $4 - $5::interval
                 or c.first_touch is distinct from (r.first_touched_at is null and r.last_inbound_at is null)
                 or exists (select from outbox.suppressions s where s.phone = c.phone)
                 or exists (select from outbox.jobs flying where flying.phone = c.phone and flying.state = 'sending')
@@ -333,6 +348,7 @@ async fn find_jobs(
         &classes,
         &limits,
         now,
+        interval(key_horizon),
     )
     .fetch_all(&mut **tx)
     .await

@@ -4,8 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use crate::database::{self, describe};
-use crate::outbox::OutboxError;
-use crate::outbox::admit::wake_next;
+use crate::outbox::admit::wake_after_commit;
 
 /// What went wrong with a job that somebody named.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +24,6 @@ pub enum JobsError {
          Look at the phone first, then add --may-double"
     )]
     MayDouble(i64),
-    #[error(transparent)]
-    Outbox(#[from] OutboxError),
 }
 
 /// Which jobs to list.
@@ -194,7 +191,6 @@ pub async fn cancel(pool: &PgPool, id: i64) -> Result<(), JobsError> {
     if !canceled {
         return Err(JobsError::NotCancelable { id, state: job.state });
     }
-    // After the commit, as `wake_next` wants it.
-    wake_next(pool, &[job.phone]).await?;
+    wake_after_commit(pool, &[job.phone]).await;
     Ok(())
 }

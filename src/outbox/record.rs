@@ -13,7 +13,7 @@ use crate::claim::{Attempt, Ending, Finished};
 use crate::database;
 use crate::outbox::OutboxError;
 use crate::outbox::account::{self, Block};
-use crate::outbox::admit::{interval, wake_next};
+use crate::outbox::admit::{interval, wake_after_commit, wake_next};
 use crate::outcome::Outcome;
 use crate::retry::Next;
 
@@ -47,12 +47,7 @@ pub async fn record(
     let mut tx = database::begin(pool).await.map_err(OutboxError::Record)?;
     let (recorded, ended) = write(&mut tx, worker, batch, probe_wait).await.map_err(OutboxError::Record)?;
     tx.commit().await.map_err(OutboxError::Record)?;
-    if !ended.is_empty() {
-        // The jobs are recorded: should this fail, the next ones wake at their own time.
-        if let Err(error) = wake_next(pool, &ended).await {
-            tracing::warn!(%error, "Waking the next jobs of {} recipients failed; they go on within their wait", ended.len());
-        }
-    }
+    wake_after_commit(pool, &ended).await;
     Ok(recorded)
 }
 
@@ -64,6 +59,7 @@ async fn write(
 ) -> Result<(Recorded, Vec<String>), sqlx::Error> {
     insert_attempts(tx, worker, batch).await?;
     let (recorded, ended) = update_jobs(tx, batch).await?;
+    wake_next(tx, &ended).await?;
     touch_recipients(tx, batch).await?;
     settle_lines(tx, batch).await?;
     let attempts = || batch.iter().filter_map(attempt_of);
@@ -302,11 +298,13 @@ struct Settlement {
     given_back: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// First touches that Chert made from this line although another one's slot was borrowed.
     charges: i32,
-    /// Answers 4002, and how long Chert said that the line is full for first touches.
+    /// Answers 4002 on slots that were dealt at this slowdown, and how long Chert said that the line is full for first
+    /// touches.
     saturations: i32,
+    saturated_at: f32,
     full_for: Option<Duration>,
-    /// A message went through on a line that had been slowed down.
-    clean: bool,
+    /// Messages that went through on a line that had been slowed down.
+    clean: i32,
 }
 
 /// Most batches settle nothing: a slot was taken at the claim and used as planned.
@@ -315,46 +313,53 @@ fn settlements(batch: &[Finished]) -> BTreeMap<String, Settlement> {
     for finished in batch {
         let line = &finished.line;
         let outcome = attempt_of(finished).map(|attempt| &attempt.outcome);
-        let mut refund = false;
+        // Whether nothing can have reached a phone from this line, and whether the slot itself was left unused.
+        let (mut refund, mut unused) = (false, false);
         match outcome {
             Some(Outcome::Sent { ids, .. }) => {
-                if line.slowed {
-                    lines.entry(line.id.clone()).or_default().clean = true;
+                if line.slowdown > 1.0 || line.saturations > 0 {
+                    lines.entry(line.id.clone()).or_default().clean += 1;
                 }
                 let elsewhere = ids.line_id.as_ref().filter(|id| **id != line.id);
                 let known_to_chert = ids.lead_created == Some(false);
-                refund = known_to_chert || elsewhere.is_some();
-                if let Some(id) = elsewhere.filter(|_| finished.first_touch && !known_to_chert) {
+                (refund, unused) = (known_to_chert || elsewhere.is_some(), known_to_chert || elsewhere.is_some());
+                if let Some(id) = elsewhere.filter(|_| finished.counted && !known_to_chert) {
                     lines.entry(id.clone()).or_default().charges += 1;
                 }
             }
-            // It may be on the phone: it stays counted.
-            Some(Outcome::Unknown { .. } | Outcome::Retry { .. }) => {}
+            // It may be on the phone: it stays counted, and is not counted again when it is asked again.
+            Some(Outcome::Unknown { .. }) => {}
+            Some(Outcome::Retry { .. }) => refund = true,
             Some(Outcome::Deferred { wait }) => {
                 let settlement = lines.entry(line.id.clone()).or_default();
                 settlement.saturations += 1;
+                settlement.saturated_at = settlement.saturated_at.max(line.slowdown);
                 if finished.first_touch {
                     settlement.full_for = settlement.full_for.max(Some(*wait));
                 }
-                refund = true;
+                (refund, unused) = (true, true);
             }
-            _ => refund = true,
+            _ => (refund, unused) = (true, true),
         }
-        if refund && finished.first_touch {
+        if unused && finished.first_touch {
+            let settlement = lines.entry(line.id.clone()).or_default();
+            settlement.given_back = settlement.given_back.max(Some((line.slot_at, line.first_touch_until)));
+        }
+        if refund && finished.counted {
             let settlement = lines.entry(line.id.clone()).or_default();
             // All of a batch's first touches of a line were counted on one day, but around midnight; then the older ones
             // stay counted, which errs on the safe side.
             let day = settlement.refund_day.max(Some(line.day));
             settlement.refunds = if settlement.refund_day == day { settlement.refunds + 1 } else { 1 };
             settlement.refund_day = day;
-            settlement.given_back = settlement.given_back.max(Some((line.slot_at, line.first_touch_until)));
         }
     }
     lines
 }
 
-/// 4002 twice in a row halves a line's pace, each further time again, down to a sixty-fourth; each message that goes
-/// through brings a tenth of the full gap back.
+/// 4002 twice in a row halves a line's pace, and again each time that the slower pace meets it too, down to a sixty-fourth;
+/// answers to slots that were dealt before the last halving halve nothing. Each message that goes through brings a tenth of
+/// the full pace back.
 async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<(), sqlx::Error> {
     let lines = settlements(batch);
     if lines.is_empty() {
@@ -377,14 +382,16 @@ async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<
                     when l.next_first_touch_at = u.given_until then u.given_slot
                     else l.next_first_touch_at end,
                saturations = case when u.saturations > 0 then l.saturations + u.saturations
-                                  when u.clean then 0 else l.saturations end,
-               slowdown = case when u.saturations > 0 and l.saturations + u.saturations >= 2 then least(64, l.slowdown * 2)
-                               when u.clean then greatest(1, l.slowdown - 0.1) else l.slowdown end,
+                                  when u.clean > 0 then 0 else l.saturations end,
+               slowdown = case when u.saturations > 0 and l.saturations + u.saturations >= 2 and u.saturated_at >= l.slowdown
+                                    then least(64, l.slowdown * 2)
+                               when u.clean > 0 then 1 / least(1, 1 / l.slowdown + 0.1 * u.clean)
+                               else l.slowdown end,
                saturated_until = case when u.full_for is null then l.saturated_until
                                       else greatest(l.saturated_until, clock_timestamp() + u.full_for) end
-          from unnest($1::text[], $2::int[], $3::date[], $4::int[], $5::int[], $6::interval[], $7::bool[],
-                      $8::timestamptz[], $9::timestamptz[])
-            as u (id, refunds, refund_day, charges, saturations, full_for, clean, given_slot, given_until)
+          from unnest($1::text[], $2::int[], $3::date[], $4::int[], $5::int[], $6::interval[], $7::int[],
+                      $8::timestamptz[], $9::timestamptz[], $10::real[])
+            as u (id, refunds, refund_day, charges, saturations, full_for, clean, given_slot, given_until, saturated_at)
          where l.id = u.id
         "#,
         &lines.keys().cloned().collect::<Vec<_>>(),
@@ -393,9 +400,10 @@ async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<
         &of(|settlement| settlement.charges),
         &of(|settlement| settlement.saturations),
         &lines.values().map(|settlement| settlement.full_for.map(interval)).collect::<Vec<_>>() as &[Option<PgInterval>],
-        &lines.values().map(|settlement| settlement.clean).collect::<Vec<_>>(),
+        &of(|settlement| settlement.clean),
         &lines.values().map(|settlement| settlement.given_back.map(|(slot, _)| slot)).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
         &lines.values().map(|settlement| settlement.given_back.map(|(_, until)| until)).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &lines.values().map(|settlement| settlement.saturated_at).collect::<Vec<_>>(),
     )
     .execute(&mut **tx)
     .await?;

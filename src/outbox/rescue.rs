@@ -5,7 +5,7 @@ use sqlx::PgPool;
 
 use crate::database;
 use crate::outbox::OutboxError;
-use crate::outbox::admit::wake_next;
+use crate::outbox::admit::{wake_after_commit, wake_next};
 
 /// The most jobs that one call takes over.
 const MAX_RESCUES: i64 = 500;
@@ -60,10 +60,9 @@ pub async fn rescue(pool: &PgPool, worker: &str) -> Result<Rescued, OutboxError>
     .fetch_one(&mut *tx)
     .await
     .map_err(OutboxError::Rescue)?;
+    wake_next(&mut tx, &rescued.ended).await.map_err(OutboxError::Rescue)?;
     tx.commit().await.map_err(OutboxError::Rescue)?;
-    if !rescued.ended.is_empty() {
-        wake_next(pool, &rescued.ended).await?;
-    }
+    wake_after_commit(pool, &rescued.ended).await;
     Ok(Rescued { queued: rescued.queued, parked: rescued.parked })
 }
 

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use crate::database;
 use crate::outbox::OutboxError;
 use crate::outbox::admit::interval;
-use crate::outbox::claim::{HORIZON, REFILL};
+use crate::pace::slots::{HORIZON, REFILL};
 
 /// What lies ahead.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+/// Slots are handed out this far ahead; a worker that dies wastes no more than these.
+pub const HORIZON: Duration = Duration::from_secs(2);
+/// A line is visited again when it has this much of its horizon left to give, not for every single slot.
+pub const REFILL: Duration = Duration::from_secs(1);
+
 /// Two messages that leave in neighbouring slots arrive closer together than they left when the first is held up on its
 /// way. Slots are therefore this much further apart than the gap that must be kept on arrival.
 const LEAST_GUARD: Duration = Duration::from_millis(20);
@@ -88,8 +93,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const HORIZON: Duration = Duration::from_secs(2);
 
     fn at(ms: i64) -> DateTime<Utc> {
         DateTime::from_timestamp_millis(1_780_000_000_000 + ms).expect("in range")

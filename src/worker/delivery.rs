@@ -5,6 +5,7 @@ use tracing::{debug, warn};
 
 use crate::claim::{Claim, Finished};
 use crate::config::LEASE_MARGIN;
+use crate::line::LineChoice;
 use crate::outcome::{Outcome, classify};
 use crate::pace::slots::latest_start;
 use crate::retry;
@@ -19,9 +20,10 @@ pub async fn deliver(shared: &Shared, claim: Claim, ticket: Ticket) -> Finished 
     }
     let started = Instant::now();
     let reply = shared.client.send(claim.request.clone()).await;
+    shared.pace.answered(&claim.line.id, started.elapsed());
     let outcome = classify(&reply);
     shared.gate.report(&reply, &outcome);
-    tell(&claim, &outcome);
+    tell(shared, &claim, &outcome);
     let next = retry::next(&outcome, claim.standing, &mut rand::rng());
     claim.finish(started, reply, outcome, next)
 }
@@ -66,9 +68,21 @@ async fn on_time(shared: &Shared, claim: &Claim) -> bool {
     !late
 }
 
-fn tell(claim: &Claim, outcome: &Outcome) {
+fn tell(shared: &Shared, claim: &Claim, outcome: &Outcome) {
     let (id, word) = (claim.job_id, outcome.word());
     match outcome {
+        Outcome::Sent { ids, .. }
+            if claim.first_touch
+                && ids.lead_created == Some(false)
+                && shared.options.line_choice == LineChoice::Name =>
+        {
+            warn!(
+                job.id = id,
+                line.id = claim.line.id,
+                "Chert knew the recipient of job {id} before: naming a line has moved that person's pin. \
+                 Import the pins into outbox.recipients, or set OUTBOX_LINE_CHOICE=chert"
+            );
+        }
         Outcome::Halted { why } => warn!(job.id = id, outcome = word, "Dispatch stops for everybody: {why}"),
         Outcome::Unreachable { why } => warn!(job.id = id, outcome = word, "Chert cannot be reached: {why}"),
         Outcome::Unknown { why } => warn!(job.id = id, outcome = word, "Job {id} has an unknown outcome: {why}"),

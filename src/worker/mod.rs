@@ -38,13 +38,15 @@ const LEAST_SLEEP: Duration = Duration::from_millis(10);
 const DATABASE_AWAY: Duration = Duration::from_millis(500);
 
 /// What a worker did in its life.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     pub sent: u64,
     /// Jobs that ended as `failed` or `parked`.
     pub failed: u64,
     /// Outcomes that could not be recorded before the grace period ended; their leases run out and they are asked again.
     pub unrecorded: usize,
+    /// Why nothing could be sent when it ended, such as an API that could not be reached.
+    pub stopped: Option<String>,
 }
 
 /// Everything that the stages share.
@@ -78,7 +80,7 @@ pub async fn run(
     database::check_version(&pool).await?;
     let namespace = account::namespace(&pool, &options.deployment).await?;
     let id = uuid::Uuid::now_v7().to_string();
-    let claimer = Claimer::new(id.clone(), namespace, options.lease, options.line_choice);
+    let claimer = Claimer::new(id.clone(), namespace, options.lease, options.key_horizon, options.line_choice);
     let places = usize::from(options.concurrency);
     let (outcomes, recorded) = mpsc::channel(places);
     let grace = options.grace;
@@ -114,7 +116,7 @@ pub async fn run(
     }
     let (sent, failed) = (shared.sent.load(Ordering::Relaxed), shared.failed.load(Ordering::Relaxed));
     info!(worker.id = shared.id, "Worker {} stops: {sent} sent, {failed} failed, {unrecorded} not recorded", shared.id);
-    Ok(Summary { sent, failed, unrecorded })
+    Ok(Summary { sent, failed, unrecorded, stopped: shared.gate.describe().1 })
 }
 
 /// The claimer's loop.
@@ -230,7 +232,9 @@ impl Shared {
     }
 
     fn is_drained(&self, upcoming: &Upcoming) -> bool {
-        upcoming.next_in.is_none_or(|next_in| next_in > self.options.drain_wait)
+        // Behind a closed gate nothing goes before it opens.
+        let gate = self.gate.reopens_in().unwrap_or_default();
+        upcoming.next_in.is_none_or(|next_in| next_in.max(gate) > self.options.drain_wait)
     }
 
     fn sleep_for(&self, upcoming: &Upcoming) -> Duration {

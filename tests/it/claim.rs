@@ -13,7 +13,7 @@ use crate::harness::Harness;
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn claimer(worker: &str) -> Claimer {
-    Claimer::new(worker.to_owned(), "test".to_owned(), Duration::from_secs(60), LineChoice::Name)
+    Claimer::new(worker.to_owned(), "test".to_owned(), Duration::from_secs(60), DAY, LineChoice::Name)
 }
 
 async fn admit_all(it: &Harness) {
@@ -287,4 +287,16 @@ async fn jobs_of_a_line_that_was_removed_go_out_unnamed() {
     assert!(code == 0 && told.contains("1 gone"), "{told}");
     it.drain().await;
     it.each_sent_once(1).await;
+}
+
+#[tokio::test]
+async fn i02_a_job_that_stood_ready_past_the_key_horizon_is_parked_by_the_last_look() {
+    let it = Harness::start().await;
+    let job = it.insert("+15550142200", "Hi").await;
+    it.execute("update outbox.jobs set unknown_since = now() - interval '2 hours', idempotency_key = 'k'").await;
+    admit_all(&it).await;
+    assert_eq!(it.count("ready").await, 1);
+    it.drain_with(&["--key-horizon", "1h"]).await;
+    assert_eq!(it.state(job).await, "parked/outcome_unknown");
+    assert_eq!(it.simulator.handle().calls().sends, 0);
 }

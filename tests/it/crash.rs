@@ -47,7 +47,6 @@ async fn i01_i02_i03_i04_nothing_is_lost_doubled_or_too_early_while_workers_are_
     it.gaps_kept(gap);
     let calls = it.simulator.handle().calls();
     assert!(calls.replays > 0 && calls.faults["drop_after"] > 50, "the faults did happen: {calls:?}");
-    assert!(it.count("claims > attempt").await >= 0);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ const PHONE: &str = "+15550142200";
 async fn an_inserted_row_becomes_one_message() {
     let it = Harness::start().await;
     let job = it.insert(PHONE, "Hi").await;
-    assert_eq!(it.drain().await, Summary { sent: 1, failed: 0, unrecorded: 0 });
+    assert_eq!(it.drain().await, Summary { sent: 1, ..Summary::default() });
     assert_eq!(it.state(job).await, "sent");
     it.each_sent_once(1).await;
     let entry = &it.ledger()[0];
@@ -85,7 +85,7 @@ async fn repeated_saturation_slows_the_line_and_clean_sends_bring_it_back() {
     let slowdown =
         || sqlx::query_scalar::<_, f32>("select slowdown from outbox.lines where id = 'pl_1'").fetch_one(it.pool());
     let slowed = slowdown().await.expect("there");
-    assert!(slowed > 3.0 && slowed < 4.0, "twice halved, then a step back: {slowed}");
+    assert!(slowed > 2.8 && slowed < 2.9, "a quarter of its pace, and a tenth back: {slowed}");
     it.insert(PHONE, "two").await;
     it.drain().await;
     assert!(slowdown().await.expect("there") < slowed);
@@ -183,7 +183,7 @@ async fn a_refusal_keeps_what_helps_to_mend_the_job() {
            ('+15550001234', 'Hi', '{}')"#,
     )
     .await;
-    assert_eq!(it.drain().await, Summary { sent: 0, failed: 4, unrecorded: 0 });
+    assert_eq!(it.drain().await, Summary { failed: 4, ..Summary::default() });
     let codes: Vec<(i32, Option<String>)> =
         sqlx::query_as("select error_code, error_detail ->> 'attachment_index' from outbox.jobs order by id")
             .fetch_all(it.pool())
@@ -257,7 +257,7 @@ async fn i01_attempts_that_run_out_on_unknown_outcomes_park_the_job() {
     let it = Harness::start().await;
     it.execute("insert into outbox.jobs (phone, body, max_attempts) values ('+15550142200', 'Hi', 2)").await;
     it.faults(Faults { phones: [(PHONE.to_owned(), Fault::DropBefore)].into(), ..Faults::default() });
-    assert_eq!(it.drain().await, Summary { sent: 0, failed: 1, unrecorded: 0 });
+    assert_eq!(it.drain().await.failed, 1);
     assert_eq!(it.state(1).await, "parked/outcome_unknown");
 }
 
@@ -287,4 +287,36 @@ async fn an_expired_job_is_not_sent_also_when_it_stands_ready_on_a_paused_line()
     it.until("both have expired", || async { it.count("state = 'expired'").await == 2 }).await;
     worker.stop().await;
     assert_eq!(it.simulator.handle().calls().sends, 0);
+}
+
+#[tokio::test]
+async fn a_drain_that_cannot_send_ends_and_says_why() {
+    let it = Harness::start().await;
+    it.insert_many(3, 3).await;
+    let (code, out, error) = it.run(&["worker", "--drain", "--signing-secret", "wrong"]).await;
+    assert!(code == 1 && out.contains("3 remain for later"), "{code} {out}");
+    assert!(
+        error.ends_with("error: dispatch is stopped: Chert refuses the secret: check CHERT_SIGNING_SECRET\n"),
+        "{error}"
+    );
+    it.execute("update outbox.account set block_kind = null, block_reason = null, blocked_until = null").await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("free").port();
+    let nowhere = format!("http://127.0.0.1:{port}/api/v1");
+    let (code, _, error) = it.run(&["worker", "--drain", "--drain-wait", "1s", "--base-url", &nowhere]).await;
+    assert!(code == 1 && error.contains("error: dispatch is stopped: Chert cannot be reached"), "{error}");
+}
+
+#[tokio::test]
+async fn a_first_touch_that_is_asked_again_is_counted_once() {
+    let it = Harness::start().await;
+    it.execute("update outbox.lines set paused_at = now() where id not in ('*', 'pl_1')").await;
+    it.insert(PHONE, "Hi").await;
+    it.next_faults([Fault::DropAfter, Fault::DropBefore, Fault::error(3001)]);
+    it.drain_with(&["--line-choice", "name"]).await;
+    it.each_sent_once(1).await;
+    let touches: i32 = sqlx::query_scalar("select first_touches from outbox.lines where id = 'pl_1'")
+        .fetch_one(it.pool())
+        .await
+        .expect("there");
+    assert_eq!(touches, 1);
 }

@@ -9,7 +9,8 @@ async fn migrate_is_idempotent_and_safe_from_many_places_at_once() {
     let it = Harness::start().await;
     let name = format!("many_{}", uuid::Uuid::new_v4().simple());
     it.pool().execute(AssertSqlSafe(format!("create database {name}"))).await.expect("made");
-    let url = it.database.url().rsplit_once('/').map(|(server, _)| format!("{server}/{name}")).expect("a URL with a path");
+    let url =
+        it.database.url().rsplit_once('/').map(|(server, _)| format!("{server}/{name}")).expect("a URL with a path");
     let migrate = || {
         let mut command = it.binary();
         command.env("DATABASE_URL", &url).arg("migrate");
@@ -27,10 +28,26 @@ async fn migrate_is_idempotent_and_safe_from_many_places_at_once() {
 #[tokio::test]
 async fn commands_say_what_to_do_about_a_schema_that_is_missing_or_old() {
     let it = Harness::start().await;
-    it.execute("delete from outbox._sqlx_migrations where version = (select max(version) from outbox._sqlx_migrations)").await;
+    it.execute(
+        "delete from outbox._sqlx_migrations where version = (select max(version) from outbox._sqlx_migrations)",
+    )
+    .await;
     let (code, _, error) = it.run(&["status"]).await;
-    let version: i64 = sqlx::query_scalar("select max(version) from outbox._sqlx_migrations").fetch_one(it.pool()).await.expect("there");
-    assert_eq!((code, error.trim()), (1, format!("error: the outbox schema is at version {version}, this binary needs {}: run chert-outbox migrate", version + 1).as_str()));
+    let version: i64 = sqlx::query_scalar("select max(version) from outbox._sqlx_migrations")
+        .fetch_one(it.pool())
+        .await
+        .expect("there");
+    assert_eq!(
+        (code, error.trim()),
+        (
+            1,
+            format!(
+                "error: the outbox schema is at version {version}, this binary needs {}: run chert-outbox migrate",
+                version + 1
+            )
+            .as_str()
+        )
+    );
     it.execute("drop schema outbox cascade").await;
     let (code, _, error) = it.run(&["worker", "--drain"]).await;
     assert_eq!((code, error.trim()), (1, "error: the database has no outbox yet: run chert-outbox migrate"));
@@ -40,19 +57,43 @@ async fn commands_say_what_to_do_about_a_schema_that_is_missing_or_old() {
 async fn a_producer_may_insert_and_see_its_own_jobs_and_nothing_else() {
     let it = Harness::start().await;
     let user = format!("shop_{}", uuid::Uuid::new_v4().simple());
-    it.pool().execute(AssertSqlSafe(format!("create role {user} login password 'pw'; grant outbox_producer to {user}"))).await.expect("made");
+    it.pool()
+        .execute(AssertSqlSafe(format!("create role {user} login password 'pw'; grant outbox_producer to {user}")))
+        .await
+        .expect("made");
     it.insert("+15550142299", "somebody else's").await;
     let options = it.pool().connect_options();
-    let mut shop = PgConnection::connect_with(&(*options).clone().username(&user).password("pw")).await.expect("connects");
+    let mut shop =
+        PgConnection::connect_with(&(*options).clone().username(&user).password("pw")).await.expect("connects");
 
-    let id: i64 = sqlx::query_scalar("insert into outbox.jobs (phone, body) values ('+15550142200', 'Hi') returning id").fetch_one(&mut shop).await.expect("inserts");
-    let same: i64 = sqlx::query_scalar("select outbox.enqueue('+15550142201', 'Hi', dedupe_key => 'k')").fetch_one(&mut shop).await.expect("enqueues");
-    let again: i64 = sqlx::query_scalar("select outbox.enqueue('+15550142201', 'Hi', dedupe_key => 'k')").fetch_one(&mut shop).await.expect("enqueues");
+    let id: i64 =
+        sqlx::query_scalar("insert into outbox.jobs (phone, body) values ('+15550142200', 'Hi') returning id")
+            .fetch_one(&mut shop)
+            .await
+            .expect("inserts");
+    let same: i64 = sqlx::query_scalar("select outbox.enqueue('+15550142201', 'Hi', dedupe_key => 'k')")
+        .fetch_one(&mut shop)
+        .await
+        .expect("enqueues");
+    let again: i64 = sqlx::query_scalar("select outbox.enqueue('+15550142201', 'Hi', dedupe_key => 'k')")
+        .fetch_one(&mut shop)
+        .await
+        .expect("enqueues");
     assert_eq!(same, again);
-    let own: Vec<i64> = sqlx::query_scalar("select id from outbox.my_jobs order by id").fetch_all(&mut shop).await.expect("reads");
+    let own: Vec<i64> =
+        sqlx::query_scalar("select id from outbox.my_jobs order by id").fetch_all(&mut shop).await.expect("reads");
     assert_eq!(own, [id, same]);
-    assert!(sqlx::query_scalar::<_, bool>("select outbox.cancel($1)").bind(id).fetch_one(&mut shop).await.expect("cancels its own"));
-    assert!(!sqlx::query_scalar::<_, bool>("select outbox.cancel(1)").fetch_one(&mut shop).await.expect("answers"), "not somebody else's");
+    assert!(
+        sqlx::query_scalar::<_, bool>("select outbox.cancel($1)")
+            .bind(id)
+            .fetch_one(&mut shop)
+            .await
+            .expect("cancels its own")
+    );
+    assert!(
+        !sqlx::query_scalar::<_, bool>("select outbox.cancel(1)").fetch_one(&mut shop).await.expect("answers"),
+        "not somebody else's"
+    );
     for forbidden in [
         "select phone from outbox.jobs",
         "select * from outbox.recipients",
@@ -62,7 +103,11 @@ async fn a_producer_may_insert_and_see_its_own_jobs_and_nothing_else() {
         "update outbox.lines set gap_us = 0",
     ] {
         let error = sqlx::raw_sql(forbidden).execute(&mut shop).await.expect_err(forbidden);
-        assert_eq!(error.as_database_error().and_then(|refused| refused.code()).as_deref(), Some("42501"), "{forbidden}");
+        assert_eq!(
+            error.as_database_error().and_then(|refused| refused.code()).as_deref(),
+            Some("42501"),
+            "{forbidden}"
+        );
     }
     shop.close().await.expect("closes");
     it.pool().execute(AssertSqlSafe(format!("drop role {user}"))).await.expect("dropped");
@@ -72,7 +117,10 @@ async fn a_producer_may_insert_and_see_its_own_jobs_and_nothing_else() {
 async fn a_worker_needs_no_more_than_its_role() {
     let it = Harness::start().await;
     let user = format!("runner_{}", uuid::Uuid::new_v4().simple());
-    it.pool().execute(AssertSqlSafe(format!("create role {user} login password 'pw'; grant outbox_worker to {user}"))).await.expect("made");
+    it.pool()
+        .execute(AssertSqlSafe(format!("create role {user} login password 'pw'; grant outbox_worker to {user}")))
+        .await
+        .expect("made");
     it.insert_many(20, 10).await;
     let (_, host) = it.database.url().rsplit_once('@').expect("a URL with a user");
     let url = format!("postgres://{user}:pw@{host}");
@@ -88,7 +136,8 @@ async fn i12_a_viewer_sees_no_number_and_no_body() {
     it.insert("+15550142200", "private").await;
     let mut conn = it.pool().acquire().await.expect("connects");
     sqlx::raw_sql("set role outbox_viewer").execute(&mut *conn).await.expect("a role");
-    let phone: String = sqlx::query_scalar("select phone from outbox.masked_jobs").fetch_one(&mut *conn).await.expect("reads");
+    let phone: String =
+        sqlx::query_scalar("select phone from outbox.masked_jobs").fetch_one(&mut *conn).await.expect("reads");
     assert_eq!(phone, "+1******2200");
     let error = sqlx::raw_sql("select * from outbox.jobs").execute(&mut *conn).await.expect_err("refused");
     assert_eq!(error.as_database_error().and_then(|refused| refused.code()).as_deref(), Some("42501"));
@@ -99,7 +148,10 @@ async fn i12_a_viewer_sees_no_number_and_no_body() {
 async fn a_restored_copy_is_refused_until_it_is_adopted() {
     let it = Harness::start().await;
     let (waiting, tried) = (it.insert("+15550142200", "Hi").await, it.insert("+15550142201", "Hi").await);
-    it.execute("update outbox.jobs set unknown_since = now(), idempotency_key = 'k', reason = 'outcome_unknown' where id = 2").await;
+    it.execute(
+        "update outbox.jobs set unknown_since = now(), idempotency_key = 'k', reason = 'outcome_unknown' where id = 2",
+    )
+    .await;
     let staging = ["worker", "--drain", "--deployment", "staging"];
     let (code, _, error) = it.run(&staging).await;
     assert!(code == 1 && error.contains("belongs to deployment 'default', this worker serves 'staging'"), "{error}");
@@ -107,5 +159,8 @@ async fn a_restored_copy_is_refused_until_it_is_adopted() {
     let (code, told, _) = it.run(&["adopt", "--deployment", "staging"]).await;
     assert!(code == 0 && told.contains("1 jobs in flight or of unknown outcome were parked"), "{told}");
     let (code, ..) = it.run(&staging).await;
-    assert_eq!((code, it.state(waiting).await.as_str(), it.state(tried).await.as_str()), (0, "sent", "parked/outcome_unknown"));
+    assert_eq!(
+        (code, it.state(waiting).await.as_str(), it.state(tried).await.as_str()),
+        (0, "sent", "parked/outcome_unknown")
+    );
 }
