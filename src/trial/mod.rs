@@ -1,3 +1,5 @@
-//! Rigs that run the product.
+//! Rigs that run the product against the simulator, and count.
 
+pub mod facts;
 pub mod postgres;
+pub mod tally;
