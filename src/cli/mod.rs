@@ -1,5 +1,6 @@
 //! The commands: parse, call, print; one file each. Only here do errors become sentences for people.
 
+pub mod bench;
 pub mod enqueue;
 mod import;
 pub mod jobs;
@@ -50,6 +51,7 @@ enum Command {
     Status(status::Status),
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
+    Bench(bench::Bench),
 }
 
 /// Where the outbox is.
@@ -91,6 +93,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => args.run().await,
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,
+        Command::Bench(args) => args.run().await,
     }
 }
 

@@ -1,3 +1,4 @@
 //! Rigs that run the product.
 
+pub mod bench;
 pub mod postgres;
