@@ -1,5 +1,6 @@
 //! The commands: parse, call, print; one file each. Only here do errors become sentences for people.
 
+pub mod bench;
 pub mod demo;
 pub mod enqueue;
 mod import;
@@ -52,6 +53,7 @@ enum Command {
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
     Demo(demo::DemoArgs),
+    Bench(bench::Bench),
 }
 
 /// Where the outbox is.
@@ -94,6 +96,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,
         Command::Demo(args) => args.run().await,
+        Command::Bench(args) => args.run().await,
     }
 }
 

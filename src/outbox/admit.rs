@@ -43,7 +43,9 @@ pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration) -> Result<i
               -- A line that was taken from the account is no reason to wait: Chert pins its recipients anew.
               left join outbox.lines l
                 on l.id = coalesce(due.named_line_id, due.phone_line_id, r.line_id) and l.removed_at is null
-              left join outbox.jobs flying on flying.phone = due.phone and flying.state = 'sending'
+              -- Asked row by row (the limit sees to it): as a plain join, every due row is compared with every one in flight.
+              left join lateral (
+                   select f.lease_until from outbox.jobs f where f.phone = due.phone and f.state = 'sending' limit 1) flying on true
               left join lateral (
                    -- The message just before this one, and when to look again should nobody wake us. Behind a message
                    -- that is itself behind another it is a long time: waking goes from one to the next.

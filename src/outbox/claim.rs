@@ -328,8 +328,10 @@ async fn find_jobs(
                (c.expires_at <= $4
                 or c.unknown_since < $4 - $5::interval
                 or c.first_touch is distinct from (r.first_touched_at is null and r.last_inbound_at is null)
-                or exists (select from outbox.suppressions s where s.phone = c.phone)
-                or exists (select from outbox.jobs flying where flying.phone = c.phone and flying.state = 'sending')
+                -- `offset 0` keeps these two to one look at the index a job: without it the planner, who expects thousands of
+                -- jobs here, reads all suppressions and all of what is in flight into a hash table at every claim.
+                or exists (select from outbox.suppressions s where s.phone = c.phone offset 0)
+                or exists (select from outbox.jobs flying where flying.phone = c.phone and flying.state = 'sending' offset 0)
                 or exists (select from outbox.jobs earlier
                             where earlier.phone = c.phone and earlier.state in ('queued', 'sending') and earlier.due_at <= $4
                               and (earlier.priority, earlier.due_at, earlier.id) < (c.priority, c.due_at, c.id))) is true as "again!"

@@ -1,5 +1,6 @@
 //! Rigs that run the product against the simulator, and count.
 
+pub mod bench;
 pub mod demo;
 
 pub mod facts;

@@ -8,4 +8,5 @@ mod database;
 mod enqueue;
 mod harness;
 mod outcomes;
+mod plans;
 mod schema;

@@ -1,0 +1,246 @@
+//! The plans of every hot statement, read from Postgres itself: the very texts that a worker's connection has prepared,
+//! as its transactions plan them.
+
+use std::time::Duration;
+
+use chert_outbox::chert::reply::{Answer, Ids, Reply};
+use chert_outbox::claim::Claim;
+use chert_outbox::database::{begin, connect};
+use chert_outbox::line::LineChoice;
+use chert_outbox::outbox::admit::admit;
+use chert_outbox::outbox::claim::Claimer;
+use chert_outbox::outbox::record::record;
+use chert_outbox::outbox::rescue::{expire, rescue};
+use chert_outbox::outbox::upcoming::upcoming;
+use chert_outbox::outcome::{Outcome, classify};
+use chert_outbox::retry::next;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+
+use crate::database::Database;
+
+/// What grows with the backlog, with history and with the list of those who must not be written to.
+const BIG: [&str; 4] = ["jobs", "recipients", "attempts", "suppressions"];
+
+/// What each index finds its rows by; a condition on a later column alone reads all of it.
+const LEADS: [(&str, &str); 11] = [
+    ("jobs_pkey", "id"),
+    ("jobs_to_admit", "COALESCE(wake_at, due_at)"),
+    ("jobs_ready", "line_id"),
+    ("jobs_of_recipient", "phone"),
+    ("one_in_flight_per_recipient", "phone"),
+    ("jobs_leased", "lease_until"),
+    ("jobs_expiring", "expires_at"),
+    ("jobs_dedupe_key_key", "dedupe_key"),
+    ("attempts_pkey", "job_id"),
+    ("recipients_pkey", "phone"),
+    ("suppressions_pkey", "phone"),
+];
+
+/// How each hot statement begins, and the indexes that it must be read by.
+const HOT: [(&str, &[&str]); 12] = [
+    ("with due as", &["jobs_to_admit", "recipients_pkey", "one_in_flight_per_recipient", "jobs_of_recipient"]),
+    ("with anyone as", &["jobs_ready"]),
+    ("select c.id", &["jobs_ready", "recipients_pkey", "suppressions_pkey", "jobs_of_recipient"]),
+    ("update outbox.jobs j set state = 'sending'", &["jobs_pkey"]),
+    ("update outbox.lines l set next_at", &[]),
+    ("insert into outbox.attempts", &["attempts_pkey"]),
+    ("update outbox.jobs j set state = u.state", &["jobs_pkey"]),
+    ("insert into outbox.recipients", &[]),
+    ("update outbox.jobs set wake_at = now()", &["jobs_of_recipient", "jobs_pkey"]),
+    ("select least", &["jobs_to_admit", "jobs_leased", "jobs_ready"]),
+    ("with dead as", &["jobs_leased"]),
+    ("update outbox.jobs set ready = false, wake_at = now() where id = any (array(", &["jobs_expiring", "jobs_pkey"]),
+];
+
+#[tokio::test]
+async fn i11_no_hot_statement_reads_more_than_its_index() {
+    let database = Database::create().await;
+    // One connection, so that all that was prepared is seen; opened as a worker opens its own.
+    let pool = connect(database.url(), 1).await.expect("connects");
+    fill(&pool).await;
+    use_each_statement_once(&pool).await;
+    prepare_what_wake_next_runs(&pool).await;
+
+    assert_eq!(faults(&pool, None).await, [""; 0], "as the worker's connection first planned them");
+    sqlx::raw_sql("analyze").execute(&pool).await.expect("statistics are read");
+    assert_eq!(faults(&pool, None).await, [""; 0], "with fresh statistics");
+
+    for index in ["jobs_ready", "jobs_to_admit", "jobs_of_recipient"] {
+        let found = faults(&pool, Some(index)).await;
+        assert!(found.iter().any(|fault| fault.contains(index)), "{index} is missing, and found was only {found:?}");
+    }
+}
+
+/// A backlog on fifty lines, with history: ready, new, waiting, in flight, expiring and sent jobs.
+async fn fill(pool: &PgPool) {
+    let fill = "
+        insert into outbox.lines (id, gap_us, first_touch_gap_us, first_touch_cap)
+        select 'pl_' || n, 0, 0, null from generate_series(1, 50) n;
+        insert into outbox.recipients (phone, line_id, first_touched_at)
+        select '+1' || (2000000000 + n), 'pl_' || (n % 50 + 1), now() from generate_series(1, 100000) n;
+        insert into outbox.suppressions (phone, reason)
+        select '+1' || (9000000000 + n), 'stop' from generate_series(1, 20000) n;
+        insert into outbox.jobs (phone, body, due_at, ready, line_id, first_touch)
+        select '+1' || (2000000000 + n), 'ready', now() - interval '1 minute', true, 'pl_' || (n % 50 + 1), false
+          from generate_series(1, 100000) n;
+        insert into outbox.jobs (phone, body, due_at, expires_at)
+        select '+1' || (3000000000 + n), 'new', now() - interval '1 minute', now() + interval '1 day' from generate_series(1, 10000) n;
+        insert into outbox.jobs (phone, body, reason, wake_at)
+        select '+1' || (4000000000 + n), 'waits', 'retrying', now() + interval '1 hour' from generate_series(1, 10000) n;
+        insert into outbox.jobs (phone, body, state, lease_until, worker, idempotency_key)
+        select '+1' || (5000000000 + n), 'flies', 'sending', now() + interval '1 minute', 'other', 'k' from generate_series(1, 2000) n;
+        insert into outbox.jobs (phone, body, state, finished_at)
+        select '+1' || (6000000000 + n), 'history', 'sent', now() from generate_series(1, 50000) n;
+        insert into outbox.attempts (job_id, claim, outcome, started_at, worker)
+        select n, 1, 'sent', now(), 'other' from generate_series(1000001, 1050000) n;";
+    sqlx::raw_sql(fill).execute(pool).await.expect("fills");
+}
+
+async fn use_each_statement_once(pool: &PgPool) {
+    let minute = Duration::from_secs(60);
+    let claimer = Claimer::new("it".to_owned(), "it".to_owned(), minute, 60 * minute, LineChoice::Chert);
+    admit(pool, 2_000, minute).await.expect("admits");
+    let mut claims = claimer.claim(pool, 500, false).await.expect("claims");
+    assert_eq!(claims.len(), 500);
+    let first = claims.pop().expect("there are 500");
+    let finished: Vec<_> =
+        claims.into_iter().map(|claim| answer(claim, sent())).chain([answer(first, saturated())]).collect();
+    let recorded = record(pool, "it", &finished, minute).await.expect("records");
+    assert_eq!((recorded.sent, recorded.lost_claims), (499, 0));
+    upcoming(pool).await.expect("looks ahead");
+    rescue(pool, "it").await.expect("rescues");
+    expire(pool, 2_000).await.expect("expires");
+}
+
+fn sent() -> Answer {
+    let ids = Ids { message_id: Some("m".into()), line_id: Some("pl_1".into()), ..Ids::default() };
+    Answer { http_status: 200, is_json: true, status: Some("sent".into()), ids, ..Answer::default() }
+}
+
+fn saturated() -> Answer {
+    let retry_after_secs = Some(60);
+    Answer {
+        http_status: 503,
+        is_json: true,
+        code: Some(4002),
+        retryable: Some(true),
+        retry_after_secs,
+        ..Answer::default()
+    }
+}
+
+fn answer(claim: Claim, answer: Answer) -> chert_outbox::claim::Finished {
+    let reply = Reply::Answered(Box::new(answer));
+    let outcome = classify(&reply);
+    assert!(matches!(outcome, Outcome::Sent { .. } | Outcome::Deferred { .. }), "{outcome:?}");
+    let next = next(&outcome, claim.standing, &mut rand::rng());
+    claim.finish(tokio::time::Instant::now(), reply, outcome, next)
+}
+
+/// A function's statement is not seen from outside: its text is taken from the function.
+async fn prepare_what_wake_next_runs(pool: &PgPool) {
+    let source: String = sqlx::query_scalar("select prosrc from pg_proc where proname = 'wake_next'")
+        .persistent(false)
+        .fetch_one(pool)
+        .await
+        .expect("the function is there");
+    let body = source.split_once("begin").expect("a block").1.split_once(';').expect("a statement").0;
+    let statement = body.replace("unnest(phones)", "unnest($1)");
+    sqlx::raw_sql(AssertSqlSafe(format!("prepare wake_next (text[]) as {statement}")))
+        .execute(pool)
+        .await
+        .expect("prepares");
+}
+
+/// What is wrong with the hot statements' plans, with one index taken away or with all of them.
+async fn faults(pool: &PgPool, without: Option<&str>) -> Vec<String> {
+    let mut tx = begin(pool).await.expect("begins");
+    if let Some(index) = without {
+        sqlx::raw_sql(AssertSqlSafe(format!("drop index outbox.{index}"))).execute(&mut *tx).await.expect("drops");
+    }
+    let prepared: Vec<(String, String, i32)> =
+        sqlx::query_as("select name, statement, cardinality(parameter_types) from pg_prepared_statements")
+            .persistent(false)
+            .fetch_all(&mut *tx)
+            .await
+            .expect("lists");
+    let mut faults = Vec::new();
+    for (beginning, indexes) in HOT {
+        let plain =
+            |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").replacen(&format!("{HEAD} "), "", 1);
+        const HEAD: &str = "prepare wake_next (text[]) as";
+        let found: Vec<_> = prepared.iter().filter(|(_, text, _)| plain(text).starts_with(beginning)).collect();
+        let [(name, _, parameters)] = found[..] else { panic!("{} statements begin with {beginning}", found.len()) };
+        let plan = explain(&mut tx, name, *parameters).await;
+        let mut reader = Reader::default();
+        reader.read(&plan[0]["Plan"], Above::default());
+        let missing = indexes.iter().filter(|index| !reader.used.iter().any(|used| used == *index));
+        faults.extend(missing.map(|index| format!("`{beginning}` does not use {index}: {:?}", reader.used)));
+        faults.extend(reader.faults.iter().map(|fault| format!("`{beginning}`: {fault}")));
+    }
+    tx.rollback().await.expect("rolls back");
+    faults
+}
+
+/// The plan for any arguments, which is what `begin` asks for: so none need to be given.
+async fn explain(conn: &mut PgConnection, name: &str, parameters: i32) -> Value {
+    let arguments = vec!["null"; usize::try_from(parameters).expect("a count")].join(", ");
+    let arguments = if parameters > 0 { format!("({arguments})") } else { arguments };
+    sqlx::query_scalar(AssertSqlSafe(format!("explain (format json) execute {name}{arguments}")))
+        .persistent(false)
+        .fetch_one(conn)
+        .await
+        .expect("explains")
+}
+
+#[derive(Default)]
+struct Reader {
+    used: Vec<String>,
+    faults: Vec<String>,
+}
+
+/// What lies between a node and the root.
+#[derive(Default, Clone, Copy)]
+struct Above {
+    /// A limit, with nothing between that needs all rows.
+    limit: bool,
+    /// A sort, with no limit between.
+    sort: bool,
+}
+
+impl Reader {
+    fn read(&mut self, node: &Value, above: Above) {
+        let text = |field: &str| node[field].as_str().unwrap_or_default();
+        let (kind, relation, index) = (text("Node Type"), text("Relation Name"), text("Index Name"));
+        if !index.is_empty() {
+            self.used.push(index.to_owned());
+        }
+        if kind.starts_with("Bitmap") || (kind == "Seq Scan" && BIG.contains(&relation)) {
+            self.faults.push(format!("{kind} on {relation}{index}"));
+        }
+        if kind.starts_with("Index") && BIG.contains(&relation) && node["Index Cond"].is_null() && !above.limit {
+            self.faults.push(format!("all of {index} is read"));
+        }
+        if let Some(condition) = node["Index Cond"].as_str()
+            && let Some((_, lead)) = LEADS.iter().find(|(name, _)| *name == index)
+            && !condition.contains(&format!("({lead} "))
+        {
+            self.faults.push(format!("all of {index} is read for {condition}"));
+        }
+        if above.sort && ["jobs_ready", "jobs_to_admit"].contains(&index) {
+            self.faults.push(format!("the rows of {index} are sorted"));
+        }
+        let above = match kind {
+            "Limit" => Above { limit: true, sort: false },
+            "Sort" | "Incremental Sort" => Above { limit: false, sort: true },
+            "LockRows" | "Subquery Scan" | "Result" => above,
+            _ => Above { limit: false, sort: above.sort },
+        };
+        for child in node["Plans"].as_array().into_iter().flatten() {
+            // What is computed beside a node runs by itself, and brings its own limit.
+            let beside = matches!(child["Parent Relationship"].as_str(), Some("InitPlan" | "SubPlan"));
+            self.read(child, if beside { Above::default() } else { above });
+        }
+    }
+}
