@@ -51,7 +51,7 @@ pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration) -> Result<i
                    -- that is itself behind another it is a long time: waking goes from one to the next.
                    select case when earlier.wake_at is not null and earlier.reason is distinct from 'behind_earlier'
                                then greatest(earlier.wake_at, now()) + interval '1 second'
-                               else now() + interval '15 minutes'
+                               else now() + interval '15 minutes' * (1 + random())
                           end as wakes_at
                      from outbox.jobs earlier
                     where earlier.phone = due.phone and earlier.due_at <= now() and earlier.state in ('queued', 'sending')
