@@ -75,7 +75,7 @@ impl List {
     async fn run(self) -> anyhow::Result<()> {
         let pool = self.database.outbox(1).await?;
         let phone = self.phone.map(|phone| phone.as_str().to_owned());
-        let filter = Filter { state: self.state, reason: self.reason, phone, limit: self.limit };
+        let filter = Filter { id: None, state: self.state, reason: self.reason, phone, limit: self.limit };
         let found = jobs::list(&pool, &filter).await?;
         if self.json {
             return print_json(&found);

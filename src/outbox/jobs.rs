@@ -29,6 +29,7 @@ pub enum JobsError {
 /// Which jobs to list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
+    pub id: Option<i64>,
     pub state: Option<String>,
     pub reason: Option<String>,
     pub phone: Option<String>,
@@ -76,10 +77,12 @@ pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, JobsErr
                deferrals, line_id, sent_line_id, message_id, error_code, error_message, error_detail, trace_id, dedupe_key,
                idempotency_key, created_at, sent_at, finished_at, ready, first_touch
           from outbox.jobs
-         where ($1::text is null or state = $1) and ($2::text is null or reason = $2) and ($3::text is null or phone = $3)
+         where ($1::bigint is null or id = $1) and ($2::text is null or state = $2)
+           and ($3::text is null or reason = $3) and ($4::text is null or phone = $4)
          order by id desc
-         limit $4
+         limit $5
         "#,
+        filter.id,
         filter.state,
         filter.reason,
         filter.phone,
@@ -109,21 +112,8 @@ pub struct AttemptRow {
 
 /// A job and its attempts, in their order.
 pub async fn show(pool: &PgPool, id: i64) -> Result<(JobRow, Vec<AttemptRow>), JobsError> {
-    let job = sqlx::query_as!(
-        JobRow,
-        r#"
-        select id, outbox.masked(phone) as "phone!", state, reason, priority, due_at, wake_at, expires_at, attempt, max_attempts,
-               deferrals, line_id, sent_line_id, message_id, error_code, error_message, error_detail, trace_id, dedupe_key,
-               idempotency_key, created_at, sent_at, finished_at, ready, first_touch
-          from outbox.jobs
-         where id = $1
-        "#,
-        id,
-    )
-    .fetch_optional(pool)
-    .await
-    .map_err(JobsError::Read)?
-    .ok_or(JobsError::NoSuchJob(id))?;
+    let one = Filter { id: Some(id), limit: 1, ..Filter::default() };
+    let job = list(pool, &one).await?.pop().ok_or(JobsError::NoSuchJob(id))?;
     let attempts = sqlx::query_as!(
         AttemptRow,
         r#"

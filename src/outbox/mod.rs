@@ -5,6 +5,7 @@ pub mod enqueue;
 pub mod admit;
 pub mod claim;
 pub mod record;
+mod settle;
 
 pub mod account;
 pub mod jobs;
