@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BINARY := target/debug/chert-outbox
 
-.PHONY: help demo test check build postgres tools
+.PHONY: help demo test check build programs tools
 
 help:
 	@echo "make demo    see the whole product work on this machine, in under a minute"
@@ -13,17 +13,19 @@ help:
 build:
 	$(CARGO) build
 
-# A database of yours, a Postgres of this machine's, or Docker; else the distribution's package.
-postgres:
-	@.ci/postgres
+# The checked queries are read from the migrations on this machine's own Postgres programs.
+programs:
+	@.ci/postgres --programs
 
-demo: postgres build
+demo: build
+	@[ -n "$$DATABASE_URL" ] || .ci/postgres
 	$(BINARY) demo
 
-test: postgres
+test:
+	@[ -n "$$TEST_DATABASE_URL" ] || .ci/postgres
 	$(CARGO) test
 
-check: postgres tools
+check: programs tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet

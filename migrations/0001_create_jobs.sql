@@ -80,7 +80,7 @@ create table outbox.jobs (
         ('queued', 'sending', 'sent', 'duplicate', 'failed', 'expired', 'canceled', 'suppressed', 'parked')),
     constraint reason_is_known check (reason in
         ('behind_earlier', 'recipient_saturated', 'retrying', 'outcome_unknown', 'account_stopped', 'unreachable',
-         'rejected', 'attempts_exhausted', 'payload_changed', 'expired', 'canceled', 'suppressed')),
+         'rejected', 'attempts_exhausted', 'payload_changed', 'payload_unreadable', 'expired', 'canceled', 'suppressed')),
     constraint lease_iff_sending check ((state = 'sending') = (lease_until is not null)),
     constraint worker_iff_sending check ((state = 'sending') = (worker is not null)),
     constraint key_while_sending check (state <> 'sending' or idempotency_key is not null),

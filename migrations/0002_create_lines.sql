@@ -95,7 +95,8 @@ create view outbox.openings as
            end as first_touches_left,
            -- When the next first touch may go, were there one: after the gap, the cap and Chert's own "full".
            greatest(l.next_at, l.next_first_touch_at, l.saturated_until,
-                    case when l.first_touch_day = d.day and l.first_touches >= l.first_touch_cap then d.day_ends_at end) as first_touch_at
+                    case when l.first_touch_cap <= case when l.first_touch_day = d.day then l.first_touches else 0 end
+                         then d.day_ends_at end) as first_touch_at
       from outbox.lines l
      cross join lateral (
            select (clock_timestamp() at time zone l.time_zone)::date as day,

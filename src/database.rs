@@ -84,8 +84,9 @@ pub async fn migrate(pool: &PgPool, deployment: &str) -> Result<Migrated, Databa
     let mut connection = pool.acquire().await.map_err(failed)?;
     let before = version(&mut connection).await?;
     MIGRATIONS.run(&mut *connection).await.map_err(|error| DatabaseError::Migrate(error.to_string()))?;
-    if before.is_none() {
-        sqlx::query!("update outbox.account set deployment = $1", deployment)
+    // Also after a migration that was cut short before this; never once there are jobs.
+    if deployment != "default" {
+        sqlx::query!("update outbox.account set deployment = $1 where deployment = 'default' and not exists (select from outbox.jobs)", deployment)
             .execute(&mut *connection)
             .await
             .map_err(failed)?;
@@ -107,7 +108,7 @@ pub struct Adopted {
 }
 
 /// Gives the database to another deployment, with a key namespace of its own. What the original had begun stays its own:
-/// such jobs are parked here, and the others forget their keys.
+/// such jobs are parked here, and all that were not sent forget their keys.
 pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseError> {
     let failed = |error: sqlx::Error| DatabaseError::Adopt(describe(&error));
     let mut tx = pool.begin().await.map_err(failed)?;
@@ -130,7 +131,7 @@ pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseE
     .execute(&mut *tx)
     .await
     .map_err(failed)?;
-    sqlx::query!("update outbox.jobs set idempotency_key = null, named_line_id = null where state = 'queued' and idempotency_key is not null")
+    sqlx::query!("update outbox.jobs set idempotency_key = null, named_line_id = null where state not in ('sent', 'duplicate') and idempotency_key is not null")
         .execute(&mut *tx)
         .await
         .map_err(failed)?;

@@ -76,7 +76,7 @@ fn classify_answer(answer: &Answer) -> Outcome {
         _ => {}
     }
     // Not the API at all: a redirect, or a proxy's own page. A wrong base URL must not fail the whole queue.
-    if !answer.is_json && matches!(answer.http_status, 300..=399 | 401 | 403 | 404 | 405 | 407) {
+    if !answer.is_from_chert() && matches!(answer.http_status, 300..=399 | 401 | 403 | 404 | 405 | 407) {
         let status = answer.http_status;
         return Outcome::Halted {
             why: format!("HTTP {status} from something that is not the Chert API: check CHERT_BASE_URL"),
@@ -161,6 +161,7 @@ mod tests {
             (200, "<html>welcome to the hotel's network</html>", "unknown"),
             (301, "", "halted"),
             (404, "<html>not here</html>", "halted"),
+            (404, r#"{"message":"no route matched"}"#, "halted"),
         ] {
             assert_eq!(word(status, body), wanted, "{status} {body}");
         }

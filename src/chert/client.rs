@@ -12,6 +12,8 @@ use crate::chert::reply::{Answer, Cause, Reply};
 
 /// A response body is read to this size and no further: an error page is never worth more.
 const MAX_BODY: usize = 64 * 1024;
+/// The list of lines has no paging: this holds tens of thousands of them.
+const MAX_LISTING: usize = 8 * 1024 * 1024;
 /// Connecting is given up before the whole call is, so that "never sent" is told apart from "no answer".
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -96,7 +98,7 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| ClientError::Lines(cause(&error).0))?;
         let status = response.status().as_u16();
-        let body = read(response).await.map_err(|cause| ClientError::Lines(cause.0))?;
+        let body = read(response, MAX_LISTING).await.map_err(|cause| ClientError::Lines(cause.0))?;
         if status != 200 {
             let answer = Answer::decode(status, None, None, &body);
             let message = answer.message.unwrap_or_else(|| "no reason given".to_owned());
@@ -123,7 +125,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> Reply {
     let status = response.status().as_u16();
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (retry_after, trace_id) = (header("retry-after"), header("x-trace-id"));
-    match read(response).await {
+    match read(response, MAX_BODY).await {
         Ok(body) => {
             Reply::Answered(Box::new(Answer::decode(status, retry_after.as_deref(), trace_id.as_deref(), &body)))
         }
@@ -131,16 +133,16 @@ async fn exchange(request: reqwest::RequestBuilder) -> Reply {
     }
 }
 
-async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Cause> {
+async fn read(mut response: reqwest::Response, most: usize) -> Result<Vec<u8>, Cause> {
     let mut body = Vec::new();
-    while body.len() < MAX_BODY {
+    while body.len() < most {
         match response.chunk().await {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
             Err(error) => return Err(cause(&error)),
         }
     }
-    body.truncate(MAX_BODY);
+    body.truncate(most);
     Ok(body)
 }
 

@@ -29,8 +29,6 @@ impl fmt::Display for Cause {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
     pub http_status: u16,
-    /// Whether the body was a JSON object at all; a proxy's error page is not.
-    pub is_json: bool,
     pub status: Option<String>,
     pub code: Option<i32>,
     pub message: Option<String>,
@@ -57,6 +55,11 @@ pub struct Ids {
 const MAX_TEXT: usize = 500;
 
 impl Answer {
+    /// Whether Chert itself spoke: a proxy may answer in JSON too, but not with these fields.
+    pub fn is_from_chert(&self) -> bool {
+        self.code.is_some() || self.retryable.is_some() || self.status.is_some() || self.ids.message_id.is_some()
+    }
+
     /// Reads a response. `retry_after` and `trace_id` are the headers; `body` is whatever bytes came.
     /// Never fails: what is missing or of the wrong type is absent. Source: API contract 3.1 to 3.2.
     pub fn decode(http_status: u16, retry_after: Option<&str>, trace_id: Option<&str>, body: &[u8]) -> Answer {
@@ -73,7 +76,6 @@ impl Answer {
             .collect();
         Answer {
             http_status,
-            is_json: json.is_object(),
             status: text("status"),
             code: either("code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok()),
             message: either("message").and_then(Value::as_str).map(bounded),
@@ -108,8 +110,13 @@ fn bounded(text: &str) -> String {
         .filter(|char| !char.is_control())
         .take(MAX_TEXT)
         .map(|char| {
-            run = if char.is_ascii_digit() { run + 1 } else { 0 };
-            if run > 4 { '*' } else { char }
+            match char {
+                '0'..='9' => run += 1,
+                // What people put between the digits of a number does not end it.
+                ' ' | '-' | '.' | '(' | ')' => {}
+                _ => run = 0,
+            }
+            if run > 4 && char.is_ascii_digit() { '*' } else { char }
         })
         .collect()
 }
@@ -144,7 +151,7 @@ mod tests {
 
     #[test]
     fn i12_a_number_quoted_back_is_masked() {
-        let answer = Answer::decode(400, None, None, br#"{"message":"bad number +15550142200 here, code 1003"}"#);
-        assert_eq!(answer.message.as_deref(), Some("bad number +1555******* here, code 1003"));
+        let answer = Answer::decode(400, None, None, br#"{"message":"+15550142200 or (555) 014-2200, code 1003"}"#);
+        assert_eq!(answer.message.as_deref(), Some("+1555******* or (555) 0**-****, code 1003"));
     }
 }

@@ -15,7 +15,7 @@ use crate::clock::Anchor;
 use crate::database;
 use crate::line::{ANY_LINE, LineChoice};
 use crate::outbox::OutboxError;
-use crate::outbox::admit::interval;
+use crate::outbox::admit::{interval, wake_after_commit, wake_next};
 use crate::pace::allot::{Candidate, allot};
 use crate::pace::slots::{HORIZON, REFILL, Schedule};
 use crate::phone::Phone;
@@ -29,6 +29,14 @@ const MAX_RACES: usize = 5;
 /// The lead of a first claim, and the most that a slow database can make of it.
 const LEAST_LEAD: Duration = Duration::from_millis(20);
 const MOST_LEAD: Duration = Duration::from_secs(1);
+
+/// What a claim brought.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    pub claims: Vec<Claim>,
+    /// Jobs that ended here, as `failed` or `parked`, because they must not be sent as they are.
+    pub refused: usize,
+}
 
 /// What a worker brings to every claim.
 #[derive(Debug)]
@@ -58,7 +66,7 @@ impl Claimer {
     /// Claims at most `limit` due jobs, one a recipient, each with a slot within the horizon, oldest slot first. With
     /// `probe` it claims although the account is halted (never while it is rate-limited).
     /// Errors: `OutboxError::Claim` if Postgres fails, nothing claimed. Source: design 5; invariants 3, 4, 5 and 6.
-    pub async fn claim(&self, pool: &PgPool, limit: usize, probe: bool) -> Result<Vec<Claim>, OutboxError> {
+    pub async fn claim(&self, pool: &PgPool, limit: usize, probe: bool) -> Result<Claimed, OutboxError> {
         let mut races = 0;
         loop {
             match self.try_claim(pool, limit, probe).await {
@@ -68,11 +76,11 @@ impl Claimer {
         }
     }
 
-    async fn try_claim(&self, pool: &PgPool, limit: usize, probe: bool) -> Result<Vec<Claim>, sqlx::Error> {
+    async fn try_claim(&self, pool: &PgPool, limit: usize, probe: bool) -> Result<Claimed, sqlx::Error> {
         let mut tx = database::begin(pool).await?;
         let lines = lock_lines(&mut tx, probe).await?;
         let Some(now) = lines.first().map(|line| line.now) else {
-            return Ok(Vec::new());
+            return Ok(Claimed::default());
         };
         let anchor = Anchor::now(now);
         let lead = (2 * Duration::from_millis(self.last_took_ms.load(Ordering::Relaxed))).clamp(LEAST_LEAD, MOST_LEAD);
@@ -81,9 +89,11 @@ impl Claimer {
 
         let found = find_jobs(&mut tx, &lines, &schedules, limit, now, self.key_horizon).await?;
         let (again, found): (Vec<FoundJob>, Vec<FoundJob>) = found.into_iter().partition(|job| job.again);
-        let (changed, found): (Vec<FoundJob>, Vec<FoundJob>) = found.into_iter().partition(|job| self.has_changed(job));
+        let faults: Vec<(i64, &'static str)> =
+            found.iter().filter_map(|job| Some((job.id, self.fault_of(job)?))).collect();
+        let found: Vec<FoundJob> = found.into_iter().filter(|job| faults.iter().all(|(id, _)| *id != job.id)).collect();
         look_again(&mut tx, &again).await?;
-        refuse_changed(&mut tx, &changed).await?;
+        let refused = refuse(&mut tx, &faults).await?;
 
         let index: HashMap<&str, usize> =
             lines.iter().enumerate().map(|(index, line)| (line.id.as_str(), index)).collect();
@@ -114,7 +124,9 @@ impl Claimer {
         tx.commit().await?;
         let took = anchor.time_of(tokio::time::Instant::now()) - now;
         self.last_took_ms.store(took.num_milliseconds().unsigned_abs(), Ordering::Relaxed);
-        Ok(prepared.into_iter().map(|prepared| prepared.claim).collect())
+        wake_after_commit(pool, &refused).await;
+        let claims = prepared.into_iter().map(|prepared| prepared.claim).collect();
+        Ok(Claimed { claims, refused: refused.len() })
     }
 
     /// Freezes what the job will say: its line, its key, its bytes.
@@ -122,7 +134,7 @@ impl Claimer {
         let untried = job.idempotency_key.is_none();
         let by_name = untried && job.first_touch && self.line_choice == LineChoice::Name && line.id != ANY_LINE;
         let named_line_id = job.named_line().or_else(|| by_name.then(|| line.id.clone()));
-        let (phone, request) = job.request(named_line_id.clone());
+        let (phone, request) = job.request(named_line_id.clone()).expect("unreadable jobs were put aside");
         let key = job.idempotency_key.clone().unwrap_or_else(|| self.key(&job, &request));
         let claim = Claim {
             job_id: job.id,
@@ -145,12 +157,13 @@ impl Claimer {
         Prepared { claim, key, named_line_id }
     }
 
-    /// Whether a job that was tried before no longer says what its key was made from: it must not be sent again.
-    fn has_changed(&self, job: &FoundJob) -> bool {
-        job.idempotency_key.as_ref().is_some_and(|frozen| {
-            let (_, request) = job.request(job.named_line());
-            *frozen != self.key(job, &request)
-        })
+    /// Why a job must not be sent: it cannot be read, or it was tried before and no longer says what its key was made from.
+    fn fault_of(&self, job: &FoundJob) -> Option<&'static str> {
+        let Some((_, request)) = job.request(job.named_line()) else {
+            return Some("payload_unreadable");
+        };
+        let frozen = job.idempotency_key.as_ref()?;
+        (*frozen != self.key(job, &request)).then_some("payload_changed")
     }
 
     fn key(&self, job: &FoundJob, request: &SendRequest) -> String {
@@ -222,7 +235,8 @@ struct FoundJob {
     id: i64,
     phone: String,
     body: String,
-    payload: serde_json::Value,
+    /// As text: numbers that Postgres takes and Rust does not are one job's fault, not the whole claim's.
+    payload: String,
     phone_line_id: Option<String>,
     named_line_id: Option<String>,
     dedupe_key: Option<String>,
@@ -244,9 +258,11 @@ impl FoundJob {
         self.phone_line_id.clone().or_else(|| self.named_line_id.clone())
     }
 
-    fn request(&self, named_line_id: Option<String>) -> (Phone, SendRequest) {
+    /// `None` if the payload cannot be read.
+    fn request(&self, named_line_id: Option<String>) -> Option<(Phone, SendRequest)> {
         let phone: Phone = self.phone.parse().expect("the constraint on phone admits only what Phone does");
-        (phone.clone(), SendRequest::new(phone, self.body.clone(), named_line_id, self.payload.clone()))
+        let payload = serde_json::from_str(&self.payload).ok()?;
+        Some((phone.clone(), SendRequest::new(phone, self.body.clone(), named_line_id, payload)))
     }
 }
 
@@ -321,12 +337,15 @@ async fn find_jobs(
     sqlx::query_as!(
         FoundJob,
         r#"
-        select c.id as "id!", c.phone as "phone!", c.body as "body!", c.payload as "payload!", c.phone_line_id, c.named_line_id,
+        select c.id as "id!", c.phone as "phone!", c.body as "body!", c.payload::text as "payload!", c.phone_line_id, c.named_line_id,
                c.dedupe_key, c.idempotency_key, c.priority as "priority!", c.due_at as "due_at!", c.attempt as "attempt!",
                c.max_attempts as "max_attempts!", c.claims as "claims!", c.line_id as "line_id!", c.first_touch as "first_touch!",
                c.unknown_since,
                (c.expires_at <= $4
                 or c.unknown_since < $4 - $5::interval
+                or c.line_id is distinct from coalesce((select l.id from outbox.lines l
+                                                         where l.id = coalesce(c.named_line_id, c.phone_line_id, r.line_id)
+                                                           and l.removed_at is null), '*')
                 or c.first_touch is distinct from (r.first_touched_at is null and r.last_inbound_at is null)
                 -- `offset 0` keeps these two to one look at the index a job: without it the planner, who expects thousands of
                 -- jobs here, reads all suppressions and all of what is in flight into a hash table at every claim.
@@ -368,24 +387,27 @@ async fn look_again(tx: &mut PgTransaction<'_>, jobs: &[FoundJob]) -> Result<(),
     Ok(())
 }
 
-/// Ends jobs whose text was altered after a call with their key: sent again, they could be a second message.
-async fn refuse_changed(tx: &mut PgTransaction<'_>, jobs: &[FoundJob]) -> Result<(), sqlx::Error> {
-    if jobs.is_empty() {
-        return Ok(());
+/// Ends jobs that must not be sent as they are, and returns their recipients.
+async fn refuse(tx: &mut PgTransaction<'_>, faults: &[(i64, &'static str)]) -> Result<Vec<String>, sqlx::Error> {
+    if faults.is_empty() {
+        return Ok(Vec::new());
     }
-    let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
-    sqlx::query!(
+    let phones = sqlx::query_scalar!(
         r#"
-        update outbox.jobs
-           set state = case when unknown_since is null then 'failed' else 'parked' end, reason = 'payload_changed',
+        update outbox.jobs j
+           set state = case when j.unknown_since is null then 'failed' else 'parked' end, reason = u.reason,
                ready = false, finished_at = now()
-         where id = any ($1)
+          from unnest($1::bigint[], $2::text[]) as u (id, reason)
+         where j.id = u.id
+        returning j.phone
         "#,
-        &ids,
+        &faults.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+        &faults.iter().map(|(_, reason)| (*reason).to_owned()).collect::<Vec<_>>(),
     )
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(())
+    wake_next(tx, &phones).await?;
+    Ok(phones)
 }
 
 async fn lease(

@@ -16,6 +16,8 @@ pub enum LinesError {
     Write(#[source] sqlx::Error),
     #[error("reading the lines: {}", describe(.0))]
     Read(#[source] sqlx::Error),
+    #[error("Chert lists no lines at all, although some are known: nothing was changed; look at the Chert console")]
+    NoLines,
     #[error("there is no line '{0}': chert-outbox lines list shows those there are")]
     NoSuchLine(String),
     #[error("'{0}' is not a time zone: write a name such as Europe/Berlin or UTC")]
@@ -30,8 +32,9 @@ pub struct Synced {
     pub known: usize,
 }
 
-/// Takes over the account's lines as listed. New ones start with the paces of '*'; lines that are gone are marked
+/// Takes over the account's lines as listed. New ones start with the paces, and the pause, of '*'; lines that are gone are marked
 /// removed, and what waited for them is admitted anew; one that comes back keeps its paces.
+/// Errors: `NoLines` for an empty list where lines are known, since that is a fault far more often than the truth.
 pub async fn sync(pool: &PgPool, listed: &[ListedLine]) -> Result<Synced, LinesError> {
     let ids: Vec<String> = listed.iter().map(|line| line.id.clone()).collect();
     let mut tx = database::begin(pool).await.map_err(LinesError::Write)?;
@@ -40,10 +43,19 @@ pub async fn sync(pool: &PgPool, listed: &[ListedLine]) -> Result<Synced, LinesE
         .fetch_all(&mut *tx)
         .await
         .map_err(LinesError::Write)?;
+    let known = sqlx::query_scalar!("select exists (select from outbox.lines where id <> '*' and removed_at is null)")
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(LinesError::Write)?;
+    if listed.is_empty() && known == Some(true) {
+        return Err(LinesError::NoLines);
+    }
     let added = sqlx::query_scalar!(
         r#"
-        insert into outbox.lines (id, number, active, gap_us, first_touch_gap_us, first_touch_cap, time_zone, synced_at)
-        select u.id, u.number, u.active, d.gap_us, d.first_touch_gap_us, d.first_touch_cap, d.time_zone, now()
+        insert into outbox.lines
+               (id, number, active, gap_us, first_touch_gap_us, first_touch_cap, time_zone, paused_at, paused_reason, synced_at)
+        select u.id, u.number, u.active, d.gap_us, d.first_touch_gap_us, d.first_touch_cap, d.time_zone, d.paused_at,
+               d.paused_reason, now()
           from unnest($1::text[], $2::text[], $3::bool[]) as u (id, number, active), outbox.lines d
          where d.id = '*' and u.id <> '*'
             on conflict (id) do nothing
@@ -138,9 +150,9 @@ pub async fn set(pool: &PgPool, which: &Which, paces: &Paces) -> Result<u64, Lin
         update outbox.lines
            set gap_us = coalesce($2, gap_us),
                first_touch_gap_us = coalesce($3, first_touch_gap_us),
-               -- The next slot lies a gap behind the last one: a shorter gap brings it forward by the difference.
-               next_at = next_at - greatest(gap_us - $2, 0) * interval '1 microsecond',
-               next_first_touch_at = next_first_touch_at - greatest(first_touch_gap_us - $3, 0) * interval '1 microsecond',
+               -- The next slot lies a gap behind the last one: it moves by what the gap changes, there and back.
+               next_at = next_at + (coalesce($2, gap_us) - gap_us) * interval '1 microsecond',
+               next_first_touch_at = next_first_touch_at + (coalesce($3, first_touch_gap_us) - first_touch_gap_us) * interval '1 microsecond',
                first_touch_cap = case when $4 then $5 else first_touch_cap end,
                time_zone = coalesce($6, time_zone)
          where $1::text is null or id = $1
@@ -158,7 +170,7 @@ pub async fn set(pool: &PgPool, which: &Which, paces: &Paces) -> Result<u64, Lin
     which.found(changed.rows_affected())
 }
 
-/// Pauses lines: nothing is claimed for them until they are resumed. Returns how many were running.
+/// Pauses lines: nothing is claimed for them until they are resumed. Returns how many there are.
 pub async fn pause(pool: &PgPool, which: &Which, reason: Option<&str>) -> Result<u64, LinesError> {
     let known = sqlx::query!(
         "update outbox.lines set paused_at = coalesce(paused_at, now()), paused_reason = $2 where $1::text is null or id = $1",

@@ -1,7 +1,7 @@
 //! The record: attempts, the jobs' next states, recipients and budgets of one batch, in one transaction. Every write to a
 //! job names its claim; a claim that was lost leaves its attempt and not its state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -59,10 +59,12 @@ async fn write(
     probe_wait: Duration,
 ) -> Result<(Recorded, Vec<String>), sqlx::Error> {
     insert_attempts(tx, worker, batch).await?;
-    let (recorded, ended) = update_jobs(tx, batch).await?;
+    let (recorded, ended, current) = update_jobs(tx, batch).await?;
     wake_next(tx, &ended).await?;
-    touch_recipients(tx, batch).await?;
-    settle_lines(tx, batch).await?;
+    // Only what changed its job: what was recorded before, or was taken over, has been counted there.
+    let current: Vec<&Finished> = batch.iter().filter(|finished| current.contains(&finished.job_id)).collect();
+    touch_recipients(tx, &current).await?;
+    settle_lines(tx, &current).await?;
     let attempts = || batch.iter().filter_map(attempt_of);
     // A block wins over an answer of the same batch: it is the later news, or will be found out again by one probe.
     match attempts().find_map(block_of) {
@@ -91,7 +93,7 @@ fn block_of(attempt: &Attempt) -> Option<Block> {
 
 /// Whether Chert itself spoke: then credentials and tenant are in order.
 fn is_answer(attempt: &Attempt) -> bool {
-    attempt.answer.as_ref().is_some_and(|answer| answer.is_json)
+    attempt.answer.as_ref().is_some_and(|answer| answer.is_from_chert())
 }
 
 async fn insert_attempts(tx: &mut PgTransaction<'_>, worker: &str, batch: &[Finished]) -> Result<(), sqlx::Error> {
@@ -188,7 +190,11 @@ impl<'a> Change<'a> {
     }
 }
 
-async fn update_jobs(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<(Recorded, Vec<String>), sqlx::Error> {
+/// Returns what was done, the recipients of jobs that ended, and the jobs that were changed.
+async fn update_jobs(
+    tx: &mut PgTransaction<'_>,
+    batch: &[Finished],
+) -> Result<(Recorded, Vec<String>, BTreeSet<i64>), sqlx::Error> {
     let changes: Vec<Change> = batch.iter().map(Change::of).collect();
     let answer = |change: &Change| change.answer().cloned().unwrap_or_default();
     let ids = |change: &Change| change.ids().cloned().unwrap_or_default();
@@ -219,7 +225,7 @@ async fn update_jobs(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<(
          where j.id = u.id and j.claims = u.claim
            -- A late yes still counts while nobody has claimed the job again; anything else needs its claim.
            and (j.state = 'sending' or (j.state in ('queued', 'parked') and u.outcome in ('sent', 'duplicate')))
-        returning j.state, j.phone
+        returning j.id, j.state, j.phone
         "#,
         &changes.iter().map(|c| c.finished.job_id).collect::<Vec<_>>(),
         &changes.iter().map(|c| c.finished.claim).collect::<Vec<_>>(),
@@ -251,11 +257,12 @@ async fn update_jobs(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<(
         lost_claims: (batch.len() - updated.len()) as u64,
     };
     let ended = updated.iter().filter(|row| row.state != "queued").map(|row| row.phone.clone()).collect();
-    Ok((recorded, ended))
+    let current = updated.iter().map(|row| row.id).collect();
+    Ok((recorded, ended, current))
 }
 
 /// The first message to a recipient records the pin; every later one keeps it as Chert last named it.
-async fn touch_recipients(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<(), sqlx::Error> {
+async fn touch_recipients(tx: &mut PgTransaction<'_>, batch: &[&Finished]) -> Result<(), sqlx::Error> {
     // One row a recipient, in the order of the numbers, so that two batches cannot wait for each other.
     let mut touched: BTreeMap<&str, (Option<String>, DateTime<Utc>, bool)> = BTreeMap::new();
     for finished in batch {

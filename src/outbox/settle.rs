@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 /// 4002 twice in a row halves a line's pace, and again each time that the slower pace meets it too, down to a sixty-fourth;
 /// answers to slots that were dealt before the last halving halve nothing. Each message that goes through brings a tenth of
 /// the full pace back.
-pub(crate) async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[Finished]) -> Result<(), sqlx::Error> {
+pub(crate) async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[&Finished]) -> Result<(), sqlx::Error> {
     let lines = settlements(batch);
     if lines.is_empty() {
         return Ok(());
@@ -84,7 +84,7 @@ struct Settlement {
     clean: i32,
 }
 
-fn settlements(batch: &[Finished]) -> BTreeMap<String, Settlement> {
+fn settlements(batch: &[&Finished]) -> BTreeMap<String, Settlement> {
     let mut lines: BTreeMap<String, Settlement> = BTreeMap::new();
     for finished in batch {
         let line = &finished.line;

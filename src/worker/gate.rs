@@ -101,7 +101,7 @@ impl Gate {
     /// Takes in what a call brought.
     pub fn report(&self, reply: &Reply, outcome: &Outcome) {
         let mut state = self.lock();
-        let spoke = matches!(reply, Reply::Answered(answer) if answer.is_json);
+        let spoke = matches!(reply, Reply::Answered(answer) if answer.is_from_chert());
         match outcome {
             // From here on the account's row says when somebody may try; this pause lasts until that row is written.
             Outcome::Halted { why } => {
@@ -168,7 +168,7 @@ mod tests {
     use crate::chert::reply::{Answer, Cause, Ids};
 
     fn answered(gate: &Gate) {
-        let answer = Answer { http_status: 200, is_json: true, ..Answer::default() };
+        let answer = Answer { http_status: 200, status: Some("sent".into()), ..Answer::default() };
         let sent = Outcome::Sent { ids: Ids::default(), status: "sent".into() };
         gate.report(&Reply::Answered(Box::new(answer)), &sent);
     }

@@ -24,7 +24,7 @@ use crate::config::WorkerOptions;
 use crate::database;
 use crate::outbox::OutboxError;
 use crate::outbox::admit::admit;
-use crate::outbox::claim::Claimer;
+use crate::outbox::claim::{Claimed, Claimer};
 use crate::outbox::upcoming::{Upcoming, upcoming};
 use crate::outbox::{account, workers};
 use crate::pace::local::LocalPace;
@@ -130,13 +130,13 @@ async fn work(shared: &Arc<Shared>, claimer: &Claimer, room: &Arc<Semaphore>) {
                 probe = false;
                 continue;
             }
-            Ok(Ok(Step::Idle { upcoming, holds_nothing })) => {
+            Ok(Ok(Step::Idle { upcoming, holds_nothing, may_claim })) => {
                 shared.back();
                 probe = upcoming.probe_due && shared.reserve_probe().await;
                 if shared.options.drain && holds_nothing && shared.is_drained(&upcoming) {
                     return;
                 }
-                if probe { continue } else { shared.sleep_for(&upcoming) }
+                if probe { continue } else { shared.sleep_for(&upcoming, may_claim) }
             }
             Ok(Err(error)) => shared.away(&error.to_string()),
             Err(_) => shared.away("no answer from the database in time"),
@@ -157,6 +157,8 @@ enum Step {
         upcoming: Upcoming,
         /// Everything that this worker held was recorded before it looked ahead, so nothing of its own is still to come.
         holds_nothing: bool,
+        /// There was a place, and the gate was open: otherwise the bell rings, or the gate opens, before anything can be done.
+        may_claim: bool,
     },
 }
 
@@ -172,19 +174,21 @@ async fn step(
     let places = places(shared, room).await;
     let limit = if probe { places.min(1) } else { shared.gate.allowance(places) };
     if limit == 0 {
-        return shared.idle().await;
+        return shared.idle(false).await;
     }
     let ticket = shared.gate.ticket();
     let claims = claimer.claim(&shared.pool, limit, probe || shared.gate.is_fresh()).await?;
+    let Claimed { claims, refused } = claims;
+    shared.failed.fetch_add(refused as u64, Ordering::Relaxed);
     shared.gate.claimed(claims.len());
-    let claimed = claims.len();
+    let claimed = claims.len() + refused;
     for claim in claims {
         deliver(shared, room, claim, ticket);
     }
     if claimed > 0 || admitted == ADMIT_LIMIT {
         return Ok(Step::Again);
     }
-    shared.idle().await
+    shared.idle(true).await
 }
 
 /// Free places. When there are few, waits a moment for more, so that claims come in batches.
@@ -226,9 +230,9 @@ async fn finish(shared: &Shared, grace: Duration) -> usize {
 }
 
 impl Shared {
-    async fn idle(&self) -> Result<Step, OutboxError> {
+    async fn idle(&self, may_claim: bool) -> Result<Step, OutboxError> {
         let holds_nothing = self.held.load(Ordering::SeqCst) == 0;
-        Ok(Step::Idle { upcoming: upcoming(&self.pool).await?, holds_nothing })
+        Ok(Step::Idle { upcoming: upcoming(&self.pool).await?, holds_nothing, may_claim })
     }
 
     fn is_drained(&self, upcoming: &Upcoming) -> bool {
@@ -237,11 +241,13 @@ impl Shared {
         upcoming.next_in.is_none_or(|next_in| next_in.max(gate) > self.options.drain_wait)
     }
 
-    fn sleep_for(&self, upcoming: &Upcoming) -> Duration {
+    fn sleep_for(&self, upcoming: &Upcoming, may_claim: bool) -> Duration {
         // Jittered, so that idle workers do not all ask at once.
         let poll = self.options.poll.mul_f64(rand::rng().random_range(0.8..1.2));
-        let next_in = upcoming.next_in.unwrap_or(poll).min(self.gate.reopens_in().unwrap_or(poll));
-        next_in.clamp(LEAST_SLEEP, poll.max(LEAST_SLEEP))
+        let gate = self.gate.reopens_in();
+        let next_in =
+            if may_claim { upcoming.next_in.map(|next_in| next_in.max(gate.unwrap_or_default())) } else { gate };
+        next_in.unwrap_or(poll).clamp(LEAST_SLEEP, poll.max(LEAST_SLEEP))
     }
 
     async fn reserve_probe(&self) -> bool {
@@ -257,14 +263,14 @@ impl Shared {
     /// Notes that the database does not answer, once, and says when to try again.
     fn away(&self, why: &str) -> Duration {
         if !self.database_away.swap(true, Ordering::Relaxed) {
-            warn!("The database does not answer: {why}. Outcomes wait in memory, claiming stops until it is back");
+            warn!("The database fails: {why}. Outcomes wait in memory, claiming stops until it works again");
         }
         DATABASE_AWAY
     }
 
     fn back(&self) {
         if self.database_away.swap(false, Ordering::Relaxed) {
-            info!("The database is back");
+            info!("The database works again");
         }
     }
 }

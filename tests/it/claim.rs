@@ -22,7 +22,7 @@ async fn admit_all(it: &Harness) {
 
 async fn claimed(it: &Harness, worker: &str, limit: usize) -> Vec<i64> {
     let claims = claimer(worker).claim(it.pool(), limit, false).await.expect("claims");
-    claims.iter().map(|claim| claim.job_id).collect()
+    claims.claims.iter().map(|claim| claim.job_id).collect()
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn i03_workers_that_race_share_one_schedule() {
     let mut tasks = tokio::task::JoinSet::new();
     for worker in 0..8 {
         let pool = it.pool().clone();
-        tasks.spawn(async move { claimer(&worker.to_string()).claim(&pool, 500, false).await.expect("claims") });
+        tasks.spawn(async move { claimer(&worker.to_string()).claim(&pool, 500, false).await.expect("claims").claims });
     }
     let mut slots: std::collections::BTreeMap<String, Vec<_>> = Default::default();
     for claim in tasks.join_all().await.into_iter().flatten() {
@@ -299,4 +299,57 @@ async fn i02_a_job_that_stood_ready_past_the_key_horizon_is_parked_by_the_last_l
     it.drain_with(&["--key-horizon", "1h"]).await;
     assert_eq!(it.state(job).await, "parked/outcome_unknown");
     assert_eq!(it.simulator.handle().calls().sends, 0);
+}
+
+#[tokio::test]
+async fn i05_a_payload_that_cannot_be_read_ends_its_own_job_and_no_other() {
+    let it = Harness::start().await;
+    it.execute(
+        r#"insert into outbox.jobs (phone, body, payload) values ('+15550142200', 'Hi', '{"attachments":[1e400]}');
+           insert into outbox.jobs (phone, body) values ('+15550142200', 'next'), ('+15550142201', 'Hi')"#,
+    )
+    .await;
+    assert_eq!(it.drain().await.failed, 1);
+    assert_eq!(it.state(1).await, "failed/payload_unreadable");
+    assert_eq!(it.count("state = 'sent'").await, 2, "also the next one to the same recipient");
+}
+
+#[tokio::test]
+async fn i03_jobs_admitted_before_their_line_was_known_go_at_its_pace() {
+    let it = Harness::start().await;
+    it.execute("update outbox.lines set removed_at = now() where id <> '*'").await;
+    it.execute("insert into outbox.jobs (phone, body, phone_line_id) select '+1555014' || 3000 + n, 'Hi', 'pl_1' from generate_series(1, 20) n").await;
+    admit_all(&it).await;
+    assert_eq!(it.count("ready and line_id = '*'").await, 20);
+    it.execute("update outbox.lines set removed_at = null").await;
+    let gap = Duration::from_millis(100);
+    it.pace(Paces { gap: Some(gap), ..Paces::default() }).await;
+    it.drain().await;
+    it.each_sent_once(20).await;
+    it.gaps_kept(gap);
+}
+
+#[tokio::test]
+async fn a_line_without_first_touches_is_left_alone_until_tomorrow() {
+    let it = Harness::start().await;
+    it.pace(Paces { first_touch_cap: Some(Some(0)), ..Paces::default() }).await;
+    it.insert("+15550142200", "Hi").await;
+    it.drain_with(&["--drain-wait", "1s"]).await;
+    assert_eq!(it.count("ready").await, 1);
+}
+
+#[tokio::test]
+async fn a_gap_that_is_lowered_and_raised_again_gives_no_slot_away() {
+    let it = Harness::start().await;
+    let next = || {
+        sqlx::query_scalar::<_, chrono::DateTime<chrono::Utc>>(
+            "select next_first_touch_at from outbox.lines where id = 'pl_1'",
+        )
+        .fetch_one(it.pool())
+    };
+    let before = next().await.expect("there");
+    for gap in ["10m", "1m", "10m", "0s"] {
+        assert_eq!(it.run(&["lines", "set", "pl_1", "--first-touch-gap", gap]).await.0, 0);
+    }
+    assert_eq!(next().await.expect("there"), before);
 }

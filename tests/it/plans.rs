@@ -101,7 +101,7 @@ async fn use_each_statement_once(pool: &PgPool) {
     let minute = Duration::from_secs(60);
     let claimer = Claimer::new("it".to_owned(), "it".to_owned(), minute, 60 * minute, LineChoice::Chert);
     admit(pool, 2_000, minute).await.expect("admits");
-    let mut claims = claimer.claim(pool, 500, false).await.expect("claims");
+    let mut claims = claimer.claim(pool, 500, false).await.expect("claims").claims;
     assert_eq!(claims.len(), 500);
     let first = claims.pop().expect("there are 500");
     let finished: Vec<_> =
@@ -115,19 +115,12 @@ async fn use_each_statement_once(pool: &PgPool) {
 
 fn sent() -> Answer {
     let ids = Ids { message_id: Some("m".into()), line_id: Some("pl_1".into()), ..Ids::default() };
-    Answer { http_status: 200, is_json: true, status: Some("sent".into()), ids, ..Answer::default() }
+    Answer { http_status: 200, status: Some("sent".into()), ids, ..Answer::default() }
 }
 
 fn saturated() -> Answer {
     let retry_after_secs = Some(60);
-    Answer {
-        http_status: 503,
-        is_json: true,
-        code: Some(4002),
-        retryable: Some(true),
-        retry_after_secs,
-        ..Answer::default()
-    }
+    Answer { http_status: 503, code: Some(4002), retryable: Some(true), retry_after_secs, ..Answer::default() }
 }
 
 fn answer(claim: Claim, answer: Answer) -> chert_outbox::claim::Finished {

@@ -80,7 +80,7 @@ async fn time_claims(pool: &PgPool, claimer: &Claimer) -> Result<Vec<f64>, Bench
     let mut times = Vec::new();
     for turn in 0..=CLAIMS {
         let start = Instant::now();
-        let claims = claimer.claim(pool, BATCH, false).await?;
+        let claims = claimer.claim(pool, BATCH, false).await?.claims;
         if turn > 0 {
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
