@@ -10,17 +10,17 @@ use chert_outbox::simulate::{Cap, Fault};
 
 use crate::harness::Harness;
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub const DAY: Duration = Duration::from_secs(86_400);
 
-fn claimer(worker: &str) -> Claimer {
+pub fn claimer(worker: &str) -> Claimer {
     Claimer::new(worker.to_owned(), "test".to_owned(), Duration::from_secs(60), DAY, LineChoice::Name)
 }
 
-async fn admit_all(it: &Harness) {
+pub async fn admit_all(it: &Harness) {
     while admit(it.pool(), 10_000, DAY).await.expect("admits") > 0 {}
 }
 
-async fn claimed(it: &Harness, worker: &str, limit: usize) -> Vec<i64> {
+pub async fn claimed(it: &Harness, worker: &str, limit: usize) -> Vec<i64> {
     let claims = claimer(worker).claim(it.pool(), limit, false).await.expect("claims");
     claims.claims.iter().map(|claim| claim.job_id).collect()
 }

@@ -6,6 +6,7 @@ mod commands;
 mod crash;
 mod database;
 mod enqueue;
+mod guards;
 mod harness;
 mod outcomes;
 mod plans;

@@ -1,0 +1,136 @@
+//! Each guard by itself: in the larger tests another one often covers for it.
+
+use std::time::Duration;
+
+use chert_outbox::outbox::lines::Paces;
+
+use crate::claim::{DAY, admit_all, claimed, claimer};
+use crate::harness::Harness;
+
+#[tokio::test]
+async fn i03_a_claim_waits_for_no_line_that_another_holds() {
+    let it = Harness::start().await;
+    it.pace(Paces { gap: Some(Duration::from_millis(100)), ..Paces::default() }).await;
+    it.insert_many(50, 50).await;
+    admit_all(&it).await;
+    let mut other = it.pool().begin().await.expect("begins");
+    sqlx::query("select from outbox.lines where id = 'pl_1' for update").execute(&mut *other).await.expect("held");
+    let one = claimer("one");
+    let claims = tokio::time::timeout(Duration::from_secs(5), one.claim(it.pool(), 100, false)).await;
+    let claims = claims.expect("it waits for nobody").expect("claims").claims;
+    assert!(!claims.is_empty() && claims.iter().all(|claim| claim.line.id != "pl_1"));
+}
+
+#[tokio::test]
+async fn i07_a_halted_account_is_claimed_from_by_a_probe_only() {
+    let it = Harness::start().await;
+    it.insert_many(3, 3).await;
+    admit_all(&it).await;
+    it.execute("update outbox.account set block_kind = 'halted', block_reason = 'x', blocked_at = now(), blocked_until = now() + interval '1 hour'").await;
+    assert_eq!(claimed(&it, "one", 10).await, [0i64; 0]);
+    assert_eq!(claimer("one").claim(it.pool(), 1, true).await.expect("claims").claims.len(), 1);
+}
+
+#[tokio::test]
+async fn i07_a_due_probe_is_reserved_by_one() {
+    let it = Harness::start().await;
+    it.execute("update outbox.account set block_kind = 'halted', block_reason = 'x', blocked_at = now(), blocked_until = now()").await;
+    let reserve = || chert_outbox::outbox::account::reserve_probe(it.pool(), Duration::from_secs(60));
+    let (one, two) = tokio::join!(reserve(), reserve());
+    assert_ne!(one.expect("asks"), two.expect("asks"));
+}
+
+#[tokio::test]
+async fn i01_an_outcome_survives_a_connection_that_broke_in_its_record() {
+    let it = Harness::start().await;
+    let job = it.insert("+15550142200", "Hi").await;
+    let mut lock = it.pool().begin().await.expect("begins");
+    sqlx::query("lock table outbox.attempts in access exclusive mode").execute(&mut *lock).await.expect("held");
+    let worker = it.worker(&[]).await;
+    let broken = || async {
+        sqlx::query_scalar::<_, i64>(
+            "select count(*) from (select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()
+              and wait_event_type = 'Lock' and query like '%A row of somebody else%' and pid <> pg_backend_pid()) t",
+        )
+        .fetch_one(it.pool())
+        .await
+        .expect("a superuser")
+            > 0
+    };
+    it.until("the record is under way, and its connection breaks", broken).await;
+    lock.commit().await.expect("let go");
+    it.until("it is recorded", || async { it.state(job).await == "sent" }).await;
+    worker.stop().await;
+    assert_eq!(it.outcomes(job).await, ["sent"]);
+}
+
+#[tokio::test]
+async fn i02_a_lost_claim_writes_nothing_while_the_next_one_is_under_way() {
+    let it = Harness::start().await;
+    let job = it.insert("+15550142200", "Hi").await;
+    admit_all(&it).await;
+    let lost = claimer("one").claim(it.pool(), 1, false).await.expect("claims").claims.remove(0);
+    it.execute("update outbox.jobs set lease_until = now() - interval '1 second'").await;
+    chert_outbox::outbox::rescue::rescue(it.pool(), "two").await.expect("rescues");
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "two", 1).await, [job]);
+    let late = [lost.hand_back()];
+    let recorded = chert_outbox::outbox::record::record(it.pool(), "one", &late, DAY).await.expect("records");
+    assert_eq!(recorded.lost_claims, 1);
+    assert_eq!(it.field(job, "state || ' ' || worker || ' ' || claims").await.as_deref(), Some("sending two 2"));
+}
+
+#[tokio::test]
+async fn i02_a_claim_that_took_long_is_not_sent_with_the_rest_of_its_lease() {
+    let it = Harness::start().await;
+    let job = it.insert("+15550142200", "Hi").await;
+    // The claim holds its lease, and waits here for its lines.
+    let mut other = it.pool().begin().await.expect("begins");
+    sqlx::query("lock table outbox.lines in share mode").execute(&mut *other).await.expect("held");
+    let worker = it.worker(&["--lease", "5s", "--http-timeout", "2s"]).await;
+    let began = std::time::Instant::now();
+    it.until("most of a lease has passed", || async { began.elapsed() > Duration::from_secs(4) }).await;
+    other.commit().await.expect("let go");
+    it.until("it is sent", || async { it.state(job).await == "sent" }).await;
+    worker.stop().await;
+    assert_eq!(it.field(job, "claims || ' ' || attempt").await.as_deref(), Some("2 1"));
+}
+
+#[tokio::test]
+async fn i02_a_lost_claim_that_was_rescued_writes_nothing() {
+    let it = Harness::start().await;
+    let job = it.insert("+15550142200", "Hi").await;
+    admit_all(&it).await;
+    let lost = claimer("one").claim(it.pool(), 1, false).await.expect("claims").claims.remove(0);
+    it.execute("update outbox.jobs set lease_until = now() - interval '1 second'").await;
+    chert_outbox::outbox::rescue::rescue(it.pool(), "two").await.expect("rescues");
+    let late = [lost.hand_back()];
+    let recorded = chert_outbox::outbox::record::record(it.pool(), "one", &late, DAY).await.expect("records");
+    assert_eq!(recorded.lost_claims, 1);
+    assert_eq!(it.state(job).await, "queued/outcome_unknown");
+}
+
+#[tokio::test]
+async fn i04_the_last_look_sees_an_earlier_message_that_came_after_admission() {
+    let it = Harness::start().await;
+    it.insert("+15550142200", "second").await;
+    admit_all(&it).await;
+    it.execute("insert into outbox.jobs (phone, body, priority) values ('+15550142200', 'first', -1)").await;
+    assert_eq!(claimed(&it, "one", 10).await, [0i64; 0]);
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "one", 10).await, [2]);
+}
+
+#[tokio::test]
+async fn i04_the_last_look_sees_a_later_message_in_flight() {
+    let it = Harness::start().await;
+    it.insert("+15550142200", "second").await;
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "one", 10).await, [1]);
+    it.execute(
+        "insert into outbox.jobs (phone, body, priority, ready, line_id, first_touch)
+                values ('+15550142200', 'first', -1, true, '*', true)",
+    )
+    .await;
+    assert_eq!(claimed(&it, "two", 10).await, [0i64; 0]);
+}
