@@ -2,10 +2,22 @@
 
 use std::time::Duration;
 
+use chert_outbox::claim::Claim;
 use chert_outbox::outbox::lines::Paces;
+use chert_outbox::outbox::rescue::rescue;
 
 use crate::claim::{DAY, admit_all, claimed, claimer};
 use crate::harness::Harness;
+
+/// A claim of "one" whose lease ran out, and whose job was taken over.
+async fn rescued_claim(it: &Harness) -> Claim {
+    it.insert("+15550142200", "Hi").await;
+    admit_all(it).await;
+    let lost = claimer("one").claim(it.pool(), 1, false).await.expect("claims").claims.remove(0);
+    it.execute("update outbox.jobs set lease_until = now() - interval '1 second'").await;
+    rescue(it.pool(), "two").await.expect("rescues");
+    lost
+}
 
 #[tokio::test]
 async fn i03_a_claim_waits_for_no_line_that_another_holds() {
@@ -67,11 +79,8 @@ async fn i01_an_outcome_survives_a_connection_that_broke_in_its_record() {
 #[tokio::test]
 async fn i02_a_lost_claim_writes_nothing_while_the_next_one_is_under_way() {
     let it = Harness::start().await;
-    let job = it.insert("+15550142200", "Hi").await;
-    admit_all(&it).await;
-    let lost = claimer("one").claim(it.pool(), 1, false).await.expect("claims").claims.remove(0);
-    it.execute("update outbox.jobs set lease_until = now() - interval '1 second'").await;
-    chert_outbox::outbox::rescue::rescue(it.pool(), "two").await.expect("rescues");
+    let lost = rescued_claim(&it).await;
+    let job = lost.job_id;
     admit_all(&it).await;
     assert_eq!(claimed(&it, "two", 1).await, [job]);
     let late = [lost.hand_back()];
@@ -99,11 +108,8 @@ async fn i02_a_claim_that_took_long_is_not_sent_with_the_rest_of_its_lease() {
 #[tokio::test]
 async fn i02_a_lost_claim_that_was_rescued_writes_nothing() {
     let it = Harness::start().await;
-    let job = it.insert("+15550142200", "Hi").await;
-    admit_all(&it).await;
-    let lost = claimer("one").claim(it.pool(), 1, false).await.expect("claims").claims.remove(0);
-    it.execute("update outbox.jobs set lease_until = now() - interval '1 second'").await;
-    chert_outbox::outbox::rescue::rescue(it.pool(), "two").await.expect("rescues");
+    let lost = rescued_claim(&it).await;
+    let job = lost.job_id;
     let late = [lost.hand_back()];
     let recorded = chert_outbox::outbox::record::record(it.pool(), "one", &late, DAY).await.expect("records");
     assert_eq!(recorded.lost_claims, 1);
