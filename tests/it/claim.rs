@@ -5,7 +5,7 @@ use std::time::Duration;
 use chert_outbox::line::LineChoice;
 use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::claim::Claimer;
-use chert_outbox::outbox::lines::Paces;
+use chert_outbox::outbox::lines::{self, Paces};
 use chert_outbox::simulate::{Cap, Fault};
 
 use crate::harness::Harness;
@@ -287,6 +287,26 @@ async fn jobs_of_a_line_that_was_removed_go_out_unnamed() {
     assert!(code == 0 && told.contains("1 gone"), "{told}");
     it.drain().await;
     it.each_sent_once(1).await;
+}
+
+#[tokio::test]
+async fn a_line_that_is_new_takes_over_the_pause_of_all() {
+    let it = Harness::start().await;
+    it.execute("delete from outbox.lines where id = 'pl_5'").await;
+    assert_eq!(it.run(&["lines", "pause", "--all", "--reason", "flagged"]).await.0, 0);
+    let (code, told, _) = it.run(&["lines", "sync"]).await;
+    assert!(code == 0 && told.contains("1 new"), "{told}");
+    it.insert_many(20, 20).await;
+    it.drain_with(&["--drain-wait", "1s"]).await;
+    assert_eq!(it.ledger().len(), 0);
+}
+
+#[tokio::test]
+async fn i03_an_empty_list_of_lines_changes_nothing() {
+    let it = Harness::start().await;
+    let error = lines::sync(it.pool(), &[]).await.expect_err("refused");
+    assert!(error.to_string().contains("nothing was changed"), "{error}");
+    assert_eq!(lines::list(it.pool()).await.expect("readable").len(), 6, "five, and the default");
 }
 
 #[tokio::test]

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use chert_outbox::chert::reply::{Answer, Reply};
 use chert_outbox::claim::Claim;
 use chert_outbox::outbox::lines::Paces;
+use chert_outbox::outbox::record::record;
 use chert_outbox::outbox::rescue::rescue;
+use chert_outbox::{outcome, retry};
+use tokio::time::Instant;
 
 use crate::claim::{DAY, admit_all, claimed, claimer};
 use crate::harness::Harness;
@@ -84,7 +88,7 @@ async fn i02_a_lost_claim_writes_nothing_while_the_next_one_is_under_way() {
     admit_all(&it).await;
     assert_eq!(claimed(&it, "two", 1).await, [job]);
     let late = [lost.hand_back()];
-    let recorded = chert_outbox::outbox::record::record(it.pool(), "one", &late, DAY).await.expect("records");
+    let recorded = record(it.pool(), "one", &late, DAY).await.expect("records");
     assert_eq!(recorded.lost_claims, 1);
     assert_eq!(it.field(job, "state || ' ' || worker || ' ' || claims").await.as_deref(), Some("sending two 2"));
 }
@@ -111,7 +115,7 @@ async fn i02_a_lost_claim_that_was_rescued_writes_nothing() {
     let lost = rescued_claim(&it).await;
     let job = lost.job_id;
     let late = [lost.hand_back()];
-    let recorded = chert_outbox::outbox::record::record(it.pool(), "one", &late, DAY).await.expect("records");
+    let recorded = record(it.pool(), "one", &late, DAY).await.expect("records");
     assert_eq!(recorded.lost_claims, 1);
     assert_eq!(it.state(job).await, "queued/outcome_unknown");
 }
@@ -139,4 +143,57 @@ async fn i04_the_last_look_sees_a_later_message_in_flight() {
     )
     .await;
     assert_eq!(claimed(&it, "two", 10).await, [0i64; 0]);
+}
+
+#[tokio::test]
+async fn i03_an_outcome_that_is_recorded_twice_settles_its_line_once() {
+    let it = Harness::start().await;
+    it.pace(Paces { first_touch_cap: Some(Some(30)), ..Paces::default() }).await;
+    it.insert_many(2, 2).await;
+    admit_all(&it).await;
+    let claims = claimer("one").claim(it.pool(), 2, false).await.expect("claims").claims;
+    let finished: Vec<_> = claims
+        .into_iter()
+        .map(|claim| {
+            let full = Answer::decode(503, None, None, br#"{"code":4002,"retryable":true,"retry_after":60}"#);
+            let reply = Reply::Answered(Box::new(full));
+            let outcome = outcome::classify(&reply);
+            let next = retry::next(&outcome, claim.standing, &mut rand::rng());
+            claim.finish(Instant::now(), reply, outcome, next)
+        })
+        .collect();
+    let lines = || async {
+        sqlx::query_scalar::<_, String>(
+            "select string_agg(id || ' ' || first_touches || ' ' || saturations || ' ' || slowdown || ' ' || next_first_touch_at, ',' order by id)
+               from outbox.lines",
+        )
+        .fetch_one(it.pool())
+        .await
+        .expect("readable")
+    };
+    let recorded = record(it.pool(), "one", &finished, DAY).await.expect("records");
+    assert_eq!(recorded.lost_claims, 0);
+    let once = lines().await;
+    let recorded = record(it.pool(), "one", &finished, DAY).await.expect("records");
+    assert_eq!((recorded.lost_claims, lines().await), (finished.len() as u64, once));
+}
+
+#[tokio::test]
+async fn a_worker_with_full_hands_does_not_ask_the_database_over_and_over() {
+    let it = Harness::with(|options| options.latency = Duration::from_secs(1)).await;
+    it.insert_many(20, 20).await;
+    admit_all(&it).await;
+    let transactions = || async {
+        sqlx::query_scalar::<_, i64>("select xact_commit from pg_stat_database where datname = current_database()")
+            .fetch_one(it.pool())
+            .await
+            .expect("readable")
+    };
+    let before = transactions().await;
+    let worker = it.worker(&["--concurrency", "1"]).await;
+    it.until("its fourth call is under way", || async { it.simulator.handle().calls().sends == 4 }).await;
+    let busy = transactions().await - before;
+    worker.stop().await;
+    // A loop that comes round every 10 ms asks several hundred times.
+    assert!(busy < 200, "{busy} transactions while three calls were waited for");
 }

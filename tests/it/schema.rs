@@ -148,8 +148,10 @@ async fn i12_a_viewer_sees_no_number_and_no_body() {
 async fn a_restored_copy_is_refused_until_it_is_adopted() {
     let it = Harness::start().await;
     let (waiting, tried) = (it.insert("+15550142200", "Hi").await, it.insert("+15550142201", "Hi").await);
+    let deferred = it.insert("+15550142202", "Hi").await;
     it.execute(
-        "update outbox.jobs set unknown_since = now(), idempotency_key = 'k', reason = 'outcome_unknown' where id = 2",
+        "update outbox.jobs set unknown_since = now(), idempotency_key = 'k', reason = 'outcome_unknown' where id = 2;
+         update outbox.jobs set idempotency_key = 'of the original', reason = 'recipient_saturated', wake_at = now() where id = 3",
     )
     .await;
     let staging = ["worker", "--drain", "--deployment", "staging"];
@@ -163,4 +165,5 @@ async fn a_restored_copy_is_refused_until_it_is_adopted() {
         (code, it.state(waiting).await.as_str(), it.state(tried).await.as_str()),
         (0, "sent", "parked/outcome_unknown")
     );
+    assert_eq!(it.state(deferred).await, "sent", "with a key of its own");
 }
