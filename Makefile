@@ -3,10 +3,11 @@
 CARGO ?= cargo
 BINARY := target/debug/chert-outbox
 
-.PHONY: help demo test check build programs tools
+.PHONY: help demo prove test check build programs tools
 
 help:
 	@echo "make demo    see the whole product work on this machine, in under a minute"
+	@echo "make prove   break everything on purpose, and count; about five minutes"
 	@echo "make test    unit, property and integration tests on a real Postgres"
 	@echo "make check   format, lints, docs, dependencies, and the checked queries' data"
 
@@ -20,6 +21,9 @@ programs:
 demo: build
 	@[ -n "$$DATABASE_URL" ] || .ci/postgres
 	$(BINARY) demo
+
+prove: build programs
+	$(BINARY) prove
 
 test:
 	@[ -n "$$TEST_DATABASE_URL" ] || .ci/postgres

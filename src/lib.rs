@@ -16,6 +16,7 @@ pub mod retry;
 pub mod claim;
 pub mod clock;
 pub mod config;
+pub mod failpoint;
 pub mod job;
 pub mod line;
 pub mod phone;

@@ -1,19 +1,15 @@
 //! `demo`: the whole product on this machine, in under a minute, with the count at the end.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::Args;
 use comfy_table::CellAlignment;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::cli::{DatabaseOptions, print_json, table};
-use crate::trial::demo::{Audience, Demo, Report};
-use crate::trial::facts::Progress;
+use crate::cli::stage::Stage;
+use crate::cli::{DatabaseOptions, print_json, stop, table};
+use crate::trial::Audience as _;
+use crate::trial::demo::{Demo, Report};
 use crate::trial::ground::Ground;
 
 /// See all of it work on this machine: a simulated Chert that fails now and then, two workers, one of them killed half
@@ -45,7 +41,7 @@ pub struct DemoArgs {
 
 impl DemoArgs {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let mut stop = stop_signal()?;
+        let mut stop = stop::signaled(|| eprintln!("Stopping: everything that was started ends"))?;
         let mut stage = Stage::new();
         let ground = match self.find_ground(&mut stop).await? {
             Some(ground) => ground,
@@ -116,84 +112,6 @@ impl DemoArgs {
     }
 }
 
-/// The story on standard error: bars on a terminal, a line a second elsewhere.
-struct Stage {
-    began: Instant,
-    bars: Option<Bars>,
-    is_terminal: bool,
-    spoke: Option<Instant>,
-}
-
-impl Stage {
-    fn new() -> Stage {
-        Stage { began: Instant::now(), bars: None, is_terminal: std::io::stderr().is_terminal(), spoke: None }
-    }
-
-    fn close(&mut self) {
-        if let Some(bars) = self.bars.take() {
-            let _ = bars.all.clear();
-        }
-    }
-}
-
-impl Audience for Stage {
-    fn say(&mut self, line: &str) {
-        let line = format!("{:>5.1} s  {line}", self.began.elapsed().as_secs_f64());
-        match &self.bars {
-            Some(bars) => bars.all.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
-        }
-    }
-
-    fn show(&mut self, progress: &Progress) {
-        if self.is_terminal {
-            self.bars.get_or_insert_with(Bars::new).show(progress);
-        } else if self.spoke.is_none_or(|spoke| spoke.elapsed() >= Duration::from_secs(1)) {
-            self.spoke = Some(Instant::now());
-            let Progress { queued, sending, sent, ended_otherwise } = progress;
-            self.say(&format!("{sent} sent, {ended_otherwise} failed, {sending} in flight, {queued} waiting"));
-        }
-    }
-}
-
-/// One bar a state.
-struct Bars {
-    all: MultiProgress,
-    sent: ProgressBar,
-    failed: ProgressBar,
-    sending: ProgressBar,
-    waiting: ProgressBar,
-}
-
-impl Bars {
-    fn new() -> Bars {
-        let all = MultiProgress::new();
-        let bar = |name: &'static str, colour: &str| {
-            let template = format!("         {{prefix:<10}} {{bar:40.{colour}}} {{pos:>4}} of {{len}}");
-            let style = ProgressStyle::with_template(&template).expect("the template is well formed");
-            all.add(ProgressBar::new(1).with_style(style.progress_chars("━╸ ")).with_prefix(name))
-        };
-        let sent = bar("sent", "green");
-        let failed = bar("failed", "red");
-        let sending = bar("in flight", "yellow");
-        let waiting = bar("waiting", "blue");
-        Bars { sent, failed, sending, waiting, all }
-    }
-
-    fn show(&self, progress: &Progress) {
-        let counts = [
-            (&self.sent, progress.sent),
-            (&self.failed, progress.ended_otherwise),
-            (&self.sending, progress.sending),
-            (&self.waiting, progress.queued),
-        ];
-        for (bar, count) in counts {
-            bar.set_length(progress.total());
-            bar.set_position(count);
-        }
-    }
-}
-
 fn print(report: &Report) {
     let mut rows = table(&["counted", "", ""]);
     let mut row = |name: &str, count: u64, note: &str| {
@@ -233,24 +151,4 @@ fn explain(ground: &Ground, demo: &Demo) {
     eprintln!("  phones     curl -s '{}?phone=%2B15550142200'", demo.ledger_url());
     eprintln!("  status     chert-outbox status --database-url {url}");
     eprintln!("  logs       {}", demo.logs().display());
-}
-
-/// Turns true at the first SIGTERM or SIGINT; the second one ends the process at once, and all that it started with it.
-fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let (stop, stopping) = watch::channel(false);
-    tokio::spawn(async move {
-        for _ in 0..2 {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if stop.send_replace(true) {
-                std::process::exit(1);
-            }
-            eprintln!("Stopping: everything that was started ends");
-        }
-    });
-    Ok(stopping)
 }

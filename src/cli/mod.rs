@@ -7,8 +7,11 @@ mod import;
 pub mod jobs;
 pub mod lines;
 pub mod migrate;
+pub mod prove;
 pub mod simulate;
+mod stage;
 pub mod status;
+mod stop;
 pub mod worker;
 
 use std::process::ExitCode;
@@ -53,6 +56,7 @@ enum Command {
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
     Demo(demo::DemoArgs),
+    Prove(prove::Prove),
     Bench(bench::Bench),
 }
 
@@ -96,6 +100,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,
         Command::Demo(args) => args.run().await,
+        Command::Prove(args) => args.run().await,
         Command::Bench(args) => args.run().await,
     }
 }

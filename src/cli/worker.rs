@@ -2,15 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
-use crate::cli::{DatabaseOptions, SOME_FAILED};
+use crate::cli::{DatabaseOptions, SOME_FAILED, stop};
 use crate::config::WorkerOptions;
 use crate::outbox::status;
 use crate::worker;
+
+const STOPPING: &str = "Stopping: nothing more is claimed, what is in flight is finished and recorded";
 
 /// Send what is inserted, at the pace of the lines, until SIGTERM or SIGINT.
 // As usual, the last one of an option that is given twice counts.
@@ -38,7 +37,8 @@ impl Worker {
         // Claimer, recorder, upkeep, listener and one to spare.
         let pool = self.database.outbox(5).await?;
         let drain = self.options.drain;
-        let summary = worker::run(pool.clone(), client, self.options, stop_signal()?).await?;
+        let summary =
+            worker::run(pool.clone(), client, self.options, stop::signaled(|| tracing::info!("{STOPPING}"))?).await?;
         if drain {
             println!("{} sent, {} failed", summary.sent, summary.failed);
             print_remaining(&pool, summary.stopped).await?;
@@ -76,25 +76,4 @@ async fn print_remaining(pool: &sqlx::PgPool, stopped: Option<String>) -> anyhow
         Some(why) => anyhow::bail!("dispatch is stopped: {why}"),
         None => Ok(()),
     }
-}
-
-/// Turns true at the first SIGTERM or SIGINT; the second one ends the process at once.
-fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let (stop, stopping) = watch::channel(false);
-    tokio::spawn(async move {
-        for signals in 0..2 {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if signals == 0 {
-                tracing::info!("Stopping: nothing more is claimed, what is in flight is finished and recorded");
-                stop.send_replace(true);
-            }
-        }
-        std::process::exit(1);
-    });
-    Ok(stopping)
 }

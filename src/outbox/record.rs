@@ -11,6 +11,7 @@ use sqlx::{PgPool, PgTransaction};
 use crate::chert::reply::{Answer, Ids};
 use crate::claim::{Attempt, Ending, Finished};
 use crate::database;
+use crate::failpoint::{self, Point};
 use crate::outbox::OutboxError;
 use crate::outbox::account::{self, Block};
 use crate::outbox::admit::{interval, wake_after_commit, wake_next};
@@ -48,6 +49,7 @@ pub async fn record(
     let mut tx = database::begin(pool).await.map_err(OutboxError::Record)?;
     let (recorded, ended) = write(&mut tx, worker, batch, probe_wait).await.map_err(OutboxError::Record)?;
     tx.commit().await.map_err(OutboxError::Record)?;
+    failpoint::reached(Point::AfterRecord);
     wake_after_commit(pool, &ended).await;
     Ok(recorded)
 }
@@ -59,6 +61,7 @@ async fn write(
     probe_wait: Duration,
 ) -> Result<(Recorded, Vec<String>), sqlx::Error> {
     insert_attempts(tx, worker, batch).await?;
+    failpoint::reached(Point::InRecord);
     let (recorded, ended, current) = update_jobs(tx, batch).await?;
     wake_next(tx, &ended).await?;
     // Only what changed its job: what was recorded before, or was taken over, has been counted there.
@@ -202,7 +205,8 @@ async fn update_jobs(
         r#"
         update outbox.jobs j
            set state = u.state, reason = u.reason,
-               attempt = j.attempt + u.spent::int,
+               -- A job that was taken over has spent its attempt already.
+               attempt = j.attempt + (u.spent and j.state = 'sending')::int,
                deferrals = j.deferrals + (u.outcome is not distinct from 'deferred')::int,
                ready = false,
                wake_at = case when u.wait is not null then least(clock_timestamp() + u.wait, j.expires_at) end,

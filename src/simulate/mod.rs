@@ -176,6 +176,11 @@ impl Handle {
         self.shared.state().ledger.entries().len()
     }
 
+    /// This moment on the clock of [`LedgerEntry::at_us`].
+    pub fn now_us(&self) -> i64 {
+        self.shared.clock.stamp().at_us
+    }
+
     /// The counters.
     pub fn calls(&self) -> Calls {
         self.shared.state().calls.clone()

@@ -17,6 +17,7 @@ use crate::chert::client::ListedLine;
 use crate::database::{self, DatabaseError, describe};
 use crate::outbox::lines::{self, LinesError, Paces, Which};
 use crate::simulate::{self, DEFAULT_SECRET, Faults, FaultsError, Options, Simulator, StartError};
+use crate::trial::Audience;
 use crate::trial::facts::{self, Progress};
 use crate::trial::ground::Ground;
 use crate::trial::producer;
@@ -41,14 +42,6 @@ const TICK: Duration = Duration::from_millis(100);
 const AIM: Duration = Duration::from_secs(2);
 /// How long a worker may take to end in good order, and the database to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Who watches.
-pub trait Audience {
-    /// One line of the story.
-    fn say(&mut self, line: &str);
-    /// How far it is, several times a second.
-    fn show(&mut self, progress: &Progress);
-}
 
 /// What was counted.
 #[derive(Debug, Clone, Serialize)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::trial::tally::{JobFact, LinePace};
 
@@ -157,4 +157,33 @@ pub async fn attempts(pool: &PgPool) -> Result<Attempts, sqlx::Error> {
         attempts.rescued += row.rescued.unsigned_abs();
     }
     Ok(attempts)
+}
+
+/// How many jobs did not spend one attempt a claim whose outcome spends one, by the outcome table of the design.
+pub async fn wrongly_spent(pool: &PgPool) -> Result<u64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!"
+          from outbox.jobs j
+         where j.attempt <> (select count(distinct a.claim) from outbox.attempts a
+                              where a.job_id = j.id and a.outcome in ('sent', 'duplicate', 'retry', 'rejected', 'unknown'))
+        "#
+    )
+    .fetch_one(pool)
+    .await
+    .map(i64::unsigned_abs)
+}
+
+/// How many connections of workers there are.
+pub async fn connections(conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    sqlx::query_scalar!(r#"select count(*) as "count!" from pg_stat_activity where application_name = 'chert-outbox'"#)
+        .fetch_one(conn)
+        .await
+        .map(i64::unsigned_abs)
+}
+
+/// A whole table as JSON, a row a line.
+pub async fn dump(conn: &mut PgConnection, table: &str) -> Result<String, sqlx::Error> {
+    let rows = format!("select coalesce(string_agg(to_jsonb(t)::text, E'\n'), '') from outbox.{table} t");
+    sqlx::query_scalar(AssertSqlSafe(rows)).fetch_one(conn).await
 }

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod prove;
 
 pub mod facts;
 pub mod ground;
@@ -9,3 +10,13 @@ pub mod postgres;
 pub mod producer;
 pub mod rig;
 pub mod tally;
+
+use facts::Progress;
+
+/// Who watches.
+pub trait Audience {
+    /// One line of the story.
+    fn say(&mut self, line: &str);
+    /// How far it is, several times a second.
+    fn show(&mut self, progress: &Progress);
+}

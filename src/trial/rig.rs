@@ -122,6 +122,23 @@ impl WorkerProcess {
         }
     }
 
+    /// SIGSTOP: it stands still, and its clock goes on.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT: it goes on where it stood.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// The most memory that it ever held, in kB; none where the kernel does not tell, or when it is gone.
+    pub fn peak_rss_kb(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        peak.trim().strip_suffix("kB")?.trim().parse().ok()
+    }
+
     fn signal(&self, signal: Signal) {
         // Once it is reaped, its number may be another's; until then a signal to it cannot go astray.
         if self.child.id().is_some() {

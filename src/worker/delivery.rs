@@ -5,6 +5,7 @@ use tracing::{debug, warn};
 
 use crate::claim::{Claim, Finished};
 use crate::config::LEASE_MARGIN;
+use crate::failpoint::{self, Point};
 use crate::line::LineChoice;
 use crate::outcome::{Outcome, classify};
 use crate::pace::slots::latest_start;
@@ -18,8 +19,10 @@ pub async fn deliver(shared: &Shared, claim: Claim, ticket: Ticket) -> Finished 
         shared.gate.handed_back(ticket);
         return claim.hand_back();
     }
+    failpoint::reached(Point::BeforeCall);
     let started = Instant::now();
     let reply = shared.client.send(claim.request.clone()).await;
+    failpoint::reached(Point::AfterAnswer);
     shared.pace.answered(&claim.line.id, started.elapsed());
     let outcome = classify(&reply);
     shared.gate.report(&reply, &outcome);

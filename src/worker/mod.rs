@@ -22,6 +22,7 @@ use crate::chert::client::Client;
 use crate::claim::{Claim, Finished};
 use crate::config::WorkerOptions;
 use crate::database;
+use crate::failpoint::{self, Point};
 use crate::outbox::OutboxError;
 use crate::outbox::admit::admit;
 use crate::outbox::claim::{Claimed, Claimer};
@@ -178,6 +179,7 @@ async fn step(
     }
     let ticket = shared.gate.ticket();
     let claims = claimer.claim(&shared.pool, limit, probe || shared.gate.is_fresh()).await?;
+    failpoint::reached(Point::AfterClaim);
     let Claimed { claims, refused } = claims;
     shared.failed.fetch_add(refused as u64, Ordering::Relaxed);
     shared.gate.claimed(claims.len());

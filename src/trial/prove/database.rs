@@ -1,0 +1,5 @@
+//! Postgres goes away, restarts, fills up, fails over.
+
+use crate::trial::prove::Scenario;
+
+pub const SCENARIOS: &[Scenario] = &[];

@@ -1,0 +1,5 @@
+//! Workers that stand still, and clocks that jump.
+
+use crate::trial::prove::Scenario;
+
+pub const SCENARIOS: &[Scenario] = &[];
