@@ -73,6 +73,8 @@ create table outbox.jobs (
     constraint payload_is_at_most_64_kilobytes check (octet_length(payload::text) <= 65536),
     constraint dedupe_key_is_1_to_200_characters check (char_length(dedupe_key) between 1 and 200),
     constraint phone_line_id_is_1_to_200_characters check (char_length(phone_line_id) between 1 and 200),
+    constraint due_at_is_from_2000_to_2199 check (due_at >= '2000-01-01 00:00+00' and due_at < '2200-01-01 00:00+00'),
+    constraint expires_at_is_before_2200 check (expires_at < '2200-01-01 00:00+00'),
     constraint expires_at_is_after_due_at check (expires_at > due_at),
     constraint max_attempts_is_1_to_100 check (max_attempts between 1 and 100),
     constraint labels_is_an_object check (jsonb_typeof(labels) = 'object'),
@@ -104,7 +106,8 @@ create index jobs_ready on outbox.jobs (line_id, first_touch, priority, due_at, 
 create index jobs_of_recipient on outbox.jobs (phone, priority, due_at, id) where state in ('queued', 'sending');
 -- Invariant 4, kept by the database: two claims that race for one recipient cannot both commit.
 create unique index one_in_flight_per_recipient on outbox.jobs (phone) where state = 'sending';
-create index jobs_leased on outbox.jobs (lease_until) where state = 'sending';
+-- The same rows as those above, in other words: the planner shall not take this index for a look at one recipient.
+create index jobs_leased on outbox.jobs (lease_until) where lease_until is not null;
 create index jobs_expiring on outbox.jobs (expires_at) where state = 'queued' and expires_at is not null;
 -- For people: `jobs list --state failed`, newest first.
 create index jobs_ended_badly on outbox.jobs (state, id) where state in ('failed', 'parked');

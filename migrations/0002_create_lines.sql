@@ -84,11 +84,20 @@ create table outbox.workers (
     sent            bigint      not null default 0
 ) with (fillfactor = 50);
 
+-- The first instant of a day in a zone. Where clocks are put back over midnight, that midnight comes twice, and Postgres
+-- takes the later one; where midnight is left out, the day begins when the clock has been put forward.
+create function outbox.day_begins(day date, time_zone text) returns timestamptz
+language sql immutable parallel safe as $$
+    select case when (((day::timestamp at time zone time_zone) - interval '1 hour') at time zone time_zone)::date = day
+                then (day::timestamp at time zone time_zone) - interval '1 hour'
+                else day::timestamp at time zone time_zone end
+$$;
+
 -- Lines that may be dealt slots, with what follows from their columns and the hour. It stays a plain view, so that
 -- `for update` on it locks the lines themselves and reads them as locked.
 create view outbox.openings as
     select l.id, l.gap_us, l.first_touch_gap_us, l.next_at, l.next_first_touch_at, l.slowdown, l.saturations,
-           l.saturated_until, d.day, d.day_ends_at,
+           l.saturated_until, d.day, d.day_began_at, d.day_ends_at,
            case when l.first_touch_day = d.day then l.first_touches else 0 end as first_touches_today,
            case when l.first_touch_cap is not null
                 then greatest(l.first_touch_cap - case when l.first_touch_day = d.day then l.first_touches else 0 end, 0)
@@ -99,7 +108,8 @@ create view outbox.openings as
                          then d.day_ends_at end) as first_touch_at
       from outbox.lines l
      cross join lateral (
-           select (clock_timestamp() at time zone l.time_zone)::date as day,
-                  ((clock_timestamp() at time zone l.time_zone)::date + 1)::timestamp at time zone l.time_zone as day_ends_at) d
+           select today.day, outbox.day_begins(today.day, l.time_zone) as day_began_at,
+                  outbox.day_begins(today.day + 1, l.time_zone) as day_ends_at
+             from (select (clock_timestamp() at time zone l.time_zone)::date as day) today) d
      where l.active and l.removed_at is null and l.paused_at is null
        and (l.id <> '*' or not exists (select from outbox.lines known where known.id <> '*' and known.removed_at is null));

@@ -5,8 +5,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-/// An instant of the database's clock, tied to one of this process's steady clock when its answer arrived. Times come out
-/// late by at most the answer's way, never early.
+/// The two clocks may drift apart by this share of the time that passes: ten times what a bad quartz does.
+const MOST_DRIFT: f64 = 0.001;
+
+/// An instant of the database's clock, tied to one of this process's steady clock. Times come out late by at most the way
+/// of the quickest answer so far, never early.
 #[derive(Debug, Clone, Copy)]
 pub struct Anchor {
     time: DateTime<Utc>,
@@ -14,9 +17,17 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// The database said `time` in an answer that has just arrived.
-    pub fn now(time: DateTime<Utc>) -> Anchor {
-        Anchor { time, instant: Instant::now() }
+    /// The database said `time` in an answer that has just arrived, to a question asked at `asked`. What is known from
+    /// `before` holds on if it is closer: an answer that was held up on its way, or by a process that stood still, says
+    /// little. If the two cannot both be true, the database's clock was set, and the new answer alone counts.
+    pub fn new(before: Option<Anchor>, asked: Instant, time: DateTime<Utc>) -> Anchor {
+        let now = Anchor { time, instant: Instant::now() };
+        let Some(before) = before else { return now };
+        let drift = asked.saturating_duration_since(before.instant).mul_f64(MOST_DRIFT);
+        match (time - before.time).to_std().map(|passed| before.instant + passed + drift) {
+            Ok(instant) if (asked..now.instant).contains(&instant) => Anchor { time, instant },
+            _ => now,
+        }
     }
 
     /// When the steady clock shows this time; the anchor's own instant for anything before it.
@@ -28,5 +39,50 @@ impl Anchor {
     pub fn time_of(&self, instant: Instant) -> DateTime<Utc> {
         let since = instant.saturating_duration_since(self.instant);
         self.time + TimeDelta::from_std(since).unwrap_or(TimeDelta::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_780_000_000_000 + ms).expect("in range")
+    }
+
+    /// Asked, answered by the database after `there` ms at its time `time_ms`, and arrived after `back` ms more.
+    async fn ask(before: Option<Anchor>, there: u64, time_ms: i64, back: u64) -> Anchor {
+        let asked = Instant::now();
+        tokio::time::advance(Duration::from_millis(there + back)).await;
+        Anchor::new(before, asked, at(time_ms))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i03_an_answer_that_was_held_up_moves_no_slot() {
+        let start = Instant::now();
+        let quick = ask(None, 1, 1, 1).await;
+        let late = ask(Some(quick), 1, 3, 900).await;
+        let slot = late.instant_of(at(1_000));
+        let off = slot.duration_since(start + Duration::from_millis(1_000));
+        assert!(off <= Duration::from_millis(2), "{off:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quicker_answer_takes_the_place_of_a_slow_one() {
+        let start = Instant::now();
+        let late = ask(None, 1, 1, 900).await;
+        let quick = ask(Some(late), 1, 902, 1).await;
+        assert_eq!(quick.instant_of(at(1_902)), start + Duration::from_millis(1_903));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_was_set_is_believed() {
+        let start = Instant::now();
+        for set in [3_600_000, -3_600_000] {
+            let before = ask(None, 1, 1, 1).await;
+            let after = ask(Some(before), 1, 3 + set, 1).await;
+            let asked = after.instant_of(at(1_000 + set)) - start;
+            assert!(asked < Duration::from_secs(2), "{asked:?}");
+        }
     }
 }

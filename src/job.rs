@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -85,6 +85,10 @@ pub enum InvalidJob {
     DedupeKeyLength,
     #[error("phone_line_id is empty or longer than {KEY_MAX_CHARS} characters: give the id of a line, or leave it out")]
     PhoneLineIdLength,
+    #[error("due_at is not from 2000 to 2199: give a time in that range, or leave it out to be due at once")]
+    DueAtOutOfRange,
+    #[error("expires_at is after 2199: leave it out if the job never expires")]
+    ExpiresTooLate,
     #[error("expires_at is not after due_at: let the job expire later, or leave expires_at out")]
     ExpiresBeforeDue,
     #[error("max_attempts is not from 1 to {MAX_ATTEMPTS_LIMIT}: give a number in that range, or leave it out")]
@@ -146,6 +150,10 @@ impl NewJob {
             InvalidJob::DedupeKeyLength
         } else if key_length_is_wrong(&self.phone_line_id) {
             InvalidJob::PhoneLineIdLength
+        } else if self.due_at.is_some_and(|due| !(2000..2200).contains(&due.year())) {
+            InvalidJob::DueAtOutOfRange
+        } else if self.expires_at.is_some_and(|expires| expires.year() >= 2200) {
+            InvalidJob::ExpiresTooLate
         } else if self.due_at.zip(self.expires_at).is_some_and(|(due, expires)| expires <= due) {
             InvalidJob::ExpiresBeforeDue
         } else if self.max_attempts.is_some_and(|attempts| !(1..=MAX_ATTEMPTS_LIMIT).contains(&attempts)) {
@@ -175,13 +183,15 @@ impl NewJob {
 
 impl InvalidJob {
     /// The rules that a [`NewJob`] can break, by the constraint of `outbox.jobs` that holds them.
-    pub const CONSTRAINTS: [(&str, InvalidJob); 8] = [
+    pub const CONSTRAINTS: [(&str, InvalidJob); 10] = [
         ("phone_is_e164_like_plus15550142200", InvalidJob::Phone),
         ("body_is_not_blank", InvalidJob::BodyIsBlank),
         ("body_is_at_most_20000_characters", InvalidJob::BodyIsTooLong),
         ("payload_is_at_most_64_kilobytes", InvalidJob::PayloadIsTooLarge),
         ("dedupe_key_is_1_to_200_characters", InvalidJob::DedupeKeyLength),
         ("phone_line_id_is_1_to_200_characters", InvalidJob::PhoneLineIdLength),
+        ("due_at_is_from_2000_to_2199", InvalidJob::DueAtOutOfRange),
+        ("expires_at_is_before_2200", InvalidJob::ExpiresTooLate),
         ("expires_at_is_after_due_at", InvalidJob::ExpiresBeforeDue),
         ("max_attempts_is_1_to_100", InvalidJob::MaxAttempts),
     ];
@@ -199,7 +209,8 @@ impl InvalidJob {
             InvalidJob::PayloadIsTooLarge => "payload",
             InvalidJob::DedupeKeyLength => "dedupe_key",
             InvalidJob::PhoneLineIdLength => "phone_line_id",
-            InvalidJob::ExpiresBeforeDue => "expires_at",
+            InvalidJob::DueAtOutOfRange => "due_at",
+            InvalidJob::ExpiresTooLate | InvalidJob::ExpiresBeforeDue => "expires_at",
             InvalidJob::MaxAttempts => "max_attempts",
             InvalidJob::HasNul(field) => field,
         }
@@ -291,6 +302,9 @@ mod tests {
                 },
                 InvalidJob::ExpiresBeforeDue,
             ),
+            (NewJob { due_at: Some(at("1999-12-31T23:59:59Z")), ..job() }, InvalidJob::DueAtOutOfRange),
+            (NewJob { due_at: Some(at("2200-01-01T00:00:00Z")), ..job() }, InvalidJob::DueAtOutOfRange),
+            (NewJob { expires_at: Some(at("2200-01-01T00:00:00Z")), ..job() }, InvalidJob::ExpiresTooLate),
             (NewJob { max_attempts: Some(0), ..job() }, InvalidJob::MaxAttempts),
             (NewJob { max_attempts: Some(MAX_ATTEMPTS_LIMIT + 1), ..job() }, InvalidJob::MaxAttempts),
             (

@@ -8,21 +8,25 @@ use sqlx::{PgPool, PgTransaction};
 
 use crate::database;
 use crate::outbox::OutboxError;
+use crate::outbox::marks::Marks;
 
 /// Looks at up to `limit` rows that are new and due, or whose time to wake has come, and returns how many there were.
 ///
 /// Suppressed and expired jobs end here; one whose outcome has been unknown for longer than `key_horizon` is parked,
 /// since Chert may have forgotten its key; one behind an earlier message of its recipient waits for it. Safe to run from
-/// many workers at once. Source: design 5; invariants 1, 4, 5 and 6.
-pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration) -> Result<i64, OutboxError> {
+/// many workers at once. Rows are read from `marks` on, which are moved up. Source: design 5; invariants 1, 4, 5 and 6.
+pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration, marks: &mut Marks) -> Result<i64, OutboxError> {
     let key_horizon = interval(key_horizon);
+    let (from_at, from_id) = marks.admission();
     let mut tx = database::begin(pool).await.map_err(OutboxError::Admit)?;
     let admitted = sqlx::query!(
         r#"
         with due as materialized (
-            select id, phone, priority, due_at, expires_at, phone_line_id, named_line_id, unknown_since
+            select id, phone, priority, due_at, expires_at, phone_line_id, named_line_id, unknown_since,
+                   coalesce(wake_at, due_at) as looked_for_at
               from outbox.jobs
              where state = 'queued' and not ready and coalesce(wake_at, due_at) <= now()
+               and (coalesce(wake_at, due_at), id) >= ($3, $4)
              order by coalesce(wake_at, due_at), id
              limit $1
                for update skip locked
@@ -74,17 +78,22 @@ pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration) -> Result<i
              where j.id = judged.id
             returning j.phone, j.state
         )
-        select count(*) as "count!", coalesce(array_agg(phone) filter (where state <> 'queued'), '{}') as "ended!"
+        select count(*) as "count!", coalesce(array_agg(phone) filter (where state <> 'queued'), '{}') as "ended!",
+               (select min(looked_for_at) from due) as first_at,
+               (select min(id) from due where looked_for_at = (select min(looked_for_at) from due)) as first_id
           from admitted
         "#,
         limit,
         key_horizon,
+        from_at,
+        from_id,
     )
     .fetch_one(&mut *tx)
     .await
     .map_err(OutboxError::Admit)?;
     wake_next(&mut tx, &admitted.ended).await.map_err(OutboxError::Admit)?;
     tx.commit().await.map_err(OutboxError::Admit)?;
+    marks.admitted(admitted.first_at.zip(admitted.first_id));
     wake_after_commit(pool, &admitted.ended).await;
     Ok(admitted.count)
 }

@@ -4,10 +4,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{PgPool, PgTransaction};
+use tokio::time::Instant;
 
 use crate::chert::request::{SendRequest, identity};
 use crate::claim::{Claim, ClaimedLine};
@@ -15,14 +17,13 @@ use crate::clock::Anchor;
 use crate::database;
 use crate::line::{ANY_LINE, LineChoice};
 use crate::outbox::OutboxError;
-use crate::outbox::admit::{interval, wake_after_commit, wake_next};
+use crate::outbox::admit::{wake_after_commit, wake_next};
+use crate::outbox::marks::Marks;
+use crate::outbox::queues::{FoundJob, LockedLine, find_jobs, lock_lines};
 use crate::pace::allot::{Candidate, allot};
-use crate::pace::slots::{HORIZON, REFILL, Schedule};
-use crate::phone::Phone;
+use crate::pace::slots::{HORIZON, Schedule};
 use crate::retry::Standing;
 
-/// The most lines that one claim looks at.
-const MAX_LINES: i64 = 256;
 /// A claim that lost a race for a recipient is tried again at once, this often.
 const MAX_RACES: usize = 5;
 
@@ -48,6 +49,7 @@ pub struct Claimer {
     line_choice: LineChoice,
     /// What the last claim took from reading the clock to its commit.
     last_took_ms: AtomicU64,
+    last_anchor: Mutex<Option<Anchor>>,
 }
 
 impl Claimer {
@@ -60,34 +62,56 @@ impl Claimer {
         key_horizon: Duration,
         line_choice: LineChoice,
     ) -> Claimer {
-        Claimer { worker, namespace, lease, key_horizon, line_choice, last_took_ms: AtomicU64::new(0) }
+        Claimer {
+            worker,
+            namespace,
+            lease,
+            key_horizon,
+            line_choice,
+            last_took_ms: AtomicU64::new(0),
+            last_anchor: Mutex::default(),
+        }
     }
 
     /// Claims at most `limit` due jobs, one a recipient, each with a slot within the horizon, oldest slot first. With
-    /// `probe` it claims although the account is halted (never while it is rate-limited).
+    /// `probe` it claims although the account is halted (never while it is rate-limited). Queues are read from `marks` on,
+    /// which are moved up.
     /// Errors: `OutboxError::Claim` if Postgres fails, nothing claimed. Source: design 5; invariants 3, 4, 5 and 6.
-    pub async fn claim(&self, pool: &PgPool, limit: usize, probe: bool) -> Result<Claimed, OutboxError> {
+    pub async fn claim(
+        &self,
+        pool: &PgPool,
+        limit: usize,
+        probe: bool,
+        marks: &mut Marks,
+    ) -> Result<Claimed, OutboxError> {
         let mut races = 0;
         loop {
-            match self.try_claim(pool, limit, probe).await {
+            match self.try_claim(pool, limit, probe, marks).await {
                 Err(error) if races < MAX_RACES && lost_race(&error) => races += 1,
                 outcome => return outcome.map_err(OutboxError::Claim),
             }
         }
     }
 
-    async fn try_claim(&self, pool: &PgPool, limit: usize, probe: bool) -> Result<Claimed, sqlx::Error> {
+    async fn try_claim(
+        &self,
+        pool: &PgPool,
+        limit: usize,
+        probe: bool,
+        marks: &mut Marks,
+    ) -> Result<Claimed, sqlx::Error> {
         let mut tx = database::begin(pool).await?;
-        let lines = lock_lines(&mut tx, probe).await?;
+        let asked = Instant::now();
+        let lines = lock_lines(&mut tx, probe, marks).await?;
         let Some(now) = lines.first().map(|line| line.now) else {
             return Ok(Claimed::default());
         };
-        let anchor = Anchor::now(now);
+        let anchor = self.anchor(asked, now);
         let lead = (2 * Duration::from_millis(self.last_took_ms.load(Ordering::Relaxed))).clamp(LEAST_LEAD, MOST_LEAD);
         let before: Vec<Schedule> = lines.iter().map(|line| line.schedule(lead)).collect();
         let mut schedules = before.clone();
 
-        let found = find_jobs(&mut tx, &lines, &schedules, limit, now, self.key_horizon).await?;
+        let found = find_jobs(&mut tx, &lines, &schedules, limit, now, self.key_horizon, marks).await?;
         let (again, found): (Vec<FoundJob>, Vec<FoundJob>) = found.into_iter().partition(|job| job.again);
         let faults: Vec<(i64, &'static str)> =
             found.iter().filter_map(|job| Some((job.id, self.fault_of(job)?))).collect();
@@ -102,7 +126,7 @@ impl Claimer {
             .map(|job| Candidate {
                 line: index.get(job.line_id.as_str()).copied().filter(|_| job.line_id != ANY_LINE),
                 first_touch: job.first_touch,
-                turn: (job.priority, job.due_at, job.id),
+                turn: job.turn(),
             })
             .collect();
         let allotments = allot(&mut schedules, &candidates, limit, now, now + HORIZON);
@@ -122,11 +146,18 @@ impl Claimer {
         lease(&mut tx, &prepared, &self.worker, now + self.lease).await?;
         move_on(&mut tx, &lines, &before, &schedules, &first_touches).await?;
         tx.commit().await?;
-        let took = anchor.time_of(tokio::time::Instant::now()) - now;
+        let took = anchor.time_of(Instant::now()) - now;
         self.last_took_ms.store(took.num_milliseconds().unsigned_abs(), Ordering::Relaxed);
         wake_after_commit(pool, &refused).await;
         let claims = prepared.into_iter().map(|prepared| prepared.claim).collect();
         Ok(Claimed { claims, refused: refused.len() })
+    }
+
+    fn anchor(&self, asked: Instant, now: DateTime<Utc>) -> Anchor {
+        let mut last = self.last_anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        let anchor = Anchor::new(*last, asked, now);
+        *last = Some(anchor);
+        anchor
     }
 
     /// Freezes what the job will say: its line, its key, its bytes.
@@ -178,201 +209,10 @@ struct Prepared {
     named_line_id: Option<String>,
 }
 
-/// A line that this claim holds, as it stands now that it is locked.
-struct LockedLine {
-    id: String,
-    gap_us: i64,
-    first_touch_gap_us: i64,
-    next_at: DateTime<Utc>,
-    /// The later of its own gap and of Chert's "full"; its cap is `first_touches_left`.
-    next_first_touch_at: DateTime<Utc>,
-    slowdown: f32,
-    saturations: i32,
-    first_touches_left: Option<i32>,
-    day: NaiveDate,
-    day_ends_at: DateTime<Utc>,
-    now: DateTime<Utc>,
-}
-
-impl LockedLine {
-    fn schedule(&self, lead: Duration) -> Schedule {
-        // Whole microseconds, as the database keeps them.
-        let slowed = |gap_us: i64| Duration::from_micros((gap_us as f64 * f64::from(self.slowdown)).ceil() as u64);
-        Schedule {
-            gap: slowed(self.gap_us),
-            lead,
-            first_touch_gap: slowed(self.first_touch_gap_us),
-            next_at: self.next_at,
-            next_first_touch_at: self.next_first_touch_at,
-            first_touches_left: self.first_touches_left.map(i32::unsigned_abs),
-            day_ends_at: self.day_ends_at,
-        }
-    }
-
-    /// Whether an earlier call of this job, which may be on the phone, was counted as a first touch of today already.
-    fn has_counted(&self, job: &FoundJob) -> bool {
-        let day_began_at = self.day_ends_at - TimeDelta::days(1);
-        job.unknown_since.is_some_and(|at| at >= day_began_at)
-    }
-
-    fn claimed(&self, mut after: Schedule, slot_at: DateTime<Utc>) -> ClaimedLine {
-        after.take(slot_at, true);
-        ClaimedLine {
-            id: self.id.clone(),
-            gap: after.gap,
-            first_touch_gap: after.first_touch_gap,
-            slot_at,
-            first_touch_until: after.next_first_touch_at,
-            day: self.day,
-            slowdown: self.slowdown,
-            saturations: self.saturations,
-        }
-    }
-}
-
-/// A job at the head of a queue, with the last look at what may forbid it.
-struct FoundJob {
-    id: i64,
-    phone: String,
-    body: String,
-    /// As text: numbers that Postgres takes and Rust does not are one job's fault, not the whole claim's.
-    payload: String,
-    phone_line_id: Option<String>,
-    named_line_id: Option<String>,
-    dedupe_key: Option<String>,
-    idempotency_key: Option<String>,
-    priority: i16,
-    due_at: DateTime<Utc>,
-    attempt: i32,
-    max_attempts: i32,
-    claims: i32,
-    line_id: String,
-    first_touch: bool,
-    unknown_since: Option<DateTime<Utc>>,
-    /// Something has changed since its admission: it must be admitted anew.
-    again: bool,
-}
-
-impl FoundJob {
-    fn named_line(&self) -> Option<String> {
-        self.phone_line_id.clone().or_else(|| self.named_line_id.clone())
-    }
-
-    /// `None` if the payload cannot be read.
-    fn request(&self, named_line_id: Option<String>) -> Option<(Phone, SendRequest)> {
-        let phone: Phone = self.phone.parse().expect("the constraint on phone admits only what Phone does");
-        let payload = serde_json::from_str(&self.payload).ok()?;
-        Some((phone.clone(), SendRequest::new(phone, self.body.clone(), named_line_id, payload)))
-    }
-}
-
 /// Whether another claim took the same recipient, or the two waited for each other; nothing was claimed.
 fn lost_race(error: &sqlx::Error) -> bool {
     let Some(refused) = error.as_database_error() else { return false };
     refused.constraint() == Some("one_in_flight_per_recipient") || refused.code().as_deref() == Some("40P01")
-}
-
-async fn lock_lines(tx: &mut PgTransaction<'_>, probe: bool) -> Result<Vec<LockedLine>, sqlx::Error> {
-    sqlx::query_as!(
-        LockedLine,
-        r#"
-        with anyone as materialized (
-            select exists (select from outbox.jobs where state = 'queued' and ready and line_id = '*' and not first_touch) as follow_up,
-                   exists (select from outbox.jobs where state = 'queued' and ready and line_id = '*' and first_touch) as first_touch
-        )
-        select o.id as "id!", o.gap_us as "gap_us!", o.first_touch_gap_us as "first_touch_gap_us!", o.next_at as "next_at!",
-               greatest(o.next_first_touch_at, o.saturated_until) as "next_first_touch_at!",
-               o.slowdown as "slowdown!", o.saturations as "saturations!", o.first_touches_left,
-               o.day as "day!", o.day_ends_at as "day_ends_at!", clock_timestamp() as "now!"
-          from outbox.openings o, anyone
-         where o.next_at <= clock_timestamp() + $1::interval
-           and (anyone.follow_up
-                or exists (select from outbox.jobs j where j.state = 'queued' and j.ready and j.line_id = o.id and not j.first_touch)
-                or o.first_touch_at <= clock_timestamp() + $1::interval
-                   and (anyone.first_touch
-                        or exists (select from outbox.jobs j where j.state = 'queued' and j.ready and j.line_id = o.id and j.first_touch)))
-           and not exists (select from outbox.account a
-                            where a.block_kind = 'halted' and not $2
-                               or a.block_kind = 'rate_limited' and a.blocked_until > clock_timestamp())
-         order by o.next_at
-         limit $3
-           for update of o skip locked
-        "#,
-        interval(HORIZON - REFILL),
-        probe,
-        MAX_LINES,
-    )
-    .fetch_all(&mut **tx)
-    .await
-}
-
-/// The heads of every queue that the locked lines draw from, in the order of their turn. Each line brings no more than
-/// its slots and its share of `limit`, so that rows are not locked in vain.
-async fn find_jobs(
-    tx: &mut PgTransaction<'_>,
-    lines: &[LockedLine],
-    schedules: &[Schedule],
-    limit: usize,
-    now: DateTime<Utc>,
-    key_horizon: Duration,
-) -> Result<Vec<FoundJob>, sqlx::Error> {
-    let share = limit.div_ceil(lines.len().max(1));
-    let (mut line_ids, mut classes, mut limits): (Vec<String>, Vec<bool>, Vec<i64>) = Default::default();
-    let mut queue = |line_id: &str, first_touch: bool, most: usize| {
-        line_ids.push(line_id.to_owned());
-        classes.push(first_touch);
-        limits.push(i64::try_from(most).unwrap_or(i64::MAX));
-    };
-    for first_touch in [false, true] {
-        let mut for_anyone = 0;
-        for (line, schedule) in lines.iter().zip(schedules) {
-            let open = schedule.count_open(first_touch, share, now, now + HORIZON);
-            for_anyone += open;
-            if line.id != ANY_LINE && open > 0 {
-                queue(&line.id, first_touch, open);
-            }
-        }
-        queue(ANY_LINE, first_touch, for_anyone.min(limit));
-    }
-    sqlx::query_as!(
-        FoundJob,
-        r#"
-        select c.id as "id!", c.phone as "phone!", c.body as "body!", c.payload::text as "payload!", c.phone_line_id, c.named_line_id,
-               c.dedupe_key, c.idempotency_key, c.priority as "priority!", c.due_at as "due_at!", c.attempt as "attempt!",
-               c.max_attempts as "max_attempts!", c.claims as "claims!", c.line_id as "line_id!", c.first_touch as "first_touch!",
-               c.unknown_since,
-               (c.expires_at <= $4
-                or c.unknown_since < $4 - $5::interval
-                or c.line_id is distinct from coalesce((select l.id from outbox.lines l
-                                                         where l.id = coalesce(c.named_line_id, c.phone_line_id, r.line_id)
-                                                           and l.removed_at is null), '*')
-                or c.first_touch is distinct from (r.first_touched_at is null and r.last_inbound_at is null)
-                -- `offset 0` keeps these two to one look at the index a job: without it the planner, who expects thousands of
-                -- jobs here, reads all suppressions and all of what is in flight into a hash table at every claim.
-                or exists (select from outbox.suppressions s where s.phone = c.phone offset 0)
-                or exists (select from outbox.jobs flying where flying.phone = c.phone and flying.state = 'sending' offset 0)
-                or exists (select from outbox.jobs earlier
-                            where earlier.phone = c.phone and earlier.state in ('queued', 'sending') and earlier.due_at <= $4
-                              and (earlier.priority, earlier.due_at, earlier.id) < (c.priority, c.due_at, c.id))) is true as "again!"
-          from unnest($1::text[], $2::bool[], $3::bigint[]) as q (line_id, first_touch, most)
-         cross join lateral (
-               select j.*
-                 from outbox.jobs j
-                where j.state = 'queued' and j.ready and j.line_id = q.line_id and j.first_touch = q.first_touch
-                order by j.priority, j.due_at, j.id
-                limit q.most
-                  for update skip locked) c
-          left join outbox.recipients r on r.phone = c.phone
-         order by c.priority, c.due_at, c.id
-        "#,
-        &line_ids,
-        &classes,
-        &limits,
-        now,
-        interval(key_horizon),
-    )
-    .fetch_all(&mut **tx)
-    .await
 }
 
 /// Sends jobs back to admission, which knows what to do with them.
@@ -450,7 +290,7 @@ async fn move_on(
     schedules: &[Schedule],
     first_touches: &[i32],
 ) -> Result<(), sqlx::Error> {
-    let moved = |index: &usize| schedules[*index] != before[*index];
+    let moved = |index: &usize| schedules[*index] != before[*index] || first_touches[*index] > 0;
     let moved: Vec<usize> = (0..lines.len()).filter(moved).collect();
     let ids: Vec<String> = moved.iter().map(|&line| lines[line].id.clone()).collect();
     let next: Vec<DateTime<Utc>> = moved.iter().map(|&line| schedules[line].next_at).collect();

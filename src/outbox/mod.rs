@@ -4,6 +4,8 @@ pub mod enqueue;
 
 pub mod admit;
 pub mod claim;
+pub mod marks;
+mod queues;
 pub mod record;
 mod settle;
 

@@ -28,7 +28,7 @@ pub async fn rescue(pool: &PgPool, worker: &str) -> Result<Rescued, OutboxError>
         with dead as materialized (
             select id, claims, worker, line_id, lease_until, attempt + 1 >= max_attempts as exhausted
               from outbox.jobs
-             where state = 'sending' and lease_until < now()
+             where lease_until < now()
              order by lease_until
              limit $1
                for update skip locked

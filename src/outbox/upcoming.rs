@@ -8,38 +8,77 @@ use sqlx::PgPool;
 use crate::database;
 use crate::outbox::OutboxError;
 use crate::outbox::admit::interval;
+use crate::outbox::marks::Marks;
 use crate::pace::slots::{HORIZON, REFILL};
 
 /// What lies ahead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upcoming {
-    /// From now until a row is due, wakes, a line opens for a job that stands ready, or a lease runs out.
+    /// From now until a row is due, wakes, a line opens for a job that stands ready, or (where it was asked) a lease runs
+    /// out.
     pub next_in: Option<Duration>,
     /// The account is halted, and its next probe is due.
     pub probe_due: bool,
 }
 
-/// Reads what lies ahead, from the indexes alone.
-pub async fn upcoming(pool: &PgPool) -> Result<Upcoming, OutboxError> {
+/// Reads what lies ahead, from the indexes alone and from `marks` on. With `leases` also when the next lease runs out: a
+/// rescue looks for those by itself, but a drain waits for them.
+pub async fn upcoming(pool: &PgPool, marks: &Marks, leases: bool) -> Result<Upcoming, OutboxError> {
     let mut tx = database::begin(pool).await.map_err(OutboxError::Upcoming)?;
+    let columns = marks.columns();
+    let (from_at, from_id) = marks.admission();
     let row = sqlx::query!(
         r#"
+        with marks as materialized (
+            select * from unnest($4::text[], $5::smallint[], $6::timestamptz[], $7::bigint[], $8::smallint[], $9::timestamptz[], $10::bigint[])
+                       as m (line_id, priority, due_at, id, touch_priority, touch_due_at, touch_id)
+        ), anyone as materialized (
+            select exists (select from outbox.jobs j
+                            where j.state = 'queued' and j.ready and j.line_id = '*' and not j.first_touch
+                              and (j.priority, j.due_at, j.id) >= (m.priority, m.due_at, m.id)) as follow_up,
+                   exists (select from outbox.jobs j
+                            where j.state = 'queued' and j.ready and j.line_id = '*' and j.first_touch
+                              and (j.priority, j.due_at, j.id) >= (m.touch_priority, m.touch_due_at, m.touch_id)) as first_touch
+              from marks m
+             where m.line_id = '*'
+        )
         select least(
-                   (select coalesce(wake_at, due_at) from outbox.jobs where state = 'queued' and not ready
-                     order by coalesce(wake_at, due_at) limit 1),
-                   (select lease_until from outbox.jobs where state = 'sending' order by lease_until limit 1),
+                   (select coalesce(wake_at, due_at) from outbox.jobs
+                     where state = 'queued' and not ready and (coalesce(wake_at, due_at), id) >= ($2, $11)
+                     order by coalesce(wake_at, due_at), id limit 1),
+                   case when $3 then (select lease_until from outbox.jobs where lease_until is not null order by lease_until limit 1) end,
                    (select min(greatest(opens.at - $1::interval, a.blocked_until))
-                      from outbox.openings o, outbox.account a,
-                   lateral (select o.next_at as at
-                             where exists (select from outbox.jobs j where j.state = 'queued' and j.ready and j.line_id in (o.id, '*') and not j.first_touch)
-                            union all
-                            select o.first_touch_at
-                             where exists (select from outbox.jobs j where j.state = 'queued' and j.ready and j.line_id in (o.id, '*') and j.first_touch)) opens)
+                      from outbox.openings o
+                     cross join anyone
+                     cross join outbox.account a
+                      left join marks m on m.line_id = o.id
+                     cross join lateral (
+                           select o.next_at as at
+                            where anyone.follow_up
+                               or exists (select from outbox.jobs j
+                                           where j.state = 'queued' and j.ready and j.line_id = o.id and not j.first_touch
+                                             and (j.priority, j.due_at, j.id) >= (coalesce(m.priority, -32768), coalesce(m.due_at, '-infinity'), coalesce(m.id, 0)))
+                           union all
+                           select o.first_touch_at
+                            where anyone.first_touch
+                               or exists (select from outbox.jobs j
+                                           where j.state = 'queued' and j.ready and j.line_id = o.id and j.first_touch
+                                             and (j.priority, j.due_at, j.id) >= (coalesce(m.touch_priority, -32768), coalesce(m.touch_due_at, '-infinity'), coalesce(m.touch_id, 0)))) opens)
                ) as next_at,
                clock_timestamp() as "now!",
                exists (select from outbox.account where block_kind = 'halted' and blocked_until <= clock_timestamp()) as "probe_due!"
         "#,
         interval(HORIZON - REFILL),
+        from_at,
+        leases,
+        &columns.line_ids,
+        &columns.priorities,
+        &columns.dues,
+        &columns.ids,
+        &columns.touch_priorities,
+        &columns.touch_dues,
+        &columns.touch_ids,
+        from_id,
     )
     .fetch_one(&mut *tx)
     .await

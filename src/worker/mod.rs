@@ -26,6 +26,7 @@ use crate::failpoint::{self, Point};
 use crate::outbox::OutboxError;
 use crate::outbox::admit::admit;
 use crate::outbox::claim::{Claimed, Claimer};
+use crate::outbox::marks::Looks;
 use crate::outbox::upcoming::{Upcoming, upcoming};
 use crate::outbox::{account, workers};
 use crate::pace::local::LocalPace;
@@ -123,21 +124,29 @@ pub async fn run(
 /// The claimer's loop.
 async fn work(shared: &Arc<Shared>, claimer: &Claimer, room: &Arc<Semaphore>) {
     let mut stopping = shared.stopping.clone();
-    let mut probe = false;
+    let mut looks = Looks::default();
+    let mut pass = Pass::default();
     while !*stopping.borrow() {
-        let step = tokio::time::timeout(database::TIMEOUT, step(shared, claimer, room, probe)).await;
+        let step = step(shared, claimer, room, &mut looks, pass);
+        let step = tokio::time::timeout(database::TIMEOUT, step).await;
+        pass = Pass { probe: false, after_idle: true };
         let sleep = match step {
             Ok(Ok(Step::Again)) => {
-                probe = false;
+                pass.after_idle = false;
                 continue;
             }
-            Ok(Ok(Step::Idle { upcoming, holds_nothing, may_claim })) => {
+            Ok(Ok(Step::Idle { upcoming, holds_nothing, may_claim, is_whole })) => {
                 shared.back();
-                probe = upcoming.probe_due && shared.reserve_probe().await;
-                if shared.options.drain && holds_nothing && shared.is_drained(&upcoming) {
+                pass.probe = upcoming.probe_due && shared.reserve_probe().await;
+                if shared.options.drain && holds_nothing && is_whole && shared.is_drained(&upcoming) {
                     return;
                 }
-                if probe { continue } else { shared.sleep_for(&upcoming, may_claim) }
+                if pass.probe {
+                    continue;
+                }
+                let sleep = shared.sleep_for(&upcoming, may_claim);
+                // What lies before the marks may be due.
+                if is_whole { sleep } else { sleep.min(looks.due_in(true)) }
             }
             Ok(Err(error)) => shared.away(&error.to_string()),
             Err(_) => shared.away("no answer from the database in time"),
@@ -150,6 +159,15 @@ async fn work(shared: &Arc<Shared>, claimer: &Claimer, room: &Arc<Semaphore>) {
     }
 }
 
+/// What kind of pass comes next.
+#[derive(Clone, Copy, Default)]
+struct Pass {
+    /// It may try one job of a halted account.
+    probe: bool,
+    /// The pass before it found nothing to do.
+    after_idle: bool,
+}
+
 enum Step {
     /// Something was done, and there may be more.
     Again,
@@ -160,6 +178,8 @@ enum Step {
         holds_nothing: bool,
         /// There was a place, and the gate was open: otherwise the bell rings, or the gate opens, before anything can be done.
         may_claim: bool,
+        /// It looked at whole queues: nothing was overlooked.
+        is_whole: bool,
     },
 }
 
@@ -168,29 +188,41 @@ async fn step(
     shared: &Arc<Shared>,
     claimer: &Claimer,
     room: &Arc<Semaphore>,
-    probe: bool,
+    looks: &mut Looks,
+    pass: Pass,
 ) -> Result<Step, OutboxError> {
-    let admitted = admit(&shared.pool, ADMIT_LIMIT, shared.options.key_horizon).await?;
+    let whole = looks.begin(pass.after_idle);
+    let is_whole = whole.is_some();
+    let began = Instant::now();
+    let admitted = admit(&shared.pool, ADMIT_LIMIT, shared.options.key_horizon, &mut looks.marks).await?;
+    let mut took = began.elapsed();
     // Make room before claiming: a claimed job that waits for a place burns its slot.
     let places = places(shared, room).await;
-    let limit = if probe { places.min(1) } else { shared.gate.allowance(places) };
-    if limit == 0 {
-        return shared.idle(false).await;
+    let limit = if pass.probe { places.min(1) } else { shared.gate.allowance(places) };
+    let mut taken = 0;
+    if limit > 0 {
+        let ticket = shared.gate.ticket();
+        let began = Instant::now();
+        let probe = pass.probe || shared.gate.is_fresh();
+        let Claimed { claims, refused } = claimer.claim(&shared.pool, limit, probe, &mut looks.marks).await?;
+        took += began.elapsed();
+        failpoint::reached(Point::AfterClaim);
+        shared.failed.fetch_add(refused as u64, Ordering::Relaxed);
+        shared.gate.claimed(claims.len());
+        taken = claims.len() + refused;
+        for claim in claims {
+            deliver(shared, room, claim, ticket);
+        }
     }
-    let ticket = shared.gate.ticket();
-    let claims = claimer.claim(&shared.pool, limit, probe || shared.gate.is_fresh()).await?;
-    failpoint::reached(Point::AfterClaim);
-    let Claimed { claims, refused } = claims;
-    shared.failed.fetch_add(refused as u64, Ordering::Relaxed);
-    shared.gate.claimed(claims.len());
-    let claimed = claims.len() + refused;
-    for claim in claims {
-        deliver(shared, room, claim, ticket);
+    if let Some(whole) = whole {
+        looks.end(whole, took);
     }
-    if claimed > 0 || admitted == ADMIT_LIMIT {
+    if taken > 0 || limit > 0 && admitted == ADMIT_LIMIT {
         return Ok(Step::Again);
     }
-    shared.idle(true).await
+    let holds_nothing = shared.held.load(Ordering::SeqCst) == 0;
+    let upcoming = upcoming(&shared.pool, &looks.marks, shared.options.drain).await?;
+    Ok(Step::Idle { upcoming, holds_nothing, may_claim: limit > 0, is_whole })
 }
 
 /// Free places. When there are few, waits a moment for more, so that claims come in batches.
@@ -232,11 +264,6 @@ async fn finish(shared: &Shared, grace: Duration) -> usize {
 }
 
 impl Shared {
-    async fn idle(&self, may_claim: bool) -> Result<Step, OutboxError> {
-        let holds_nothing = self.held.load(Ordering::SeqCst) == 0;
-        Ok(Step::Idle { upcoming: upcoming(&self.pool).await?, holds_nothing, may_claim })
-    }
-
     fn is_drained(&self, upcoming: &Upcoming) -> bool {
         // Behind a closed gate nothing goes before it opens.
         let gate = self.gate.reopens_in().unwrap_or_default();

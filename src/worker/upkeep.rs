@@ -14,6 +14,9 @@ use crate::worker::Shared;
 /// How often dead workers' jobs and expired jobs are looked for, and a heartbeat is written.
 const EVERY: Duration = Duration::from_secs(1);
 const HEARTBEAT_EVERY: u32 = 5;
+/// Looking takes long while somebody holds an old snapshot, over which dead index entries gather: then it is done less often,
+/// and takes one part in so many of the time.
+const RESCUE_SHARE: u32 = 20;
 /// The most expired jobs that one look sends to admission.
 const EXPIRE_LIMIT: i64 = 2_000;
 
@@ -21,7 +24,7 @@ const EXPIRE_LIMIT: i64 = 2_000;
 pub async fn run(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut refresh_at = Instant::now();
+    let (mut refresh_at, mut rescue_at) = (Instant::now(), Instant::now());
     let mut turn = 0u32;
     loop {
         ticks.tick().await;
@@ -31,7 +34,11 @@ pub async fn run(shared: Arc<Shared>) {
             debug!(%error, "No heartbeat");
         }
         turn = turn.wrapping_add(1);
-        rescue_jobs(&shared).await;
+        if Instant::now() >= rescue_at {
+            let began = Instant::now();
+            rescue_jobs(&shared).await;
+            rescue_at = Instant::now() + RESCUE_SHARE * began.elapsed();
+        }
         if !shared.options.lines_refresh.is_zero() && Instant::now() >= refresh_at {
             refresh_lines(&shared).await;
             refresh_at = Instant::now() + shared.options.lines_refresh;

@@ -6,6 +6,7 @@ use chert_outbox::line::LineChoice;
 use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::claim::Claimer;
 use chert_outbox::outbox::lines::{self, Paces};
+use chert_outbox::outbox::marks::Marks;
 use chert_outbox::simulate::{Cap, Fault};
 
 use crate::harness::Harness;
@@ -17,11 +18,11 @@ pub fn claimer(worker: &str) -> Claimer {
 }
 
 pub async fn admit_all(it: &Harness) {
-    while admit(it.pool(), 10_000, DAY).await.expect("admits") > 0 {}
+    while admit(it.pool(), 10_000, DAY, &mut Marks::default()).await.expect("admits") > 0 {}
 }
 
 pub async fn claimed(it: &Harness, worker: &str, limit: usize) -> Vec<i64> {
-    let claims = claimer(worker).claim(it.pool(), limit, false).await.expect("claims");
+    let claims = claimer(worker).claim(it.pool(), limit, false, &mut Marks::default()).await.expect("claims");
     claims.claims.iter().map(|claim| claim.job_id).collect()
 }
 
@@ -118,7 +119,9 @@ async fn i03_workers_that_race_share_one_schedule() {
     let mut tasks = tokio::task::JoinSet::new();
     for worker in 0..8 {
         let pool = it.pool().clone();
-        tasks.spawn(async move { claimer(&worker.to_string()).claim(&pool, 500, false).await.expect("claims").claims });
+        tasks.spawn(async move {
+            claimer(&worker.to_string()).claim(&pool, 500, false, &mut Marks::default()).await.expect("claims").claims
+        });
     }
     let mut slots: std::collections::BTreeMap<String, Vec<_>> = Default::default();
     for claim in tasks.join_all().await.into_iter().flatten() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chert_outbox::chert::reply::{Answer, Reply};
 use chert_outbox::claim::Claim;
 use chert_outbox::outbox::lines::Paces;
+use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::record::record;
 use chert_outbox::outbox::rescue::rescue;
 use chert_outbox::{outcome, retry};
@@ -17,7 +18,7 @@ use crate::harness::Harness;
 async fn rescued_claim(it: &Harness) -> Claim {
     it.insert("+15550142200", "Hi").await;
     admit_all(it).await;
-    let lost = claimer("one").claim(it.pool(), 1, false).await.expect("claims").claims.remove(0);
+    let lost = claimer("one").claim(it.pool(), 1, false, &mut Marks::default()).await.expect("claims").claims.remove(0);
     it.execute("update outbox.jobs set lease_until = now() - interval '1 second'").await;
     rescue(it.pool(), "two").await.expect("rescues");
     lost
@@ -32,7 +33,8 @@ async fn i03_a_claim_waits_for_no_line_that_another_holds() {
     let mut other = it.pool().begin().await.expect("begins");
     sqlx::query("select from outbox.lines where id = 'pl_1' for update").execute(&mut *other).await.expect("held");
     let one = claimer("one");
-    let claims = tokio::time::timeout(Duration::from_secs(5), one.claim(it.pool(), 100, false)).await;
+    let claims =
+        tokio::time::timeout(Duration::from_secs(5), one.claim(it.pool(), 100, false, &mut Marks::default())).await;
     let claims = claims.expect("it waits for nobody").expect("claims").claims;
     assert!(!claims.is_empty() && claims.iter().all(|claim| claim.line.id != "pl_1"));
 }
@@ -44,7 +46,7 @@ async fn i07_a_halted_account_is_claimed_from_by_a_probe_only() {
     admit_all(&it).await;
     it.execute("update outbox.account set block_kind = 'halted', block_reason = 'x', blocked_at = now(), blocked_until = now() + interval '1 hour'").await;
     assert_eq!(claimed(&it, "one", 10).await, [0i64; 0]);
-    assert_eq!(claimer("one").claim(it.pool(), 1, true).await.expect("claims").claims.len(), 1);
+    assert_eq!(claimer("one").claim(it.pool(), 1, true, &mut Marks::default()).await.expect("claims").claims.len(), 1);
 }
 
 #[tokio::test]
@@ -151,7 +153,7 @@ async fn i03_an_outcome_that_is_recorded_twice_settles_its_line_once() {
     it.pace(Paces { first_touch_cap: Some(Some(30)), ..Paces::default() }).await;
     it.insert_many(2, 2).await;
     admit_all(&it).await;
-    let claims = claimer("one").claim(it.pool(), 2, false).await.expect("claims").claims;
+    let claims = claimer("one").claim(it.pool(), 2, false, &mut Marks::default()).await.expect("claims").claims;
     let finished: Vec<_> = claims
         .into_iter()
         .map(|claim| {

@@ -145,6 +145,25 @@ async fn i12_a_viewer_sees_no_number_and_no_body() {
 }
 
 #[tokio::test]
+async fn i03_a_day_begins_at_its_first_instant_wherever_clocks_are_changed() {
+    let it = Harness::start().await;
+    // Days around each change of a clock in ten years: of every zone that changes one near midnight, and of some others.
+    let wrong: Vec<(String, String)> = sqlx::query_as(
+        "select name, day::text
+           from (values ('UTC'), ('America/New_York'), ('America/Havana'), ('Atlantic/Azores'), ('Asia/Beirut'), ('Africa/Cairo'),
+                        ('America/Santiago'), ('America/Asuncion'), ('Australia/Lord_Howe'), ('Asia/Gaza'), ('Europe/Berlin'),
+                        ('America/Nuuk'), ('Pacific/Apia'), ('Asia/Kathmandu')) z (name)
+          cross join lateral (select d::date as day from generate_series('2026-01-01'::timestamp, '2035-12-31', '1 day') d) days
+          cross join lateral (select outbox.day_begins(day, name) as at) b
+         where (at at time zone name)::date <> day or ((at - interval '1 microsecond') at time zone name)::date >= day",
+    )
+    .fetch_all(it.pool())
+    .await
+    .expect("readable");
+    assert_eq!(wrong, []);
+}
+
+#[tokio::test]
 async fn a_restored_copy_is_refused_until_it_is_adopted() {
     let it = Harness::start().await;
     let (waiting, tried) = (it.insert("+15550142200", "Hi").await, it.insert("+15550142201", "Hi").await);

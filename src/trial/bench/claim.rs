@@ -9,6 +9,7 @@ use crate::line::LineChoice;
 use crate::outbox::account;
 use crate::outbox::admit::admit;
 use crate::outbox::claim::Claimer;
+use crate::outbox::marks::Marks;
 use crate::trial::bench::{BenchError, Progress, Scratch};
 
 /// Jobs a claim.
@@ -80,7 +81,7 @@ async fn time_claims(pool: &PgPool, claimer: &Claimer) -> Result<Vec<f64>, Bench
     let mut times = Vec::new();
     for turn in 0..=CLAIMS {
         let start = Instant::now();
-        let claims = claimer.claim(pool, BATCH, false).await?.claims;
+        let claims = claimer.claim(pool, BATCH, false, &mut Marks::default()).await?.claims;
         if turn > 0 {
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
@@ -155,6 +156,6 @@ async fn block(pool: &PgPool, blocked: i64) -> Result<f64, BenchError> {
     .execute(pool)
     .await?;
     let start = Instant::now();
-    while admit(pool, ADMIT_LIMIT, KEY_HORIZON).await? > 0 {}
+    while admit(pool, ADMIT_LIMIT, KEY_HORIZON, &mut Marks::default()).await? > 0 {}
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }
