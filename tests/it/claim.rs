@@ -365,14 +365,14 @@ async fn a_line_without_first_touches_is_left_alone_until_tomorrow() {
 async fn a_gap_that_is_lowered_and_raised_again_gives_no_slot_away() {
     let it = Harness::start().await;
     let next = || {
-        sqlx::query_scalar::<_, chrono::DateTime<chrono::Utc>>(
-            "select next_first_touch_at from outbox.lines where id = 'pl_1'",
+        sqlx::query_as::<_, (chrono::DateTime<chrono::Utc>, chrono::DateTime<chrono::Utc>)>(
+            "select next_at, next_first_touch_at from outbox.lines where id = 'pl_1'",
         )
         .fetch_one(it.pool())
     };
     let before = next().await.expect("there");
-    for gap in ["10m", "1m", "10m", "0s"] {
-        assert_eq!(it.run(&["lines", "set", "pl_1", "--first-touch-gap", gap]).await.0, 0);
+    for (rate, gap) in [("6/h", "10m"), ("1/m", "1m"), ("6/h", "10m"), ("none", "0s")] {
+        assert_eq!(it.run(&["lines", "set", "pl_1", "--rate", rate, "--first-touch-gap", gap]).await.0, 0);
     }
     assert_eq!(next().await.expect("there"), before);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chert_outbox::chert::reply::{Answer, Reply};
-use chert_outbox::claim::Claim;
+use chert_outbox::claim::{Claim, Finished};
 use chert_outbox::outbox::lines::Paces;
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::record::record;
@@ -22,6 +22,14 @@ async fn rescued_claim(it: &Harness) -> Claim {
     it.execute("update outbox.jobs set lease_until = now() - interval '1 second'").await;
     rescue(it.pool(), "two").await.expect("rescues");
     lost
+}
+
+/// The claim, ended by this answer.
+fn answered(claim: Claim, http_status: u16, body: &[u8]) -> Finished {
+    let reply = Reply::Answered(Box::new(Answer::decode(http_status, None, None, body)));
+    let outcome = outcome::classify(&reply);
+    let next = retry::next(&outcome, claim.standing, &mut rand::rng());
+    claim.finish(Instant::now(), reply, outcome, next)
 }
 
 #[tokio::test]
@@ -123,6 +131,16 @@ async fn i02_a_lost_claim_that_was_rescued_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_yes_that_comes_after_a_rescue_counts_and_spends_no_second_attempt() {
+    let it = Harness::start().await;
+    let lost = rescued_claim(&it).await;
+    let job = lost.job_id;
+    let late = [answered(lost, 200, br#"{"status":"sent","message_id":"m"}"#)];
+    record(it.pool(), "one", &late, DAY).await.expect("records");
+    assert_eq!((it.state(job).await.as_str(), it.field(job, "attempt").await.as_deref()), ("sent", Some("1")));
+}
+
+#[tokio::test]
 async fn i04_the_last_look_sees_an_earlier_message_that_came_after_admission() {
     let it = Harness::start().await;
     it.insert("+15550142200", "second").await;
@@ -154,16 +172,8 @@ async fn i03_an_outcome_that_is_recorded_twice_settles_its_line_once() {
     it.insert_many(2, 2).await;
     admit_all(&it).await;
     let claims = claimer("one").claim(it.pool(), 2, false, &mut Marks::default()).await.expect("claims").claims;
-    let finished: Vec<_> = claims
-        .into_iter()
-        .map(|claim| {
-            let full = Answer::decode(503, None, None, br#"{"code":4002,"retryable":true,"retry_after":60}"#);
-            let reply = Reply::Answered(Box::new(full));
-            let outcome = outcome::classify(&reply);
-            let next = retry::next(&outcome, claim.standing, &mut rand::rng());
-            claim.finish(Instant::now(), reply, outcome, next)
-        })
-        .collect();
+    let full = br#"{"code":4002,"retryable":true,"retry_after":60}"#;
+    let finished: Vec<_> = claims.into_iter().map(|claim| answered(claim, 503, full)).collect();
     let lines = || async {
         sqlx::query_scalar::<_, String>(
             "select string_agg(id || ' ' || first_touches || ' ' || saturations || ' ' || slowdown || ' ' || next_first_touch_at, ',' order by id)
@@ -198,4 +208,48 @@ async fn a_worker_with_full_hands_does_not_ask_the_database_over_and_over() {
     worker.stop().await;
     // A loop that comes round every 10 ms asks several hundred times.
     assert!(busy < 200, "{busy} transactions while three calls were waited for");
+}
+
+#[tokio::test]
+async fn i03_a_slot_that_was_missed_is_given_back() {
+    let it = Harness::start().await;
+    it.execute("update outbox.lines set gap_us = 10000000").await;
+    let job = it.insert("+15550142200", "Hi").await;
+    // The claim has dealt its slot, and waits here for its line until the slot is over.
+    let mut other = it.pool().begin().await.expect("begins");
+    sqlx::query("lock table outbox.lines in share mode").execute(&mut *other).await.expect("held");
+    let worker = it.worker(&["--lease", "1m"]).await;
+    let missed = || async {
+        sqlx::query_scalar(
+            "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+                               and query_start < clock_timestamp() - interval '500 milliseconds')",
+        )
+        .fetch_one(it.pool())
+        .await
+        .expect("a superuser")
+    };
+    it.until("the slot is over", missed).await;
+    other.commit().await.expect("let go");
+    it.until("it is sent", || async { it.state(job).await == "sent" }).await;
+    worker.stop().await;
+    assert_eq!(it.field(job, "claims || ' ' || attempt").await.as_deref(), Some("2 1"));
+}
+
+#[tokio::test]
+async fn i03_a_slot_too_soon_behind_the_last_message_is_given_back_and_not_waited_for() {
+    let it = Harness::start().await;
+    it.execute(
+        "update outbox.lines set gap_us = 3600000000; update outbox.lines set paused_at = now() where id <> 'pl_1'",
+    )
+    .await;
+    it.insert("+15550142200", "Hi").await;
+    let worker = it.worker(&[]).await;
+    it.until("it is sent", || async { it.count("state = 'sent'").await == 1 }).await;
+    // As a schedule stands after a restore: this process alone knows of the last message.
+    it.execute("update outbox.lines set next_at = now()").await;
+    let job = it.insert("+15550142201", "Hi").await;
+    it.until("it was claimed", || async { it.count("claims > 0 and state = 'queued'").await == 1 }).await;
+    assert_eq!(it.outcomes(job).await, [""; 0], "its lease did not run out");
+    worker.stop().await;
+    assert_eq!(it.ledger().len(), 1);
 }

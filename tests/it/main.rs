@@ -11,3 +11,4 @@ mod harness;
 mod outcomes;
 mod plans;
 mod schema;
+mod wakeups;
