@@ -221,6 +221,23 @@ async fn a_borrowed_slot_is_settled_on_the_line_that_chert_chose() {
 }
 
 #[tokio::test]
+async fn i03_the_lines_together_keep_their_budget_although_chert_sends_all_from_one() {
+    let it = Harness::start().await;
+    let gap = Some(Duration::from_secs(600));
+    it.pace(Paces { first_touch_gap: gap, first_touch_cap: Some(Some(30)), ..Paces::default() }).await;
+    for line in 2..=5 {
+        let url = format!("{}/lines/pl_{line}", it.simulator.admin_url());
+        let put = reqwest::Client::new().put(url).json(&serde_json::json!({"is_active": false}));
+        assert!(put.send().await.expect("answers").status().is_success());
+    }
+    it.insert_many(100, 100).await;
+    it.drain_with(&["--line-choice", "chert", "--drain-wait", "1s"]).await;
+    let ledger = it.ledger();
+    assert!(ledger.iter().all(|entry| entry.line_id == "pl_1"));
+    assert_eq!(ledger.len(), 5, "one for each line's slot");
+}
+
+#[tokio::test]
 async fn a_first_touch_that_was_refused_gives_its_slot_back() {
     let it = Harness::start().await;
     it.execute("update outbox.lines set paused_at = now() where id not in ('*', 'pl_1')").await;
