@@ -1,12 +1,11 @@
 # The commands of a newcomer and of the pipeline; `make` alone lists them.
 
 CARGO ?= cargo
-BINARY := target/debug/chert-outbox
 
 .PHONY: help demo prove test check build programs tools
 
 help:
-	@echo "make demo    see the whole product work on this machine, in under a minute"
+	@echo "make demo    see the whole product work on this machine, in under a minute once it is built"
 	@echo "make prove   break everything on purpose, and count; about five minutes"
 	@echo "make test    unit, property and integration tests on a real Postgres"
 	@echo "make check   format, lints, docs, dependencies, and the checked queries' data"
@@ -20,10 +19,10 @@ programs:
 
 demo: build
 	@[ -n "$$DATABASE_URL" ] || .ci/postgres
-	$(BINARY) demo
+	$(CARGO) run --quiet -- demo
 
 prove: build programs
-	$(BINARY) prove
+	$(CARGO) run --quiet -- prove
 
 test:
 	@[ -n "$$TEST_DATABASE_URL" ] || .ci/postgres

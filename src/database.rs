@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -49,12 +49,12 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseErro
         return Err(DatabaseError::Url);
     }
     let options = PgConnectOptions::from_str(url).map_err(|_| DatabaseError::Url)?.application_name("chert-outbox");
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(10))
-        .connect_with(options)
-        .await
-        .map_err(|error| DatabaseError::Connect(describe(&error)))
+    let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
+    // The pool would knock at a closed door until its time is up, and say no more than that.
+    let first = tokio::time::timeout(Duration::from_secs(10), PgConnection::connect_with(&options)).await;
+    let first = first.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    first.map_err(|error| DatabaseError::Connect(describe(&error)))?;
+    Ok(pool.connect_lazy_with(options))
 }
 
 /// Begins a transaction in which every statement is planned along its index. With a million rows the planner is tempted

@@ -137,10 +137,10 @@ fn print_claims(measured: &[Measured]) {
             format!("{:.2}", row.ratio),
         ]);
     }
-    println!("{claims}");
+    outln!("{claims}");
     for row in measured {
         if let Some(ms) = row.admit_blocked_ms {
-            println!("\nLooking once at the {} blocked jobs took {:.1} s.", row.blocked, ms / 1e3);
+            outln!("\nLooking once at the {} blocked jobs took {:.1} s.", row.blocked, ms / 1e3);
         }
     }
 }
@@ -162,16 +162,20 @@ fn print_throughput(report: &Report) {
     cpu("the caller", worker.worker_cpu_ms_per_job, known(raw.cpu_ms_per_post, " ms"));
     cpu("Postgres", worker.postgres_cpu_ms_per_job, String::new());
     cpu("the simulator", worker.simulator_cpu_ms_per_job, String::new());
-    println!("{} jobs, {} at a time, on a line without pace\n", report.jobs, report.concurrency);
-    println!("{costs}\n");
-    println!("each job cost {:.3} transactions (pg_stat_database),", worker.transactions_per_job);
-    println!(
+    outln!("{} jobs, {} at a time, on a line without pace\n", report.jobs, report.concurrency);
+    outln!("{costs}\n");
+    outln!("each job cost {:.3} transactions (pg_stat_database),", worker.transactions_per_job);
+    outln!(
         "{} statements (pg_stat_statements; begin, set local and commit count),",
         known(worker.statements_per_job, "")
     );
-    println!("{:.0} bytes of write-ahead log (of the whole server)", worker.wal_bytes_per_job);
-    println!(
+    outln!("{:.0} bytes of write-ahead log (of the whole server)", worker.wal_bytes_per_job);
+    outln!(
         "\npicked up by an idle worker, {} inserts at {} a second: p50 {:.1} ms, p99 {:.1} ms, slowest {:.1} ms",
-        pickup.jobs, pickup.inserts_per_sec, pickup.p50_ms, pickup.p99_ms, pickup.slowest_ms
+        pickup.jobs,
+        pickup.inserts_per_sec,
+        pickup.p50_ms,
+        pickup.p99_ms,
+        pickup.slowest_ms
     );
 }

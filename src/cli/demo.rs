@@ -140,7 +140,7 @@ fn print(report: &Report) {
     row("over pace", tally.over_pace, "closer than the line's gap, or over its cap");
     row("misreported", tally.misreported, "called failed, and on a phone");
     rows.column_mut(1).expect("there are three columns").set_cell_alignment(CellAlignment::Right);
-    println!("\n{}", rows.trim_fmt());
+    outln!("\n{}", rows.trim_fmt());
 }
 
 fn explain(ground: &Ground, demo: &Demo) {

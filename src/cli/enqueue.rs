@@ -38,7 +38,8 @@ A CSV file names its columns in its first line: phone, body and any other
 field of a job. Labels stand in one column `labels` (a JSON object) or in a
 column `label.KEY` each; attachments are ids separated by `;`, or a JSON
 list. An empty cell is one that is not given. A file of JSON lines has one
-object a line, with the same fields.
+object a line, with the same fields. A file that is read twice is queued
+twice, but for rows with a dedupe_key.
 
 Exit code: 0 all are queued, 1 something was rejected or went wrong, 2 the
 command line is wrong.";
@@ -140,9 +141,9 @@ async fn one(args: &Enqueue, database: &PgPool) -> anyhow::Result<ExitCode> {
     })?;
     for told in told {
         match (args.json, told.inserted) {
-            (true, _) => println!("{}", json!(told)),
-            (false, true) => println!("queued job {}", told.id),
-            (false, false) => println!("job {} is there already (dedupe_key)", told.id),
+            (true, _) => outln!("{}", json!(told)),
+            (false, true) => outln!("queued job {}", told.id),
+            (false, false) => outln!("job {} is there already (dedupe_key)", told.id),
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -327,10 +328,10 @@ impl Import {
         if args.json {
             let summary = json!({"enqueued": enqueued, "already_there": already_there, "rejected": rejected,
                 "rejects": rejects, "complete": complete, "lines": line});
-            println!("{summary}");
+            outln!("{summary}");
         } else if complete {
             let see = rejects.map(|path| format!(" (see {path})")).unwrap_or_default();
-            println!("{}{see}", self.totals);
+            outln!("{}{see}", self.totals);
         }
         let stopped = match (stopped, read) {
             (Some(stopped), _) => stopped,

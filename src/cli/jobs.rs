@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use crate::cli::{DatabaseOptions, print_json, table};
 use crate::outbox::jobs::{self, Filter, JobRow};
-use crate::outbox::status::{explain, wait_of_ready};
-use crate::outbox::{account, lines};
+use crate::outbox::status::{explain, no_worker_sends, wait_of_ready};
+use crate::outbox::{account, lines, workers};
 use crate::phone::Phone;
 
 /// Look at jobs, try them again, cancel them.
@@ -32,14 +32,14 @@ impl Jobs {
                 let pool = args.database.outbox(1).await?;
                 for id in args.ids {
                     jobs::retry(&pool, id, args.may_double).await?;
-                    println!("job {id} is queued again");
+                    outln!("job {id} is queued again");
                 }
             }
             Jobs::Cancel(args) => {
                 let pool = args.database.outbox(1).await?;
                 for id in args.ids {
                     jobs::cancel(&pool, id).await?;
-                    println!("job {id} is canceled");
+                    outln!("job {id} is canceled");
                 }
             }
         }
@@ -92,9 +92,9 @@ impl List {
                 error(job),
             ]);
         }
-        println!("{rows}");
+        outln!("{}", rows.trim_fmt());
         if found.len() as i64 == self.limit {
-            println!("(the newest {}; --limit shows more)", self.limit);
+            outln!("(the newest {}; --limit shows more)", self.limit);
         }
         Ok(())
     }
@@ -124,10 +124,8 @@ impl Show {
             _ if job.state != "queued" => None,
             _ if job.ready => {
                 let (account, lines) = (account::read(&pool).await?, lines::list(&pool).await?);
-                Some(
-                    wait_of_ready(&account, &lines, job.line_id.as_deref(), job.first_touch.unwrap_or(false))
-                        .to_owned(),
-                )
+                let first_touch = job.first_touch.unwrap_or(false);
+                Some(wait_of_ready(&account, &lines, job.line_id.as_deref(), first_touch).to_owned())
             }
             Some(reason) => Some(reason.clone()),
             None => Some(if job.due_at > job.created_at { "not_due" } else { "new" }.to_owned()),
@@ -135,18 +133,19 @@ impl Show {
         if self.json {
             return print_json(&serde_json::json!({ "job": job, "waits_for": waits_for, "attempts": attempts }));
         }
-        println!("job {} to {} is {}", job.id, job.phone, job.state);
-        let mut facts = table(&["", ""]);
+        outln!("job {} to {} is {}", job.id, job.phone, job.state);
+        let mut facts = table(&[]);
         let mut fact = |name: &str, value: Option<String>| {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 facts.add_row([name.to_owned(), value]);
             }
         };
         fact("waits for", waits_for.map(|word| format!("{word}: {}", explain(&word))));
+        fact("meanwhile", if job.ready { no_worker_sends(&workers::list(&pool).await?) } else { None });
         fact("looked at again", job.wake_at.map(|at| at.format("%F %T UTC").to_string()));
         fact("reason", job.reason.clone().filter(|_| job.state != "queued"));
         fact("error", Some(error(&job)));
-        fact("to mend it", job.error_detail.as_ref().map(ToString::to_string));
+        fact("Chert adds", job.error_detail.as_ref().map(ToString::to_string));
         fact("due", Some(job.due_at.format("%F %T UTC").to_string()));
         fact("expires", job.expires_at.map(|at| at.format("%F %T UTC").to_string()));
         fact("sent", job.sent_at.map(|at| at.format("%F %T UTC").to_string()));
@@ -154,9 +153,9 @@ impl Show {
         fact("message", job.message_id.clone());
         fact("trace", job.trace_id.clone());
         fact("key", job.idempotency_key.clone());
-        println!("{facts}");
+        outln!("{}", facts.trim_fmt());
         if attempts.is_empty() {
-            println!("\nno attempt yet");
+            outln!("\nno attempt yet");
             return Ok(());
         }
         let mut rows = table(&["claim", "at", "took", "outcome", "answer"]);
@@ -175,7 +174,7 @@ impl Show {
                 answer.into_iter().flatten().collect::<Vec<_>>().join(", "),
             ]);
         }
-        println!("\n{rows}");
+        outln!("\n{}", rows.trim_fmt());
         Ok(())
     }
 }

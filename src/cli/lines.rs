@@ -34,12 +34,12 @@ impl Lines {
             Lines::Pause(args) => {
                 let pool = args.database.outbox(1).await?;
                 let lines = lines::pause(&pool, &args.which.which(), args.reason.as_deref()).await?;
-                println!("paused {lines} lines");
+                outln!("paused {lines} lines");
             }
             Lines::Resume(args) => {
                 let pool = args.database.outbox(1).await?;
                 let lines = lines::resume(&pool, &args.which.which()).await?;
-                println!("{lines} lines may send");
+                outln!("{lines} lines may send");
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -65,7 +65,7 @@ impl Sync {
         if self.json {
             return print_json(&synced);
         }
-        println!("{} lines: {} new, {} gone", synced.known, synced.added.len(), synced.removed.len());
+        outln!("{} lines: {} new, {} gone", synced.known, synced.added.len(), synced.removed.len());
         Ok(())
     }
 }
@@ -86,7 +86,7 @@ impl List {
         if self.json {
             return print_json(&lines);
         }
-        println!("{}", render(&lines));
+        outln!("{}", render(&lines).trim_fmt());
         Ok(())
     }
 }
@@ -200,8 +200,8 @@ impl Set {
         let changed = lines::set(&pool, &which, &paces).await?;
         match which {
             // The row of '*' is not a line.
-            Which::All => println!("set {} lines, and those to come", changed - 1),
-            Which::One(id) => println!("set line {id}"),
+            Which::All => outln!("set {} lines, and those to come", changed - 1),
+            Which::One(id) => outln!("set line {id}"),
         }
         Ok(())
     }

@@ -26,11 +26,11 @@ impl Migrate {
         let pool = self.database.connect(1).await?;
         let migrated = database::migrate(&pool, &self.deployment).await?;
         for migration in &migrated.applied {
-            println!("applied {migration}");
+            outln!("applied {migration}");
         }
         match migrated.applied.len() {
-            0 => println!("the outbox is up to date, at version {}", migrated.version),
-            _ => println!("the outbox is at version {} now", migrated.version),
+            0 => outln!("the outbox is up to date, at version {}", migrated.version),
+            _ => outln!("the outbox is at version {} now", migrated.version),
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -55,9 +55,11 @@ impl Adopt {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let pool = self.database.outbox(1).await?;
         let adopted = database::adopt(&pool, &self.deployment).await?;
-        println!(
+        outln!(
             "this database belongs to '{}' now; it was '{}'. {} jobs in flight or of unknown outcome were parked",
-            self.deployment, adopted.from, adopted.parked
+            self.deployment,
+            adopted.from,
+            adopted.parked
         );
         Ok(ExitCode::SUCCESS)
     }

@@ -1,5 +1,13 @@
 //! The commands: parse, call, print; one file each. Only here do errors become sentences for people.
 
+/// Prints a line on standard output. A reader that has gone away, such as `head`, is no error.
+macro_rules! outln {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
+
 pub mod bench;
 pub mod demo;
 pub mod enqueue;
@@ -107,14 +115,15 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Prints a value as JSON for programs.
 pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    outln!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
-/// A table without frames, which reads well and can be cut by other tools.
+/// A table without frames, which reads well and can be cut by other tools. On a terminal its cells are folded to fit.
 pub fn table(header: &[&str]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     table.set_header(header);
     table
 }

@@ -121,7 +121,7 @@ fn print_list(scenarios: &[&Scenario]) {
     for scenario in scenarios {
         rows.add_row([scenario.name, scenario.breaks, if scenario.quick { "yes" } else { "" }]);
     }
-    println!("{}", rows.trim_fmt());
+    outln!("{}", rows.trim_fmt());
 }
 
 fn sentence(verdict: &Verdict) -> String {
@@ -183,15 +183,15 @@ fn print(report: &Report) {
     for column in 1..header.len() - 1 {
         rows.column_mut(column).expect("the header has as many").set_cell_alignment(CellAlignment::Right);
     }
-    println!("\n{}", rows.trim_fmt());
+    outln!("\n{}", rows.trim_fmt());
     for skipped in &report.skipped {
-        println!("skipped {}: {}", skipped.scenario, skipped.why);
+        outln!("skipped {}: {}", skipped.scenario, skipped.why);
     }
     for verdict in report.verdicts.iter().filter(|verdict| !verdict.ok) {
-        println!("\n{} FAILED: {}", verdict.scenario, wrongs(verdict).join(", "));
-        println!("  again: chert-outbox prove --scenario {} --seed {}", verdict.scenario, verdict.seed);
+        outln!("\n{} FAILED: {}", verdict.scenario, wrongs(verdict).join(", "));
+        outln!("  again: chert-outbox prove --scenario {} --seed {}", verdict.scenario, verdict.seed);
         if let Some(evidence) = &verdict.evidence {
-            println!("  logs, ledger and tables: {}", evidence.display());
+            outln!("  logs, ledger and tables: {}", evidence.display());
         }
     }
 }

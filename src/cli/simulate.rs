@@ -33,16 +33,16 @@ impl Simulate {
         let (tenant, lines, time_scale) = (options.tenant.clone(), options.lines, options.time_scale);
         let simulator = simulate::start(options).await.context("starting the simulator")?;
 
-        println!("Simulating Chert with {lines} lines; one real second is {time_scale} simulated. Stop with Ctrl-C.");
-        println!("export CHERT_BASE_URL={}", simulator.base_url());
+        outln!("Simulating Chert with {lines} lines; one real second is {time_scale} simulated. Stop with Ctrl-C.");
+        outln!("export CHERT_BASE_URL={}", simulator.base_url());
         // Another secret came from the caller, perhaps a real one: it does not belong on a screen or in a log.
         if secret.expose_secret() == DEFAULT_SECRET {
-            println!("export CHERT_SIGNING_SECRET={DEFAULT_SECRET}");
+            outln!("export CHERT_SIGNING_SECRET={DEFAULT_SECRET}");
         } else {
-            println!("# CHERT_SIGNING_SECRET: the one that you gave");
+            outln!("# CHERT_SIGNING_SECRET: the one that you gave");
         }
-        println!("export CHERT_TENANT={tenant}");
-        println!("# what each phone received: {}/ledger", simulator.admin_url());
+        outln!("export CHERT_TENANT={tenant}");
+        outln!("# what each phone received: {}/ledger", simulator.admin_url());
 
         tokio::select! {
             _ = interrupt.recv() => {}

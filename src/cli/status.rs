@@ -38,9 +38,12 @@ fn print(status: &status::Status) {
         (Some(reason), true) => {
             let until =
                 status.account.until.map_or(String::new(), |at| format!(", next look at {}", at.format("%T UTC")));
-            println!("STOPPED  {reason}{until}\n");
+            outln!("STOPPED  {reason}{until}\n");
         }
-        _ => println!("account  may send\n"),
+        _ => match &status.no_worker_sends {
+            Some(reason) => outln!("WAITING  {reason}\n"),
+            None => outln!("account  may send\n"),
+        },
     }
 
     let mut jobs = table(&["jobs", "", ""]);
@@ -60,12 +63,12 @@ fn print(status: &status::Status) {
     if status.jobs.values().all(|count| *count == 0) {
         jobs.add_row(["none", "", "insert into outbox.jobs (phone, body) values ('+15550142200', 'Hi')"]);
     }
-    println!("{jobs}");
+    outln!("{}", jobs.trim_fmt());
     if let Some(oldest) = status.oldest_due_at {
-        println!("  the longest wait began at {}", oldest.format("%F %T UTC"));
+        outln!("  the longest wait began at {}", oldest.format("%F %T UTC"));
     }
 
-    println!("\n{}", lines::render(&status.lines));
+    outln!("\n{}", lines::render(&status.lines).trim_fmt());
 
     let mut workers = table(&["worker", "since", "holds", "sent", "dispatch"]);
     for worker in status.workers.iter().filter(|worker| worker.alive) {
@@ -85,5 +88,5 @@ fn print(status: &status::Status) {
     if !status.workers.iter().any(|worker| worker.alive) {
         workers.add_row(["none: start one with chert-outbox worker", "", "", "", ""]);
     }
-    println!("\n{workers}");
+    outln!("\n{}", workers.trim_fmt());
 }

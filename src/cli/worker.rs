@@ -40,7 +40,7 @@ impl Worker {
         let summary =
             worker::run(pool.clone(), client, self.options, stop::signaled(|| tracing::info!("{STOPPING}"))?).await?;
         if drain {
-            println!("{} sent, {} failed", summary.sent, summary.failed);
+            outln!("{} sent, {} failed", summary.sent, summary.failed);
             print_remaining(&pool, summary.stopped).await?;
         }
         if summary.unrecorded > 0 {
@@ -60,17 +60,15 @@ async fn print_remaining(pool: &sqlx::PgPool, stopped: Option<String>) -> anyhow
     let sending = status.jobs.get("sending").copied().unwrap_or(0);
     let queued = status.jobs.get("queued").copied().unwrap_or(0);
     if queued + sending == 0 {
-        println!("nothing remains");
+        outln!("nothing remains");
         return Ok(());
     }
-    println!("{} remain for later:", queued + sending);
+    outln!("{} remain for later:", queued + sending);
     for (word, count) in &status.waiting {
-        println!("  {count:>7}  {word}: {}", status::explain(word));
+        outln!("  {count:>7}  {word}: {}", status::explain(word));
     }
     if sending > 0 {
-        println!(
-            "  {sending:>7}  sending: in the hands of another worker, or of one that died and whose lease runs out"
-        );
+        outln!("  {sending:>7}  sending: in the hands of another worker, or of one that died and whose lease runs out");
     }
     match stopped {
         Some(why) => anyhow::bail!("dispatch is stopped: {why}"),

@@ -24,6 +24,8 @@ pub struct Status {
     pub account: Account,
     pub lines: Vec<LineStatus>,
     pub workers: Vec<Worker>,
+    /// Why no worker sends, if none does: there is none, or each that there is has paused.
+    pub no_worker_sends: Option<String>,
 }
 
 /// Why `status` could not be read.
@@ -68,6 +70,7 @@ pub async fn status(pool: &PgPool) -> Result<Status, StatusError> {
         oldest_due_at: counts.iter().filter_map(|row| row.oldest_due_at).min(),
         account,
         lines,
+        no_worker_sends: no_worker_sends(&workers),
         workers,
     };
     for row in counts {
@@ -90,7 +93,16 @@ pub async fn status(pool: &PgPool) -> Result<Status, StatusError> {
     Ok(status)
 }
 
-/// What a job that stands ready in this queue waits for.
+/// Why no worker sends, if none does: there is none, or each that there is has paused.
+pub fn no_worker_sends(workers: &[Worker]) -> Option<String> {
+    let mut working = workers.iter().filter(|worker| worker.alive && !worker.stopping).peekable();
+    if working.peek().is_none() {
+        return Some("no worker runs: start one with chert-outbox worker".to_owned());
+    }
+    working.map(|worker| worker.dispatch_reason.clone()).reduce(Option::and).flatten()
+}
+
+/// What a job that stands ready in this queue waits for, where workers send.
 pub fn wait_of_ready(
     account: &Account,
     lines: &[LineStatus],

@@ -28,6 +28,8 @@ struct State {
     closings: u64,
     failures: u32,
     pauses: u32,
+    /// Why it last closed, until Chert has spoken again.
+    why: Option<String>,
     /// No call has been answered yet in the life of this process.
     fresh: bool,
 }
@@ -35,7 +37,7 @@ struct State {
 enum Position {
     Open,
     Probing { out: bool },
-    Paused { until: Instant, why: String },
+    Paused { until: Instant },
 }
 
 /// Which opening of the gate a claim was made in.
@@ -45,7 +47,7 @@ pub struct Ticket(u64);
 impl Default for Gate {
     fn default() -> Gate {
         let position = Position::Probing { out: false };
-        Gate { state: Mutex::new(State { position, closings: 0, failures: 0, pauses: 0, fresh: true }) }
+        Gate { state: Mutex::new(State { position, closings: 0, failures: 0, pauses: 0, why: None, fresh: true }) }
     }
 }
 
@@ -53,7 +55,7 @@ impl Gate {
     /// How many jobs may be claimed when there are `places` free.
     pub fn allowance(&self, places: usize) -> usize {
         let mut state = self.lock();
-        if let Position::Paused { until, .. } = state.position
+        if let Position::Paused { until } = state.position
             && Instant::now() >= until
         {
             state.position = Position::Probing { out: false };
@@ -112,7 +114,7 @@ impl Gate {
             Outcome::Unreachable { why } => state.pause_longer(format!("Chert cannot be reached: {why}")),
             _ if spoke => {
                 state.fresh = false;
-                (state.failures, state.pauses) = (0, 0);
+                (state.failures, state.pauses, state.why) = (0, 0, None);
                 state.position = Position::Open;
             }
             _ => {
@@ -129,18 +131,20 @@ impl Gate {
     /// The time until a pause ends.
     pub fn reopens_in(&self) -> Option<Duration> {
         match self.lock().position {
-            Position::Paused { until, .. } => Some(until.saturating_duration_since(Instant::now())),
+            Position::Paused { until } => Some(until.saturating_duration_since(Instant::now())),
             _ => None,
         }
     }
 
-    /// The gate's position for `status`, with the reason of a pause.
+    /// The gate's position for `status`, with the reason why it closed last, until Chert has spoken again.
     pub fn describe(&self) -> (&'static str, Option<String>) {
-        match &self.lock().position {
-            Position::Open => ("open", None),
-            Position::Probing { .. } => ("probing", None),
-            Position::Paused { why, .. } => ("paused", Some(why.clone())),
-        }
+        let state = self.lock();
+        let position = match state.position {
+            Position::Open => "open",
+            Position::Probing { .. } => "probing",
+            Position::Paused { .. } => "paused",
+        };
+        (position, state.why.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -152,7 +156,8 @@ impl Gate {
 impl State {
     fn pause(&mut self, wait: Duration, why: String) {
         self.closings += 1;
-        self.position = Position::Paused { until: Instant::now() + wait, why };
+        self.position = Position::Paused { until: Instant::now() + wait };
+        self.why = Some(why);
     }
 
     /// Each pause in a row is longer than the one before.

@@ -48,7 +48,8 @@ pub async fn run(shared: Arc<Shared>) {
 
 fn heartbeat(shared: &Shared) -> Heartbeat {
     let (dispatch, dispatch_reason) = shared.gate.describe();
-    let host = || std::env::var("HOSTNAME").unwrap_or_else(|_| format!("pid-{}", std::process::id()));
+    let host =
+        || nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
     Heartbeat {
         id: shared.id.clone(),
         name: shared.options.name.clone().unwrap_or_else(host),

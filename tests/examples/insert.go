@@ -26,7 +26,7 @@ func main() {
 			args []any
 		}{
 			{"create table if not exists orders (id text primary key, phone text not null)", nil},
-			{"insert into orders (id, phone) values ($1, $2)", []any{"1001", "+15550142200"}},
+			{"insert into orders (id, phone) values ($1, $2) on conflict do nothing", []any{"1001", "+15550142200"}},
 			// The plainest way: a row.
 			{"insert into outbox.jobs (phone, body) values ($1, $2)",
 				[]any{"+15550142200", "Thank you for your order!"}},

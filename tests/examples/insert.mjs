@@ -7,7 +7,7 @@ try {
   // The order and its message are there together, or neither is.
   await client.query("begin");
   await client.query("create table if not exists orders (id text primary key, phone text not null)");
-  await client.query("insert into orders (id, phone) values ($1, $2)", ["1001", "+15550142200"]);
+  await client.query("insert into orders (id, phone) values ($1, $2) on conflict do nothing", ["1001", "+15550142200"]);
 
   // The plainest way: a row.
   await client.query("insert into outbox.jobs (phone, body) values ($1, $2)", [

@@ -137,7 +137,17 @@ async fn i07_a_wrong_secret_costs_one_call_a_worker_and_the_right_one_resumes() 
     it.drain().await;
     it.each_sent_once(50).await;
     let (_, status, _) = it.run(&["status"]).await;
-    assert!(status.contains("account  may send"), "{status}");
+    assert!(status.contains("WAITING  no worker runs"), "{status}");
+}
+
+#[tokio::test]
+async fn status_says_that_chert_cannot_be_reached() {
+    let it = Harness::start().await;
+    it.insert(PHONE, "Hi").await;
+    let worker = it.worker(&["--base-url", "http://127.0.0.1:1/api/v1"]).await;
+    let told = || async { it.run(&["status"]).await.1.contains("WAITING  Chert cannot be reached: Connection refused") };
+    it.until("a heartbeat has told it", told).await;
+    worker.stop().await;
 }
 
 #[tokio::test]
