@@ -29,7 +29,18 @@ pub fn find_bin() -> Option<PathBuf> {
     });
     let programs = ["postgres", "initdb", "pg_ctl"];
     let whole = |bin: &PathBuf| bin.is_absolute() && programs.iter().all(|program| bin.join(program).is_file());
-    std::env::split_paths(&path).chain(packaged).find(whole)
+    let bin = std::env::split_paths(&path).chain(packaged).find(whole)?;
+    // Where there are links to some of them, all of them are where the links lead.
+    let home = bin.join("postgres").canonicalize().ok().and_then(|program| program.parent().map(Path::to_owned));
+    Some(home.filter(whole).unwrap_or(bin))
+}
+
+/// The program pgbouncer, which packages put where administrators look.
+pub fn find_pooler() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let packaged = ["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/usr/local/bin"].map(PathBuf::from);
+    let mut directories = std::env::split_paths(&path).chain(packaged);
+    directories.find_map(|directory| Some(directory.join("pgbouncer")).filter(|program| program.is_file()))
 }
 
 /// The number in `17`, `pgsql-17` or `postgresql@17`; 0 if there is none.

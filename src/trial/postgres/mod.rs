@@ -6,6 +6,7 @@
 
 mod docker;
 mod machine;
+mod pooler;
 mod watcher;
 
 use std::fs;
@@ -33,6 +34,8 @@ pub enum Stop {
     Fast,
     /// As in a crash: the next start recovers from the log.
     Immediate,
+    /// A crash: SIGKILL to every process of the server at once.
+    Kill,
 }
 
 /// A server on a free port of 127.0.0.1, with the superuser `postgres` and no password. It ends, and its data goes, when
@@ -50,9 +53,29 @@ impl Embedded {
     /// server runs as the user `postgres`, or else `nobody`.
     /// Errors: see [`PostgresError`]; nothing is left behind.
     pub async fn start(durability: Durability) -> Result<Embedded, PostgresError> {
+        Embedded::make(Watcher::start, move |watcher| watcher.make_cluster(durability)).await
+    }
+
+    /// The same without durability, and with a tablespace `small` on a disk of 32 MB, which [`Embedded::fill_disk`] fills.
+    /// Errors: `PostgresError::NoSmallDisk` where the kernel does not let us make such a disk.
+    pub async fn start_on_a_small_disk() -> Result<Embedded, PostgresError> {
+        Embedded::make(Watcher::start_on_a_small_disk, |watcher| watcher.make_cluster(Durability::None)).await
+    }
+
+    /// Makes a standby of this server, which streams from it and answers questions on a port of its own. It is a server by
+    /// itself: it stays when this one goes.
+    pub async fn standby(&self) -> Result<Embedded, PostgresError> {
+        let primary = self.port;
+        Embedded::make(Watcher::start, move |watcher| watcher.copy_cluster(primary)).await
+    }
+
+    async fn make(
+        watch: impl FnOnce() -> Result<Watcher, PostgresError> + Send + 'static,
+        fill: impl FnOnce(&mut Watcher) -> Result<(), PostgresError> + Send + 'static,
+    ) -> Result<Embedded, PostgresError> {
         blocking(move || {
-            let mut watcher = Watcher::start()?;
-            watcher.make_cluster(durability)?;
+            let mut watcher = watch()?;
+            fill(&mut watcher)?;
             let port = watcher.start_server_on_a_free_port()?;
             let root = watcher.root.clone();
             Ok(Embedded { watcher: Arc::new(Mutex::new(watcher)), root, port })
@@ -67,23 +90,52 @@ impl Embedded {
 
     /// Stops the server, as told, and starts it again on the same port and data.
     pub async fn restart(&self, how: Stop) -> Result<(), PostgresError> {
-        let (watcher, port) = (Arc::clone(&self.watcher), self.port);
-        blocking(move || {
-            let mut watcher = watcher.lock().expect("no holder of this lock panics");
-            watcher.stop_server(how)?;
-            watcher.start_server_again(port)
-        })
-        .await
+        self.take_down(how).await?;
+        self.bring_up().await
+    }
+
+    /// Stops the server: from now on, nobody answers on its port.
+    pub async fn take_down(&self, how: Stop) -> Result<(), PostgresError> {
+        self.tell(move |watcher| watcher.stop_server(how)).await
+    }
+
+    /// Starts a server that was taken down, on the same port and data.
+    pub async fn bring_up(&self) -> Result<(), PostgresError> {
+        let port = self.port;
+        self.tell(move |watcher| watcher.start_server_again(port)).await
+    }
+
+    /// Makes a standby a server of its own, which takes writes from now on.
+    pub async fn promote(&self) -> Result<(), PostgresError> {
+        self.tell(Watcher::promote).await
+    }
+
+    /// Leaves no room on the small disk, or makes room again.
+    pub async fn fill_disk(&self, full: bool) -> Result<(), PostgresError> {
+        self.tell(move |watcher| watcher.fill_disk(full)).await
+    }
+
+    async fn tell(
+        &self,
+        command: impl FnOnce(&mut Watcher) -> Result<(), PostgresError> + Send + 'static,
+    ) -> Result<(), PostgresError> {
+        let watcher = Arc::clone(&self.watcher);
+        blocking(move || command(&mut watcher.lock().expect("no holder of this lock panics"))).await
     }
 
     /// Ends the server in good order and removes its data. Dropping it does the same, in the way of [`Stop::Immediate`].
     pub async fn stop(self) -> Result<(), PostgresError> {
+        self.take_down(Stop::Fast).await?;
         blocking(move || {
-            self.watcher.lock().expect("no holder of this lock panics").stop_server(Stop::Fast)?;
             drop(self);
             Ok(())
         })
         .await
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The process id of the server; none while it is down.
@@ -120,6 +172,16 @@ pub enum PostgresError {
     Start { log: String },
     #[error("the Postgres server did not stop")]
     Stop,
+    #[error("pg_basebackup is not installed beside the Postgres server")]
+    NoBaseBackup,
+    #[error("making a standby: {log}")]
+    Standby { log: String },
+    #[error("a small disk of our own cannot be made here: the kernel refuses user namespaces (unshare -Urm)")]
+    NoSmallDisk,
+    #[error("pgbouncer is not installed (Debian and Ubuntu: apt install pgbouncer)")]
+    NoPooler,
+    #[error("pgbouncer did not start: {log}")]
+    Pooler { log: String },
     #[error("starting Postgres in Docker: {reason}")]
     Docker { reason: String },
 }
@@ -130,7 +192,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.expect("the work neither panics nor is aborted")
 }
 
-fn url(port: u16, database: &str) -> String {
+pub(super) fn url(port: u16, database: &str) -> String {
     format!("postgres://postgres@127.0.0.1:{port}/{database}")
 }
 
