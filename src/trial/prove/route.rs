@@ -2,7 +2,7 @@
 
 use crate::trial::forwarder::Forwarder;
 use crate::trial::postgres::{Stop, url};
-use crate::trial::prove::database::{many_lines, until_on_phones};
+use crate::trial::prove::database::{JOBS, RECIPIENTS, all_workers_live, many_lines, until_on_phones};
 use crate::trial::prove::{ProveError, Scenario, World};
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -22,9 +22,6 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-const JOBS: usize = 320;
-const RECIPIENTS: u32 = 160;
-
 /// No commit is told to anybody before the standby has it; so whatever a worker was told holds on the standby too.
 async fn failover(world: &mut World) -> Result<(), ProveError> {
     let standby = world.server.standby().await?;
@@ -42,7 +39,7 @@ async fn failover(world: &mut World) -> Result<(), ProveError> {
     world.insert(JOBS, RECIPIENTS).await?;
     world.start_worker()?;
     world.start_worker()?;
-    until_on_phones(world, 100).await?;
+    until_on_phones(world, 40).await?;
 
     world.server.take_down(Stop::Kill).await?;
     standby.promote().await?;
@@ -51,7 +48,7 @@ async fn failover(world: &mut World) -> Result<(), ProveError> {
     world.server = standby;
     world.forwarder = Some(forwarder);
     world.notes.push("1 failover".to_owned());
-    Ok(())
+    all_workers_live(world)
 }
 
 /// Three workers share three connections to the server, so that a worker's transactions meet all of them in turn.
