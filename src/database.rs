@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Postgres, Transaction};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -49,6 +49,8 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseErro
         return Err(DatabaseError::Url);
     }
     let options = PgConnectOptions::from_str(url).map_err(|_| DatabaseError::Url)?.application_name("chert-outbox");
+    // A pooler refuses a connection that sets what it does not know of, and no number comes to us as text.
+    let options = options.extra_float_digits(None);
     let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
     // The pool would knock at a closed door until its time is up, and say no more than that.
     let first = tokio::time::timeout(Duration::from_secs(10), PgConnection::connect_with(&options)).await;
@@ -62,12 +64,29 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseErro
 /// 500 took 0.6 s that way and 6 ms this way. Each statement is planned once a connection, for any arguments: none of
 /// these plans depends on them, and so the plan that a test reads is the one that runs.
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    pool.begin_with(
-        "begin; set local jit = off; set local enable_seqscan = off; set local enable_hashjoin = off; \
+    let settings = "set local jit = off; set local enable_seqscan = off; set local enable_hashjoin = off; \
          set local enable_mergejoin = off; set local enable_bitmapscan = off; \
-         set local plan_cache_mode = force_generic_plan",
-    )
-    .await
+         set local plan_cache_mode = force_generic_plan";
+    pool.begin_with(AssertSqlSafe(format!("{}; {settings}", opening(pool)))).await
+}
+
+/// Begins a transaction in which Postgres plans as it likes. Also a single statement needs one: it is prepared and run in
+/// two steps, and a pooler may lead each of them to another session.
+pub async fn begin_plain(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pool.begin_with(opening(pool)).await
+}
+
+/// A pooled session may hold statements that were prepared there under the very names that we are going to use.
+fn opening(pool: &PgPool) -> &'static str {
+    if is_pooled(pool) { "begin; deallocate all" } else { "begin" }
+}
+
+/// Whether sessions are lent to us for one transaction each, by a pooler in transaction mode: DATABASE_URL says so with
+/// `statement-cache-capacity=0`, since nothing prepared is there any more in the next transaction.
+pub fn is_pooled(pool: &PgPool) -> bool {
+    // The options tell their capacity in no other way.
+    let url = pool.connect_options().to_url_lossy();
+    url.query_pairs().any(|(key, value)| key == "statement-cache-capacity" && value == "0")
 }
 
 /// What `migrate` did.
@@ -111,7 +130,7 @@ pub struct Adopted {
 /// such jobs are parked here, and all that were not sent forget their keys.
 pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseError> {
     let failed = |error: sqlx::Error| DatabaseError::Adopt(describe(&error));
-    let mut tx = pool.begin().await.map_err(failed)?;
+    let mut tx = begin_plain(pool).await.map_err(failed)?;
     let from = sqlx::query_scalar!("select deployment from outbox.account for update")
         .fetch_one(&mut *tx)
         .await
@@ -141,8 +160,8 @@ pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseE
 
 /// Checks that the schema is as new as this binary needs it. A newer schema is fine: a release's old workers run on.
 pub async fn check_version(pool: &PgPool) -> Result<(), DatabaseError> {
-    let mut connection = pool.acquire().await.map_err(|error| DatabaseError::Connect(describe(&error)))?;
-    match version(&mut connection).await? {
+    let mut tx = begin_plain(pool).await.map_err(|error| DatabaseError::Connect(describe(&error)))?;
+    match version(&mut tx).await? {
         None => Err(DatabaseError::NotMigrated),
         Some(found) if found < newest() => Err(DatabaseError::Outdated { found, needed: newest() }),
         Some(_) => Ok(()),

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::database::begin_plain;
 use crate::job::InvalidJob;
 use crate::outbox::enqueue::DatabaseFault;
 use crate::phone::Phone;
@@ -133,12 +134,13 @@ impl Enqueue {
 }
 
 async fn one(args: &Enqueue, database: &PgPool) -> anyhow::Result<ExitCode> {
-    let mut conn = database.acquire().await.map_err(fault("connecting to the database"))?;
-    let job = job(args, &mut conn).await?;
-    let told = enqueue_many(&mut conn, &[job]).await.map_err(|error| match error {
+    let mut tx = begin_plain(database).await.map_err(fault("connecting to the database"))?;
+    let job = job(args, &mut tx).await?;
+    let told = enqueue_many(&mut tx, &[job]).await.map_err(|error| match error {
         EnqueueError::InvalidAt { rule, .. } => EnqueueError::Invalid(rule),
         other => other,
     })?;
+    tx.commit().await.map_err(fault("enqueueing the job"))?;
     for told in told {
         match (args.json, told.inserted) {
             (true, _) => outln!("{}", json!(told)),
@@ -372,7 +374,7 @@ async fn insert(database: &PgPool, jobs: &[NewJob]) -> Result<Told, Stopped> {
     let mut tries_left = 3;
     loop {
         tries_left -= 1;
-        let mut tx = database.begin().await.map_err(fault("beginning a transaction")).map_err(Stopped::sure)?;
+        let mut tx = begin_plain(database).await.map_err(fault("beginning a transaction")).map_err(Stopped::sure)?;
         match enqueue_many(&mut tx, jobs).await {
             Ok(told) => {
                 tx.commit().await.map_err(fault("committing")).map_err(Stopped::in_doubt)?;
@@ -389,7 +391,7 @@ async fn insert(database: &PgPool, jobs: &[NewJob]) -> Result<Told, Stopped> {
 }
 
 async fn insert_one_by_one(database: &PgPool, jobs: &[NewJob]) -> Result<Told, Stopped> {
-    let mut tx = database.begin().await.map_err(fault("beginning a transaction")).map_err(Stopped::sure)?;
+    let mut tx = begin_plain(database).await.map_err(fault("beginning a transaction")).map_err(Stopped::sure)?;
     let mut all = Vec::with_capacity(jobs.len());
     for job in jobs {
         let mut savepoint = tx.begin().await.map_err(fault("setting a savepoint")).map_err(Stopped::sure)?;

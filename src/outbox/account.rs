@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
 
-use crate::database::DatabaseError;
+use crate::database::{self, DatabaseError};
 use crate::outbox::OutboxError;
 use crate::outbox::admit::interval;
 
@@ -22,10 +22,10 @@ pub enum Block {
 /// The namespace of this database's idempotency keys.
 /// Errors: `DatabaseError::Deployment` when the database was migrated for another deployment.
 pub async fn namespace(pool: &PgPool, deployment: &str) -> Result<String, DatabaseError> {
-    let account = sqlx::query!("select namespace, deployment from outbox.account")
-        .fetch_one(pool)
-        .await
-        .map_err(|error| DatabaseError::Version(crate::database::describe(&error)))?;
+    let failed = |error: sqlx::Error| DatabaseError::Version(database::describe(&error));
+    let mut tx = database::begin_plain(pool).await.map_err(failed)?;
+    let account =
+        sqlx::query!("select namespace, deployment from outbox.account").fetch_one(&mut *tx).await.map_err(failed)?;
     if account.deployment == deployment {
         Ok(account.namespace)
     } else {
@@ -81,6 +81,7 @@ pub(crate) async fn unblock(tx: &mut PgTransaction<'_>) -> Result<(), sqlx::Erro
 /// Reserves the next probe of a halted account for this worker: one in the whole deployment each time, the waits between
 /// them doubling from `probe_wait` to 5 min. Returns whether this worker shall probe.
 pub async fn reserve_probe(pool: &PgPool, probe_wait: Duration) -> Result<bool, OutboxError> {
+    let mut tx = database::begin_plain(pool).await.map_err(OutboxError::Account)?;
     let reserved = sqlx::query!(
         r#"
         update outbox.account
@@ -91,9 +92,10 @@ pub async fn reserve_probe(pool: &PgPool, probe_wait: Duration) -> Result<bool, 
         interval(probe_wait),
         interval(LONGEST_PROBE_WAIT),
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await
     .map_err(OutboxError::Account)?;
+    tx.commit().await.map_err(OutboxError::Account)?;
     Ok(reserved.rows_affected() == 1)
 }
 
@@ -113,6 +115,7 @@ pub struct Account {
 
 /// Reads the account.
 pub async fn read(pool: &PgPool) -> Result<Account, OutboxError> {
+    let mut tx = database::begin_plain(pool).await.map_err(OutboxError::Account)?;
     sqlx::query_as!(
         Account,
         r#"
@@ -122,7 +125,7 @@ pub async fn read(pool: &PgPool) -> Result<Account, OutboxError> {
           from outbox.account
         "#
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *tx)
     .await
     .map_err(OutboxError::Account)
 }

@@ -70,6 +70,7 @@ pub struct JobRow {
 
 /// Jobs that match, the newest first, at most `limit`.
 pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, JobsError> {
+    let mut tx = database::begin_plain(pool).await.map_err(JobsError::Read)?;
     sqlx::query_as!(
         JobRow,
         r#"
@@ -88,7 +89,7 @@ pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, JobsErr
         filter.phone,
         filter.limit,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await
     .map_err(JobsError::Read)
 }
@@ -114,6 +115,7 @@ pub struct AttemptRow {
 pub async fn show(pool: &PgPool, id: i64) -> Result<(JobRow, Vec<AttemptRow>), JobsError> {
     let one = Filter { id: Some(id), limit: 1, ..Filter::default() };
     let job = list(pool, &one).await?.pop().ok_or(JobsError::NoSuchJob(id))?;
+    let mut tx = database::begin_plain(pool).await.map_err(JobsError::Read)?;
     let attempts = sqlx::query_as!(
         AttemptRow,
         r#"
@@ -124,7 +126,7 @@ pub async fn show(pool: &PgPool, id: i64) -> Result<(JobRow, Vec<AttemptRow>), J
         "#,
         id,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await
     .map_err(JobsError::Read)?;
     Ok((job, attempts))
@@ -161,23 +163,24 @@ pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsE
     .execute(&mut *tx)
     .await
     .map_err(JobsError::Write)?;
-    tx.commit().await.map_err(JobsError::Write)?;
     // Workers that sleep are woken as by an insert.
-    sqlx::query!("select pg_notify('outbox_jobs', '')").fetch_one(pool).await.map_err(JobsError::Write)?;
-    Ok(())
+    sqlx::query!("select pg_notify('outbox_jobs', '')").fetch_one(&mut *tx).await.map_err(JobsError::Write)?;
+    tx.commit().await.map_err(JobsError::Write)
 }
 
 /// Cancels a job that waits.
 pub async fn cancel(pool: &PgPool, id: i64) -> Result<(), JobsError> {
+    let mut tx = database::begin_plain(pool).await.map_err(JobsError::Write)?;
     let canceled = sqlx::query_scalar!(r#"select outbox.cancel($1) as "canceled!""#, id)
-        .fetch_one(pool)
+        .fetch_one(&mut *tx)
         .await
         .map_err(JobsError::Write)?;
     let job = sqlx::query!("select state, phone from outbox.jobs where id = $1", id)
-        .fetch_optional(pool)
+        .fetch_optional(&mut *tx)
         .await
         .map_err(JobsError::Read)?
         .ok_or(JobsError::NoSuchJob(id))?;
+    tx.commit().await.map_err(JobsError::Write)?;
     if !canceled {
         return Err(JobsError::NotCancelable { id, state: job.state });
     }

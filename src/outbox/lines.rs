@@ -145,6 +145,7 @@ pub async fn set(pool: &PgPool, which: &Which, paces: &Paces) -> Result<u64, Lin
         return Err(LinesError::NoSuchZone(zone.clone()));
     }
     let micros = |gap: Option<Duration>| gap.map(|gap| i64::try_from(gap.as_micros()).unwrap_or(i64::MAX));
+    let mut tx = database::begin_plain(pool).await.map_err(LinesError::Write)?;
     let changed = sqlx::query!(
         r#"
         update outbox.lines
@@ -164,27 +165,31 @@ pub async fn set(pool: &PgPool, which: &Which, paces: &Paces) -> Result<u64, Lin
         paces.first_touch_cap.flatten(),
         paces.time_zone,
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await
     .map_err(LinesError::Write)?;
+    tx.commit().await.map_err(LinesError::Write)?;
     which.found(changed.rows_affected())
 }
 
 /// Pauses lines: nothing is claimed for them until they are resumed. Returns how many there are.
 pub async fn pause(pool: &PgPool, which: &Which, reason: Option<&str>) -> Result<u64, LinesError> {
+    let mut tx = database::begin_plain(pool).await.map_err(LinesError::Write)?;
     let known = sqlx::query!(
         "update outbox.lines set paused_at = coalesce(paused_at, now()), paused_reason = $2 where $1::text is null or id = $1",
         which.id(),
         reason,
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await
     .map_err(LinesError::Write)?;
+    tx.commit().await.map_err(LinesError::Write)?;
     which.found(known.rows_affected())
 }
 
 /// Resumes lines and returns how many there are. What had gathered leaves at the line's pace.
 pub async fn resume(pool: &PgPool, which: &Which) -> Result<u64, LinesError> {
+    let mut tx = database::begin_plain(pool).await.map_err(LinesError::Write)?;
     let known = sqlx::query!(
         r#"
         update outbox.lines set paused_at = null, paused_reason = null, next_at = greatest(next_at, now())
@@ -192,9 +197,10 @@ pub async fn resume(pool: &PgPool, which: &Which) -> Result<u64, LinesError> {
         "#,
         which.id(),
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await
     .map_err(LinesError::Write)?;
+    tx.commit().await.map_err(LinesError::Write)?;
     which.found(known.rows_affected())
 }
 
@@ -233,6 +239,7 @@ impl LineStatus {
 
 /// All lines that were not removed, '*' last.
 pub async fn list(pool: &PgPool) -> Result<Vec<LineStatus>, LinesError> {
+    let mut tx = database::begin_plain(pool).await.map_err(LinesError::Read)?;
     sqlx::query_as!(
         LineStatus,
         r#"
@@ -247,7 +254,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<LineStatus>, LinesError> {
          order by l.id = '*', l.id
         "#
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await
     .map_err(LinesError::Read)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+use crate::database;
 use crate::outbox::OutboxError;
 use crate::outbox::account::{self, Account};
 use crate::outbox::lines::{self, LineStatus, LinesError};
@@ -47,6 +48,7 @@ pub async fn status(pool: &PgPool) -> Result<Status, StatusError> {
     let account = account::read(pool).await?;
     let lines = lines::list(pool).await?;
     let workers = workers::list(pool).await?;
+    let mut tx = database::begin_plain(pool).await.map_err(StatusError::Count)?;
     let counts = sqlx::query!(
         r#"
         select state, reason, case when state = 'queued' then ready end as ready,
@@ -59,9 +61,10 @@ pub async fn status(pool: &PgPool) -> Result<Status, StatusError> {
          group by 1, 2, 3, 4, 5, 6
         "#
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await
     .map_err(StatusError::Count)?;
+    drop(tx);
 
     let mut status = Status {
         jobs: STATES.iter().map(|state| ((*state).to_owned(), 0)).collect(),

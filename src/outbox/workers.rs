@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
+use crate::database;
 use crate::outbox::OutboxError;
 
 /// What a worker says of itself at every heartbeat.
@@ -22,6 +23,7 @@ pub struct Heartbeat {
 
 /// Writes the heartbeat, and forgets workers that have not been heard of for a day.
 pub async fn beat(pool: &PgPool, beat: &Heartbeat) -> Result<(), OutboxError> {
+    let mut tx = database::begin_plain(pool).await.map_err(OutboxError::Heartbeat)?;
     sqlx::query!(
         r#"
         with forgotten as (delete from outbox.workers where heartbeat_at < now() - interval '1 day')
@@ -43,16 +45,18 @@ pub async fn beat(pool: &PgPool, beat: &Heartbeat) -> Result<(), OutboxError> {
         beat.dispatch_reason,
         beat.sent,
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await
     .map_err(OutboxError::Heartbeat)?;
-    Ok(())
+    tx.commit().await.map_err(OutboxError::Heartbeat)
 }
 
 /// Takes a worker that has stopped in order off the list.
 pub async fn leave(pool: &PgPool, id: &str) -> Result<(), OutboxError> {
-    sqlx::query!("delete from outbox.workers where id = $1", id).execute(pool).await.map_err(OutboxError::Heartbeat)?;
-    Ok(())
+    let mut tx = database::begin_plain(pool).await.map_err(OutboxError::Heartbeat)?;
+    let gone = sqlx::query!("delete from outbox.workers where id = $1", id).execute(&mut *tx).await;
+    gone.map_err(OutboxError::Heartbeat)?;
+    tx.commit().await.map_err(OutboxError::Heartbeat)
 }
 
 /// A worker as `status` shows it.
@@ -76,6 +80,7 @@ pub struct Worker {
 
 /// Workers heard of within the last day, the newest first, at most 1,000.
 pub async fn list(pool: &PgPool) -> Result<Vec<Worker>, OutboxError> {
+    let mut tx = database::begin_plain(pool).await.map_err(OutboxError::Heartbeat)?;
     sqlx::query_as!(
         Worker,
         r#"
@@ -86,7 +91,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Worker>, OutboxError> {
          limit 1000
         "#
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await
     .map_err(OutboxError::Heartbeat)
 }

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod prove;
 
 pub mod facts;
+pub mod forwarder;
 pub mod ground;
 pub mod postgres;
 pub mod producer;

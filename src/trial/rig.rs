@@ -99,10 +99,14 @@ impl WorkerProcess {
         Ok(ended)
     }
 
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// The last line of its log, for an error message.
     pub fn last_words(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().last().unwrap_or("it said nothing").to_owned()
+        self.log().lines().last().unwrap_or("it said nothing").to_owned()
     }
 
     /// SIGKILL: it has no chance to finish or to record anything. Returns when it is gone.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::postgres::PgListener;
 use tracing::debug;
 
+use crate::database;
 use crate::worker::Shared;
 
 /// The trigger `wake_workers` notifies here.
@@ -16,9 +17,13 @@ const RETRY_WAIT: Duration = Duration::from_secs(5);
 
 /// Listens until it is dropped.
 pub async fn listen(shared: Arc<Shared>) {
+    // It would be the pooler's session that listens, and whoever it is lent to next that is called.
+    if database::is_pooled(&shared.pool) {
+        return;
+    }
     loop {
         if let Err(error) = ring(&shared).await {
-            debug!(error = crate::database::describe(&error), "Not listening; polling goes on");
+            debug!(error = database::describe(&error), "Not listening; polling goes on");
         }
         tokio::time::sleep(RETRY_WAIT).await;
     }

@@ -12,6 +12,7 @@ mod world;
 mod kills;
 
 mod database;
+mod route;
 
 mod api;
 
@@ -56,7 +57,7 @@ pub type Play = for<'a> fn(&'a mut World) -> Pin<Box<dyn Future<Output = Result<
 #[derive(Debug, thiserror::Error)]
 pub enum ProveError {
     #[error(transparent)]
-    Postgres(#[from] PostgresError),
+    Postgres(PostgresError),
     #[error("starting the simulator: {0}")]
     Simulator(#[from] StartError),
     #[error("choosing what goes wrong: {0}")]
@@ -76,12 +77,31 @@ pub enum ProveError {
     Skipped(String),
 }
 
+impl From<PostgresError> for ProveError {
+    fn from(error: PostgresError) -> ProveError {
+        match error {
+            PostgresError::NoSmallDisk | PostgresError::NoBaseBackup | PostgresError::NoPooler => {
+                ProveError::Skipped(error.to_string())
+            }
+            error => ProveError::Postgres(error),
+        }
+    }
+}
+
 /// All scenarios, in the order of the table.
 pub fn scenarios() -> Vec<&'static Scenario> {
-    [kills::SCENARIOS, database::SCENARIOS, api::SCENARIOS, time::SCENARIOS, load::SCENARIOS, operators::SCENARIOS]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        kills::SCENARIOS,
+        database::SCENARIOS,
+        route::SCENARIOS,
+        api::SCENARIOS,
+        time::SCENARIOS,
+        load::SCENARIOS,
+        operators::SCENARIOS,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Plays one scenario in a new world and judges it.

@@ -15,6 +15,7 @@ use crate::database;
 use crate::outbox::lines::{self, Paces, Which};
 use crate::simulate::{self, Cap, DEFAULT_SECRET, Faults, Simulator};
 use crate::trial::facts::{self, Progress};
+use crate::trial::forwarder::Forwarder;
 use crate::trial::postgres::{Durability, Embedded};
 use crate::trial::prove::{ProveError, SETTLE_LIMIT};
 use crate::trial::rig::{WorkerProcess, WorkerSetup, log_directory};
@@ -34,6 +35,8 @@ pub struct Setup {
     pub first_touch_cap: Option<u32>,
     /// Chert's own behaviour. It does not enforce paces: a breach is to be seen on the phones.
     pub simulator: simulate::Options,
+    /// Whether Postgres gets a small disk, which can be filled.
+    pub small_disk: bool,
     /// More of the workers' environment.
     pub worker_env: Vec<(&'static str, String)>,
 }
@@ -51,6 +54,7 @@ impl Default for Setup {
                 latency_jitter: Duration::from_millis(40),
                 ..simulate::Options::default()
             },
+            small_disk: false,
             worker_env: Vec::new(),
         }
     }
@@ -61,8 +65,11 @@ pub struct World {
     pub seed: u64,
     /// Chance, by the seed.
     pub rng: StdRng,
+    /// The server that takes writes.
     pub server: Embedded,
     pub pool: PgPool,
+    /// The workers' way to a server that may change.
+    pub forwarder: Option<Forwarder>,
     pub simulator: Simulator,
     /// The workers that run.
     pub workers: Vec<WorkerProcess>,
@@ -88,7 +95,10 @@ pub struct Suppression {
 impl World {
     /// Starts Postgres and Chert, migrates, and sets the lines' paces. No worker runs yet.
     pub async fn make(setup: Setup, seed: u64) -> Result<World, ProveError> {
-        let server = Embedded::start(Durability::None).await?;
+        let server = match setup.small_disk {
+            true => Embedded::start_on_a_small_disk().await?,
+            false => Embedded::start(Durability::None).await?,
+        };
         let pool = database::connect(&server.url("postgres"), 4).await?;
         database::migrate(&pool, "default").await?;
         let options = simulate::Options {
@@ -132,6 +142,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             server,
             pool,
+            forwarder: None,
             simulator,
             workers: Vec::new(),
             findings: Vec::new(),
@@ -275,6 +286,16 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What the workers had to complain about in their logs, as sentences.
+    pub fn complaints(&self) -> Vec<String> {
+        let lines = |worker: &WorkerProcess| {
+            let log = worker.log();
+            let warnings = log.lines().filter(|line| ["WARN", "ERROR"].iter().any(|level| line.contains(level)));
+            warnings.map(|line| format!("{}: {line}", worker.name())).collect::<Vec<_>>()
+        };
+        self.workers.iter().flat_map(lines).collect()
     }
 
     fn note_memory(&mut self, worker: &WorkerProcess) {
