@@ -114,8 +114,8 @@ async fn halt(world: &mut World, fault: AccountChange, mended: AccountChange, co
     world.until("the account is halted and nothing is under way", halted).await?;
     let before = chert.calls().sends;
     world.start_worker()?;
-    let probed = || async { Ok(account::read(pool).await?.probes >= 2 && chert.calls().sends > before) };
-    world.until("the account was probed twice", probed).await?;
+    let probed = || async { Ok(account::read(pool).await?.probes >= 3 && chert.calls().sends > before) };
+    world.until("the account was probed three times", probed).await?;
     let calls = chert.calls().sends - before;
     let account = account::read(pool).await?;
     let most = 1 + u64::from(account.probes.unsigned_abs());
