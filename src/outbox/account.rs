@@ -19,6 +19,16 @@ pub enum Block {
     Halted { why: String, code: Option<i32> },
 }
 
+impl Block {
+    /// Which of several counts: a halt, else the longest wait.
+    pub(crate) fn strength(&self) -> Duration {
+        match self {
+            Block::RateLimited { wait } => *wait,
+            Block::Halted { .. } => Duration::MAX,
+        }
+    }
+}
+
 /// The namespace of this database's idempotency keys.
 /// Errors: `DatabaseError::Deployment` when the database was migrated for another deployment.
 pub async fn namespace(pool: &PgPool, deployment: &str) -> Result<String, DatabaseError> {

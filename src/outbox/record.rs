@@ -70,7 +70,7 @@ async fn write(
     settle_lines(tx, &current).await?;
     let attempts = || batch.iter().filter_map(attempt_of);
     // A block wins over an answer of the same batch: it is the later news, or will be found out again by one probe.
-    match attempts().find_map(block_of) {
+    match attempts().filter_map(block_of).max_by_key(Block::strength) {
         Some(block) => account::block(tx, &block, probe_wait).await?,
         None if attempts().any(is_answer) => account::unblock(tx).await?,
         None => {}

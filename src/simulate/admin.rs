@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::caller::{Account, AccountChange};
 use super::calls::Calls;
 use super::fault::{Faults, FaultsChange};
 use super::ledger::LedgerEntry;
@@ -82,21 +83,12 @@ async fn change_faults(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer
     Ok(Json(json!(state.faults)))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AccountChange {
-    secret: Option<String>,
-    suspended: Option<bool>,
-}
-
 async fn change_account(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
     let change: AccountChange = parse(&body)?;
-    let mut account = shared.account.write().expect("no holder of the account panics");
-    if let Some(secret) = change.secret {
-        account.secret = secret.into();
-    }
-    account.is_suspended = change.suspended.unwrap_or(account.is_suspended);
-    Ok(Json(json!({ "tenant": account.tenant, "suspended": account.is_suspended })))
+    let mut account = shared.account_mut();
+    account.change(change);
+    let Account { tenant, is_suspended, clock_ahead_secs, .. } = &*account;
+    Ok(Json(json!({ "tenant": tenant, "suspended": is_suspended, "clock_ahead_secs": clock_ahead_secs })))
 }
 
 #[derive(Deserialize)]

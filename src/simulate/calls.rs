@@ -19,7 +19,8 @@ pub struct Calls {
     pub duplicates: u64,
     /// Refusals on any route by error code, injected ones included.
     pub codes: BTreeMap<u16, u64>,
-    /// Injected faults by kind: `error`, `html`, `drop_before`, `drop_after`, `slow_body`, `delay`, `raw`.
+    /// Injected faults by kind: `error`, `html`, `drop_before`, `drop_after`, `slow_body`, `half_answer`, `hang`, `delay`,
+    /// `raw`.
     pub faults: BTreeMap<String, u64>,
 }
 

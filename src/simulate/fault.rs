@@ -36,6 +36,10 @@ pub enum Fault {
     DropAfter,
     /// Accepted; the head of the answer comes at once, its body over 10 s.
     SlowBody,
+    /// Accepted; the connection breaks in the middle of the answer, in its head or in its body.
+    HalfAnswer,
+    /// No answer, and not accepted; the connection stays open until the caller gives up.
+    Hang,
     /// Accepted; the answer takes `ms` real milliseconds longer.
     Delay { ms: u64 },
     /// This status and this body, as text; not accepted.
@@ -51,6 +55,8 @@ impl Fault {
             Fault::DropBefore => "drop_before",
             Fault::DropAfter => "drop_after",
             Fault::SlowBody => "slow_body",
+            Fault::HalfAnswer => "half_answer",
+            Fault::Hang => "hang",
             Fault::Delay { .. } => "delay",
             Fault::Raw { .. } => "raw",
         }
@@ -71,6 +77,8 @@ pub struct Faults {
     pub drop_before: f64,
     pub drop_after: f64,
     pub slow_body: f64,
+    pub half_answer: f64,
+    pub hang: f64,
     /// One for each of the next `/send` requests that pass validation, in order; before the random ones.
     pub next: VecDeque<Fault>,
     /// For every valid `/send` request to that phone; before `next`, which it does not use up.
@@ -90,6 +98,8 @@ pub struct FaultsChange {
     pub drop_before: Option<f64>,
     pub drop_after: Option<f64>,
     pub slow_body: Option<f64>,
+    pub half_answer: Option<f64>,
+    pub hang: Option<f64>,
     /// Takes the place of the whole list.
     pub next: Option<VecDeque<Fault>>,
     /// `null` clears one phone; phones that are not named keep theirs.
@@ -107,6 +117,8 @@ impl Default for Faults {
             drop_before: 0.0,
             drop_after: 0.0,
             slow_body: 0.0,
+            half_answer: 0.0,
+            hang: 0.0,
             next: VecDeque::new(),
             phones: BTreeMap::new(),
             saturated_lines: Vec::new(),
@@ -135,6 +147,8 @@ impl Faults {
             drop_before: options.fault_drop_before,
             drop_after: options.fault_drop_after,
             slow_body: options.fault_slow_body,
+            half_answer: options.fault_half_answer,
+            hang: options.fault_hang,
             ..Faults::default()
         }
     }
@@ -153,6 +167,8 @@ impl Faults {
             drop_before: change.drop_before.unwrap_or(self.drop_before),
             drop_after: change.drop_after.unwrap_or(self.drop_after),
             slow_body: change.slow_body.unwrap_or(self.slow_body),
+            half_answer: change.half_answer.unwrap_or(self.half_answer),
+            hang: change.hang.unwrap_or(self.hang),
             next: change.next.unwrap_or(self.next),
             phones: self.phones,
             saturated_lines: change.saturated_lines.unwrap_or(self.saturated_lines),
@@ -209,13 +225,15 @@ impl Faults {
     }
 
     /// Each probability with its fault; `None` stands for one of `RANDOM_CODES`.
-    fn chances(&self) -> [(f64, Option<Fault>); 5] {
+    fn chances(&self) -> [(f64, Option<Fault>); 7] {
         [
             (self.error_5xx, None),
             (self.html, Some(Fault::Html)),
             (self.drop_before, Some(Fault::DropBefore)),
             (self.drop_after, Some(Fault::DropAfter)),
             (self.slow_body, Some(Fault::SlowBody)),
+            (self.half_answer, Some(Fault::HalfAnswer)),
+            (self.hang, Some(Fault::Hang)),
         ]
     }
 }

@@ -28,15 +28,16 @@ mod serve;
 mod state;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 
 use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -47,6 +48,7 @@ use error::Refusal;
 use rate::RequestRate;
 use state::State;
 
+pub use caller::AccountChange;
 pub use calls::Calls;
 pub use fault::{Fault, Faults, FaultsChange, FaultsError};
 pub use ledger::{Attachment, LedgerEntry};
@@ -54,6 +56,8 @@ pub use options::{Cap, ConcurrentKey, DEFAULT_SECRET, ErrorShape, Options, Rate,
 
 /// Largest request body, in bytes.
 const BODY_LIMIT_BYTES: usize = 1024 * 1024;
+/// Most connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// Why the simulator does not start.
 #[derive(Debug, thiserror::Error)]
@@ -87,21 +91,22 @@ pub async fn start(options: Options) -> Result<Simulator, StartError> {
             tenant: options.tenant.clone(),
             secret: options.secret.clone(),
             is_suspended: false,
+            clock_ahead_secs: 0,
         }),
         state: Mutex::new(State::new(&options, clock, faults)),
     });
-    let stop = CancellationToken::new();
-    let accepting = tokio::spawn(serve::serve(listener, routes(Arc::clone(&shared)), stop.clone()));
+    let accepting = Some(Accepting::start(listener, &shared));
     info!("Simulator listens on {addr}");
-    Ok(Simulator { addr, handle: Handle { shared }, accepting: Some(accepting), _stop: StopOnDrop(stop) })
+    Ok(Simulator { addr, handle: Handle { shared }, accepting, kept_port: None })
 }
 
 /// A running simulator; dropping it stops it.
 pub struct Simulator {
     addr: SocketAddr,
     handle: Handle,
-    accepting: Option<JoinHandle<()>>,
-    _stop: StopOnDrop,
+    accepting: Option<Accepting>,
+    /// Keeps the port while nobody listens there.
+    kept_port: Option<TcpSocket>,
 }
 
 impl Simulator {
@@ -135,15 +140,38 @@ impl Simulator {
         self.handle.set_faults(faults)
     }
 
+    /// Closes the port and every connection, as if its server were down: callers are refused until it opens again. It
+    /// forgets nothing, and the port stays its own. Errors: the port could not be kept.
+    pub async fn close(&mut self) -> std::io::Result<()> {
+        self.stop_accepting().await;
+        let port = if self.addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Connections that were closed a moment ago still have its address.
+        port.set_reuseaddr(true)?;
+        port.bind(self.addr)?;
+        self.kept_port = Some(port);
+        Ok(())
+    }
+
+    /// Opens the port that was closed. Errors: nobody can listen there.
+    pub fn open(&mut self) -> std::io::Result<()> {
+        if let Some(port) = self.kept_port.take() {
+            self.accepting = Some(Accepting::start(port.listen(BACKLOG)?, &self.handle.shared));
+        }
+        Ok(())
+    }
+
     /// Closes the listener and every connection, without waiting for answers; returns when all are closed.
     /// What it knew can still be read through a `Handle`.
     pub async fn shutdown(mut self) {
-        let accepting = self.accepting.take();
-        drop(self);
-        if let Some(accepting) = accepting
-            && let Err(error) = accepting.await
-        {
-            warn!("The accept loop ended badly: {error}");
+        self.stop_accepting().await;
+    }
+
+    async fn stop_accepting(&mut self) {
+        if let Some(Accepting { task, stop }) = self.accepting.take() {
+            drop(stop);
+            if let Err(error) = task.await {
+                warn!("The accept loop ended badly: {error}");
+            }
         }
     }
 
@@ -197,6 +225,11 @@ impl Handle {
         self.shared.state().faults = faults;
         Ok(())
     }
+
+    /// Changes the tenant, as its administrator would at Chert.
+    pub fn change_account(&self, change: AccountChange) {
+        self.shared.account_mut().change(change);
+    }
 }
 
 /// What all requests share.
@@ -214,6 +247,10 @@ impl Shared {
         self.state.lock().expect("no holder of the state panics")
     }
 
+    fn account_mut(&self) -> RwLockWriteGuard<'_, Account> {
+        self.account.write().expect("no holder of the account panics")
+    }
+
     /// The first two checks of every route: who calls, and how often. Errors: 2xxx, then 1007.
     fn admit(&self, arrival: Stamp, headers: &HeaderMap, raw_body: &[u8]) -> Result<(), Refusal> {
         let account = self.account.read().expect("no holder of the account panics");
@@ -221,6 +258,20 @@ impl Shared {
         drop(account);
         let taken = self.rate.as_ref().map_or(Ok(()), |rate| rate.take(arrival.at_us));
         taken.map_err(|wait_us| Refusal::new(1007).retry_after(retry_after_secs(wait_us)))
+    }
+}
+
+/// The accept loop; dropping its `stop` ends it, and with it every connection.
+struct Accepting {
+    task: JoinHandle<()>,
+    stop: StopOnDrop,
+}
+
+impl Accepting {
+    fn start(listener: TcpListener, shared: &Arc<Shared>) -> Accepting {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve::serve(listener, routes(Arc::clone(shared)), stop.clone()));
+        Accepting { task, stop: StopOnDrop(stop) }
     }
 }
 

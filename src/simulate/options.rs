@@ -111,6 +111,14 @@ pub struct Options {
     #[arg(long, env = "SIMULATE_FAULT_SLOW_BODY", default_value = "0", value_parser = probability)]
     pub fault_slow_body: f64,
 
+    /// Probability (0 to 1) that the message is accepted and the connection breaks in the middle of the answer.
+    #[arg(long, env = "SIMULATE_FAULT_HALF_ANSWER", default_value = "0", value_parser = probability)]
+    pub fault_half_answer: f64,
+
+    /// Probability (0 to 1) that a `/send` request is never answered and the message is not accepted.
+    #[arg(long, env = "SIMULATE_FAULT_HANG", default_value = "0", value_parser = probability)]
+    pub fault_hang: f64,
+
     /// Seed of the random faults and of the jitter. Unset: another one at every start.
     #[arg(long, env = "SIMULATE_SEED")]
     pub seed: Option<u64>,
@@ -147,6 +155,8 @@ impl Default for Options {
             fault_drop_before: 0.0,
             fault_drop_after: 0.0,
             fault_slow_body: 0.0,
+            fault_half_answer: 0.0,
+            fault_hang: 0.0,
             seed: None,
             ledger_limit: 1_000_000,
         }

@@ -13,13 +13,16 @@ use serde_json::json;
 use super::answer::Trace;
 use super::clock::Stamp;
 use super::error::Refusal;
-use super::serve::Hangup;
 use super::state::{Call, Ending, Outcome, Receipt, Verdict};
+use super::wire::Hangup;
 use super::{BODY_LIMIT_BYTES, Shared, checks, fingerprint, lines};
 
 /// How many pieces a slow body comes in, and how long each takes: 10 s in all.
 const SLOW_PIECES: usize = 20;
 const SLOW_PIECE_TIME: Duration = Duration::from_millis(500);
+
+/// No answer's head is shorter, so that a cut within this and the body is always before the end.
+const HEAD_BYTES: usize = 100;
 
 /// Handles one request; may close its connection instead of answering.
 pub async fn send(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -36,7 +39,9 @@ pub async fn send(State(shared): State<Arc<Shared>>, request: Request) -> Respon
     match ending {
         Ending::Answer(outcome) => answer(&shared, &trace, &outcome),
         Ending::SlowAnswer(outcome) => trickle(answer(&shared, &trace, &outcome)).await,
+        Ending::HalfAnswer { outcome, share } => cut(answer(&shared, &trace, &outcome), share, hangup).await,
         Ending::Page { http_status, content_type, body } => trace.bytes(http_status, content_type, body),
+        Ending::Hang => std::future::pending().await,
         Ending::HangUp => match hangup {
             Some(hangup) => hangup.hang_up().await,
             None => trace.bytes(500, "text/plain", "this connection cannot be closed from here\n"),
@@ -70,6 +75,16 @@ fn answer(shared: &Shared, trace: &Trace, outcome: &Outcome) -> Response {
             trace.json(200, &body)
         }
     }
+}
+
+/// The same answer, until the connection breaks at this share of it (0 to 1): in its head or in its body.
+async fn cut(answer: Response, share: f64, hangup: Option<Hangup>) -> Response {
+    let (head, body) = answer.into_parts();
+    let body = to_bytes(body, usize::MAX).await.expect("our own answer is in memory");
+    if let Some(hangup) = hangup {
+        hangup.hang_up_after(1 + (share * (HEAD_BYTES + body.len()) as f64) as usize);
+    }
+    Response::from_parts(head, Body::from(body))
 }
 
 /// The same answer, its head at once and its body in pieces.

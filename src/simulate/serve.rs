@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -16,22 +15,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::wire::Hangup;
+
 /// Most connections at once; more wait in the listener's backlog.
 const CONNECTION_LIMIT: u32 = 4096;
 /// Pause after a failed accept, which is most often a lack of file descriptors that only time cures.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-
-/// Closes the connection that a request came in on.
-#[derive(Clone)]
-pub struct Hangup(CancellationToken);
-
-impl Hangup {
-    /// Closes the connection without an answer. Never returns: the caller ends with its connection.
-    pub async fn hang_up(self) -> Response {
-        self.0.cancel();
-        std::future::pending().await
-    }
-}
 
 /// Serves until `stop`, then closes every connection, answered or not, and returns when all are closed.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
@@ -45,7 +34,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         };
         match accepted {
             Ok((stream, permit)) => {
-                tokio::spawn(converse(stream, service.clone(), Hangup(stop.child_token()), permit));
+                tokio::spawn(converse(stream, service.clone(), Hangup::new(&stop), permit));
             }
             Err(error) => {
                 warn!("Accepting a connection failed: {error}");
@@ -75,6 +64,7 @@ async fn converse(
     hangup: Hangup,
     _permit: OwnedSemaphorePermit,
 ) {
+    let (stream, closed) = (hangup.over(stream), hangup.now.clone());
     let with_hangup = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(hangup.clone());
         service.call(request)
@@ -83,7 +73,7 @@ async fn converse(
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), with_hangup);
     tokio::select! {
         biased;
-        () = hangup.0.cancelled() => {}
+        () = closed.cancelled() => {}
         ended = connection => {
             if let Err(error) = ended {
                 debug!("A connection ended early: {error}");

@@ -43,12 +43,19 @@ pub enum Ending {
     Answer(Outcome),
     /// The same, but the body takes its time.
     SlowAnswer(Outcome),
+    /// The same, until the connection breaks at this share of it, 0 to 1.
+    HalfAnswer {
+        outcome: Outcome,
+        share: f64,
+    },
     /// Not from the API at all.
     Page {
         http_status: u16,
         content_type: &'static str,
         body: String,
     },
+    /// Nothing, and the connection stays open.
+    Hang,
     /// The connection is closed.
     HangUp,
 }
@@ -140,6 +147,11 @@ impl State {
                 Ending::Answer(self.answer(call, &mut ready_us))
             }
             Some(Fault::SlowBody) => Ending::SlowAnswer(self.answer(call, &mut ready_us)),
+            Some(Fault::HalfAnswer) => {
+                let share = self.rng.random();
+                Ending::HalfAnswer { outcome: self.answer(call, &mut ready_us), share }
+            }
+            Some(Fault::Hang) => Ending::Hang,
             Some(Fault::DropAfter) => {
                 self.answer(call, &mut ready_us);
                 Ending::HangUp

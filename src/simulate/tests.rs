@@ -174,6 +174,23 @@ async fn an_administrator_can_rotate_the_secret_and_suspend_the_tenant() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_off_refuses_signatures_until_it_is_set() {
+    let far = far(plain()).await;
+    let url = far.simulator.base_url() + "/send";
+    let body = json!({"phone": PHONE, "body": "Hi"}).to_string();
+    let secret = SecretString::from(DEFAULT_SECRET);
+    let headers =
+        Credentials::Hmac { secret, tenant: "acme".into() }.headers(body.as_bytes(), system_time().timestamp());
+    for (ahead_secs, code) in [(600, 2013), (-600, 2013), (200, 0), (0, 0)] {
+        let account = far.admin(Method::PUT, "/account", json!({"clock_ahead_secs": ahead_secs})).await;
+        assert_eq!(account.body["clock_ahead_secs"], json!(ahead_secs));
+        assert_eq!(far.call(Method::POST, url.clone(), &headers, body.clone()).await.code(), code, "{ahead_secs}");
+    }
+    far.simulator.handle().change_account(AccountChange { clock_ahead_secs: Some(600), ..AccountChange::default() });
+    assert_eq!(far.text(PHONE, "Hi").await.status, 200, "a secret needs no clock");
+}
+
+#[tokio::test]
 async fn invalid_requests_are_refused_with_their_code_in_the_nested_shape() {
     let far = far(plain()).await;
     for (request, status, code) in [
@@ -408,6 +425,31 @@ async fn a_slow_body_outlasts_its_caller_and_the_message_is_accepted() {
 }
 
 #[tokio::test]
+async fn half_an_answer_breaks_in_its_head_or_in_its_body_and_the_message_is_accepted() {
+    let far = far(plain()).await;
+    let (mut in_head, mut in_body) = (0, 0);
+    for n in 0..40 {
+        far.next(json!([{"kind": "half_answer"}])).await;
+        let error = far.broken(&n.to_string(), Duration::from_secs(30)).await;
+        assert!(!error.is_timeout() && !error.is_connect(), "{error:?}");
+        *if error.is_request() { &mut in_head } else { &mut in_body } += 1;
+    }
+    assert!(in_head > 0 && in_body > 0, "{in_head} {in_body}");
+    assert_eq!(far.simulator.ledger().len(), 40);
+    assert_eq!(far.keyed("0", "Hi").await.message_id(), far.simulator.ledger()[0].message_id);
+}
+
+#[tokio::test]
+async fn a_hang_outlasts_its_caller_and_leaves_no_message() {
+    let far = far(plain()).await;
+    far.next(json!([{"kind": "hang"}])).await;
+    assert!(far.broken("k", Duration::from_millis(500)).await.is_timeout());
+    assert!(far.simulator.ledger().is_empty());
+    assert_eq!(far.simulator.handle().calls().faults["hang"], 1);
+    assert_eq!(far.keyed("k", "Hi").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_delayed_answer_outlasts_its_caller_and_the_message_is_accepted() {
     let far = far(plain()).await;
     far.next(json!([{"kind": "delay", "ms": 600_000}])).await;
@@ -558,4 +600,17 @@ async fn shutdown_cuts_open_calls_and_frees_the_port() {
     assert!(!call.await.unwrap().unwrap_err().is_timeout());
     assert_eq!(handle.ledger_len(), 1, "the ledger outlives it");
     start(Options { port: addr.port(), ..plain() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_port_refuses_callers_and_opens_again_with_everything_it_knew() {
+    let mut far = far(plain()).await;
+    let first = far.keyed("k", "Hi").await;
+    for _ in 0..2 {
+        far.simulator.close().await.unwrap();
+        assert!(far.broken("k", Duration::from_secs(30)).await.is_connect());
+        far.simulator.open().unwrap();
+        assert_eq!(far.keyed("k", "Hi").await.message_id(), first.message_id());
+    }
+    assert_eq!(far.simulator.ledger().len(), 1);
 }

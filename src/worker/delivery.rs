@@ -25,7 +25,7 @@ pub async fn deliver(shared: &Shared, claim: Claim, ticket: Ticket) -> Finished 
     failpoint::reached(Point::AfterAnswer);
     shared.pace.answered(&claim.line.id, started.elapsed());
     let outcome = classify(&reply);
-    shared.gate.report(&reply, &outcome);
+    shared.gate.report(ticket, &reply, &outcome);
     tell(shared, &claim, &outcome);
     let next = retry::next(&outcome, claim.standing, &mut rand::rng());
     claim.finish(started, reply, outcome, next)

@@ -100,8 +100,8 @@ impl Gate {
         }
     }
 
-    /// Takes in what a call brought.
-    pub fn report(&self, reply: &Reply, outcome: &Outcome) {
+    /// Takes in what the call of a claim with this ticket brought.
+    pub fn report(&self, ticket: Ticket, reply: &Reply, outcome: &Outcome) {
         let mut state = self.lock();
         let spoke = matches!(reply, Reply::Answered(answer) if answer.is_from_chert());
         match outcome {
@@ -111,6 +111,8 @@ impl Gate {
                 state.pause(UNTIL_RECORDED, why.clone());
             }
             Outcome::RateLimited { wait } => state.pause(*wait, "Chert answered 1007: too many requests".to_owned()),
+            // It was under way when the gate closed: it neither makes the pause longer nor ends it, however many they are.
+            _ if state.closings != ticket.0 => {}
             Outcome::Unreachable { why } => state.pause_longer(format!("Chert cannot be reached: {why}")),
             _ if spoke => {
                 state.fresh = false;
@@ -172,18 +174,18 @@ mod tests {
     use super::*;
     use crate::chert::reply::{Answer, Cause, Ids};
 
-    fn answered(gate: &Gate) {
+    fn answered(gate: &Gate, ticket: Ticket) {
         let answer = Answer { http_status: 200, status: Some("sent".into()), ..Answer::default() };
         let sent = Outcome::Sent { ids: Ids::default(), status: "sent".into() };
-        gate.report(&Reply::Answered(Box::new(answer)), &sent);
+        gate.report(ticket, &Reply::Answered(Box::new(answer)), &sent);
     }
 
-    fn unanswered(gate: &Gate) {
-        gate.report(&Reply::NoAnswer(Cause("broken".into())), &Outcome::Unknown { why: "broken".into() });
+    fn unanswered(gate: &Gate, ticket: Ticket) {
+        gate.report(ticket, &Reply::NoAnswer(Cause("broken".into())), &Outcome::Unknown { why: "broken".into() });
     }
 
-    fn refused(gate: &Gate) {
-        gate.report(&Reply::NotSent(Cause("refused".into())), &Outcome::Unreachable { why: "refused".into() });
+    fn refused(gate: &Gate, ticket: Ticket) {
+        gate.report(ticket, &Reply::NotSent(Cause("refused".into())), &Outcome::Unreachable { why: "refused".into() });
     }
 
     #[tokio::test(start_paused = true)]
@@ -192,16 +194,16 @@ mod tests {
         assert_eq!(gate.allowance(64), 1);
         gate.claimed(1);
         assert_eq!(gate.allowance(63), 0, "the probe is out");
-        answered(&gate);
+        answered(&gate, gate.ticket());
         assert_eq!(gate.allowance(63), 63);
     }
 
     #[tokio::test(start_paused = true)]
     async fn i07_a_halt_hands_back_what_was_claimed_before() {
         let gate = Gate::default();
-        answered(&gate);
+        answered(&gate, gate.ticket());
         let ticket = gate.ticket();
-        gate.report(&Reply::Answered(Box::default()), &Outcome::Halted { why: "secret".into() });
+        gate.report(ticket, &Reply::Answered(Box::default()), &Outcome::Halted { why: "secret".into() });
         assert!(!gate.admits(ticket));
         assert_eq!(gate.allowance(64), 0);
         tokio::time::advance(UNTIL_RECORDED).await;
@@ -213,7 +215,7 @@ mod tests {
         let gate = Gate::default();
         let mut waits = Vec::new();
         for _ in 0..8 {
-            refused(&gate);
+            refused(&gate, gate.ticket());
             assert_eq!(gate.allowance(64), 0);
             let wait = gate.reopens_in().expect("paused");
             waits.push(wait);
@@ -227,13 +229,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn some_lost_answers_are_borne_and_many_in_a_row_close_the_gate() {
         let gate = Gate::default();
-        answered(&gate);
-        (1..FAILURES_TO_CLOSE).for_each(|_| unanswered(&gate));
+        answered(&gate, gate.ticket());
+        (1..FAILURES_TO_CLOSE).for_each(|_| unanswered(&gate, gate.ticket()));
         assert_eq!(gate.allowance(64), 64);
-        answered(&gate);
-        (0..FAILURES_TO_CLOSE).for_each(|_| unanswered(&gate));
+        answered(&gate, gate.ticket());
+        (0..FAILURES_TO_CLOSE).for_each(|_| unanswered(&gate, gate.ticket()));
         assert_eq!(gate.allowance(64), 0);
         assert_eq!(gate.describe(), ("paused", Some("no word from Chert in 5 calls".to_owned())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_were_under_way_when_the_gate_closed_change_nothing() {
+        for fails in [unanswered, refused] {
+            let gate = Gate::default();
+            answered(&gate, gate.ticket());
+            let ticket = gate.ticket();
+            (0..64).for_each(|_| fails(&gate, ticket));
+            let wait = gate.reopens_in().expect("paused");
+            assert!(wait <= Duration::from_millis(1_500), "the first pause, not the sixtieth: {wait:?}");
+            answered(&gate, ticket);
+            assert_eq!(gate.allowance(64), 0, "an answer to a call from before says nothing of now");
+            tokio::time::advance(wait).await;
+            assert_eq!(gate.allowance(64), 1);
+        }
     }
 
     #[tokio::test(start_paused = true)]

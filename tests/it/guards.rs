@@ -24,9 +24,9 @@ async fn rescued_claim(it: &Harness) -> Claim {
     lost
 }
 
-/// The claim, ended by this answer.
-fn answered(claim: Claim, http_status: u16, body: &[u8]) -> Finished {
-    let reply = Reply::Answered(Box::new(Answer::decode(http_status, None, None, body)));
+/// The claim, answered with this status and body.
+fn answered(claim: Claim, http_status: u16, body: &str) -> Finished {
+    let reply = Reply::Answered(Box::new(Answer::decode(http_status, None, None, body.as_bytes())));
     let outcome = outcome::classify(&reply);
     let next = retry::next(&outcome, claim.standing, &mut rand::rng());
     claim.finish(Instant::now(), reply, outcome, next)
@@ -55,6 +55,27 @@ async fn i07_a_halted_account_is_claimed_from_by_a_probe_only() {
     it.execute("update outbox.account set block_kind = 'halted', block_reason = 'x', blocked_at = now(), blocked_until = now() + interval '1 hour'").await;
     assert_eq!(claimed(&it, "one", 10).await, [0i64; 0]);
     assert_eq!(claimer("one").claim(it.pool(), 1, true, &mut Marks::default()).await.expect("claims").claims.len(), 1);
+}
+
+#[tokio::test]
+async fn i07_of_all_that_a_batch_stops_the_account_for_the_strongest_counts() {
+    let it = Harness::start().await;
+    it.insert_many(5, 5).await;
+    admit_all(&it).await;
+    let mut claims =
+        claimer("one").claim(it.pool(), 5, false, &mut Marks::default()).await.expect("claims").claims.into_iter();
+    let mut next = || claims.next().expect("there are five");
+    let wait = |claim, secs: u32| answered(claim, 429, &format!(r#"{{"code":1007,"retry_after":{secs}}}"#));
+    let account = || async {
+        let account = "select block_kind || ' ' || (blocked_until > now() + interval '30 seconds') from outbox.account";
+        sqlx::query_scalar::<_, String>(account).fetch_one(it.pool()).await.expect("readable")
+    };
+    let waits = [wait(next(), 1), wait(next(), 60), wait(next(), 1)];
+    record(it.pool(), "one", &waits, DAY).await.expect("records");
+    assert_eq!(account().await, "rate_limited true");
+    let halted = [wait(next(), 1), answered(next(), 401, r#"{"code":2004,"retryable":false}"#)];
+    record(it.pool(), "one", &halted, DAY).await.expect("records");
+    assert_eq!(account().await, "halted true");
 }
 
 #[tokio::test]
@@ -135,7 +156,7 @@ async fn a_yes_that_comes_after_a_rescue_counts_and_spends_no_second_attempt() {
     let it = Harness::start().await;
     let lost = rescued_claim(&it).await;
     let job = lost.job_id;
-    let late = [answered(lost, 200, br#"{"status":"sent","message_id":"m"}"#)];
+    let late = [answered(lost, 200, r#"{"status":"sent","message_id":"m"}"#)];
     record(it.pool(), "one", &late, DAY).await.expect("records");
     assert_eq!((it.state(job).await.as_str(), it.field(job, "attempt").await.as_deref()), ("sent", Some("1")));
 }
@@ -172,7 +193,7 @@ async fn i03_an_outcome_that_is_recorded_twice_settles_its_line_once() {
     it.insert_many(2, 2).await;
     admit_all(&it).await;
     let claims = claimer("one").claim(it.pool(), 2, false, &mut Marks::default()).await.expect("claims").claims;
-    let full = br#"{"code":4002,"retryable":true,"retry_after":60}"#;
+    let full = r#"{"code":4002,"retryable":true,"retry_after":60}"#;
     let finished: Vec<_> = claims.into_iter().map(|claim| answered(claim, 503, full)).collect();
     let lines = || async {
         sqlx::query_scalar::<_, String>(

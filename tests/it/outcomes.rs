@@ -145,7 +145,8 @@ async fn status_says_that_chert_cannot_be_reached() {
     let it = Harness::start().await;
     it.insert(PHONE, "Hi").await;
     let worker = it.worker(&["--base-url", "http://127.0.0.1:1/api/v1"]).await;
-    let told = || async { it.run(&["status"]).await.1.contains("WAITING  Chert cannot be reached: Connection refused") };
+    let told =
+        || async { it.run(&["status"]).await.1.contains("WAITING  Chert cannot be reached: Connection refused") };
     it.until("a heartbeat has told it", told).await;
     worker.stop().await;
 }

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 
 use crate::database::{DatabaseError, describe};
+use crate::outbox::OutboxError;
 use crate::outbox::lines::LinesError;
 use crate::simulate::{FaultsError, StartError};
 use crate::trial::postgres::PostgresError;
@@ -66,6 +67,8 @@ pub enum ProveError {
     Database(#[from] DatabaseError),
     #[error(transparent)]
     Lines(#[from] LinesError),
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     #[error("asking the database: {}", describe(.0))]
     Sql(#[from] sqlx::Error),
     #[error(transparent)]

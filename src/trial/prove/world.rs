@@ -174,6 +174,19 @@ impl World {
         Ok(())
     }
 
+    /// Inserts the same text twice to each of so many recipients.
+    pub async fn insert_everybody_twice(&mut self, recipients: u32) -> Result<(), ProveError> {
+        let phones: Vec<String> = (0..recipients).map(phone).collect();
+        let taken = sqlx::query(
+            "insert into outbox.jobs (phone, body) select phone, 'the same' from unnest($1::text[] || $1::text[]) phone",
+        )
+        .bind(phones)
+        .execute(&self.pool)
+        .await?;
+        self.inserted += taken.rows_affected();
+        Ok(())
+    }
+
     /// Starts a worker.
     pub fn start_worker(&mut self) -> Result<(), ProveError> {
         self.start_worker_with(&[])
