@@ -166,8 +166,9 @@ impl Outbox {
         Some(())
     }
 
-    /// The key horizon passes; later Chert forgets, and what has not arrived by then never will. Two assumptions: the
-    /// horizon ends two leases before Chert forgets; and from its last look to the end of its call, nobody takes that long.
+    /// The key horizon passes; later Chert forgets, and what has not arrived by then never will. Two assumptions: jobs are
+    /// parked two leases before Chert forgets (`config::claims_unknown_for`); and from its last look to the end of its
+    /// call, nobody takes as long as that memory lasts.
     fn grow_old(&self, state: &mut State, index: usize) -> Option<()> {
         let calls = |claim: &Claim| claim.job == index && matches!(claim.at, Stage::Looked | Stage::Calls);
         let calls = state.workers.iter().flatten().any(calls);
