@@ -102,8 +102,8 @@ pub struct WorkerOptions {
     #[arg(long, env = "OUTBOX_LEASE", default_value = "60s", value_parser = duration)]
     pub lease: Duration,
 
-    /// How long Chert is trusted to remember an idempotency key: a job whose outcome has been unknown for longer is parked
-    /// for a person instead of being sent again.
+    /// How long Chert is trusted to remember an idempotency key: a job whose outcome has been unknown for that long, less two
+    /// leases, is parked for a person instead of being sent again.
     #[arg(long, env = "OUTBOX_KEY_HORIZON", default_value = "24h", value_parser = duration)]
     pub key_horizon: Duration,
 
@@ -146,5 +146,11 @@ impl WorkerOptions {
             });
         }
         Ok(())
+    }
+
+    /// How long after its outcome became unknown a job may still be claimed: two leases less than the key is trusted. The
+    /// call may arrive a lease after its claim, and what a dead worker left counts as unknown only from the end of its lease.
+    pub fn claims_unknown_for(&self) -> Duration {
+        self.key_horizon.saturating_sub(2 * self.lease)
     }
 }

@@ -342,6 +342,16 @@ async fn i02_a_job_that_stood_ready_past_the_key_horizon_is_parked_by_the_last_l
 }
 
 #[tokio::test]
+async fn i02_a_job_whose_call_could_arrive_past_the_key_horizon_is_parked() {
+    let it = Harness::start().await;
+    let job = it.insert("+15550142200", "Hi").await;
+    it.execute("update outbox.jobs set unknown_since = now() - interval '59 minutes'").await;
+    it.drain_with(&["--key-horizon", "1h", "--lease", "60s"]).await;
+    assert_eq!(it.state(job).await, "parked/outcome_unknown");
+    assert_eq!(it.simulator.handle().calls().sends, 0);
+}
+
+#[tokio::test]
 async fn i05_a_payload_that_cannot_be_read_ends_its_own_job_and_no_other() {
     let it = Harness::start().await;
     it.execute(

@@ -8,6 +8,7 @@ mod database;
 mod enqueue;
 mod guards;
 mod harness;
+mod model;
 mod outcomes;
 mod plans;
 mod schema;
