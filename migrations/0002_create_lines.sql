@@ -62,6 +62,7 @@ create table outbox.account (
     block_code    int,
     blocked_at    timestamptz,
     probes        int         not null default 0,
+    clock_set_at  timestamptz,
     constraint one_row check (one),
     constraint block_kind_is_known check (block_kind in ('rate_limited', 'halted')),
     constraint block_is_whole check ((block_kind is null) = (blocked_until is null) and (block_kind is null) = (block_reason is null))

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sqlx::{PgPool, PgTransaction};
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::database;
 use crate::line::{ANY_LINE, LineChoice};
 use crate::outbox::OutboxError;
 use crate::outbox::admit::{wake_after_commit, wake_next};
+use crate::outbox::lines::follow_clock;
 use crate::outbox::marks::Marks;
 use crate::outbox::queues::{FoundJob, LockedLine, find_jobs, lock_lines};
 use crate::pace::allot::{Candidate, allot};
@@ -30,6 +31,9 @@ const MAX_RACES: usize = 5;
 /// The lead of a first claim, and the most that a slow database can make of it.
 const LEAST_LEAD: Duration = Duration::from_millis(20);
 const MOST_LEAD: Duration = Duration::from_secs(1);
+
+/// A clock that was set by less than this breaks no gap: slots lie further apart than that.
+const LEAST_JUMP: TimeDelta = TimeDelta::milliseconds(10);
 
 /// What a claim brought.
 #[derive(Debug, Default)]
@@ -106,7 +110,12 @@ impl Claimer {
         let Some(now) = lines.first().map(|line| line.now) else {
             return Ok(Claimed::default());
         };
-        let anchor = self.anchor(asked, now);
+        let (anchor, jump) = self.anchor(asked, now);
+        if jump.abs() > LEAST_JUMP {
+            tx.rollback().await?;
+            follow_clock(pool, jump).await?;
+            return Ok(Claimed::default());
+        }
         let lead = (2 * Duration::from_millis(self.last_took_ms.load(Ordering::Relaxed))).clamp(LEAST_LEAD, MOST_LEAD);
         let before: Vec<Schedule> = lines.iter().map(|line| line.schedule(lead)).collect();
         let mut schedules = before.clone();
@@ -153,11 +162,11 @@ impl Claimer {
         Ok(Claimed { claims, refused: refused.len() })
     }
 
-    fn anchor(&self, asked: Instant, now: DateTime<Utc>) -> Anchor {
+    fn anchor(&self, asked: Instant, now: DateTime<Utc>) -> (Anchor, TimeDelta) {
         let mut last = self.last_anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        let anchor = Anchor::new(*last, asked, now);
+        let (anchor, jump) = Anchor::new(*last, asked, now);
         *last = Some(anchor);
-        anchor
+        (anchor, jump)
     }
 
     /// Freezes what the job will say: its line, its key, its bytes.

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
 use crate::chert::client::ListedLine;
 use crate::database::{self, describe};
 use crate::line::ANY_LINE;
+use crate::outbox::admit::interval;
+use crate::pace::slots::HORIZON;
 
 /// What went wrong with the lines.
 #[derive(Debug, thiserror::Error)]
@@ -202,6 +204,38 @@ pub async fn resume(pool: &PgPool, which: &Which) -> Result<u64, LinesError> {
     .map_err(LinesError::Write)?;
     tx.commit().await.map_err(LinesError::Write)?;
     which.found(known.rows_affected())
+}
+
+/// Somebody set the database's clock: moves the lines' next slots along by `jump`, so that they lie as far off as before,
+/// and never further than a whole gap. Whoever notices it within ten seconds waits for the first to do so.
+pub(crate) async fn follow_clock(pool: &PgPool, jump: TimeDelta) -> Result<(), sqlx::Error> {
+    let jump_us = jump.num_microseconds().unwrap_or(0);
+    let mut tx = database::begin_plain(pool).await?;
+    let first = sqlx::query!(
+        r#"
+        update outbox.account set clock_set_at = clock_timestamp()
+         where clock_set_at is null or clock_timestamp() not between clock_set_at - interval '10 seconds' and clock_set_at + interval '10 seconds'
+        "#
+    )
+    .execute(&mut *tx)
+    .await?;
+    if first.rows_affected() > 0 {
+        tracing::warn!("The database's clock was set by {} ms: the lines' slots follow it", jump.num_milliseconds());
+        sqlx::query!(
+            r#"
+            update outbox.lines
+               set next_at = least(next_at + $1 * interval '1 microsecond',
+                                   greatest(next_at, clock_timestamp() + $2::interval + slowdown * gap_us * interval '1 microsecond')),
+                   next_first_touch_at = least(next_first_touch_at + $1 * interval '1 microsecond',
+                                   greatest(next_first_touch_at, clock_timestamp() + $2::interval + slowdown * first_touch_gap_us * interval '1 microsecond'))
+            "#,
+            jump_us as f64,
+            interval(2 * HORIZON),
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await
 }
 
 /// A line as people see it.

@@ -15,10 +15,10 @@ pub const REFILL: Duration = Duration::from_secs(1);
 const LEAST_GUARD: Duration = Duration::from_millis(20);
 const MOST_GUARD: Duration = Duration::from_secs(1);
 /// The guard of longer gaps, as a share of the gap.
-const GUARD_SHARE: u32 = 20;
+const GUARD_SHARE: u32 = 10;
 
 /// What a slot is padded with so that jitter on the way cannot break `gap`; none where there is no gap to keep.
-/// 20 ms up to a gap of 400 ms, then a twentieth of it, at most 1 s.
+/// 20 ms up to a gap of 200 ms, then a tenth of it, at most 1 s.
 pub fn guard(gap: Duration) -> Duration {
     if gap.is_zero() {
         return Duration::ZERO;
@@ -117,7 +117,7 @@ mod tests {
         let slot = line.peek(false, now, now + HORIZON).expect("free");
         assert_eq!(slot, now);
         line.take(slot, false);
-        assert_eq!(line.peek(false, now, now + HORIZON), Some(now + Duration::from_millis(1_050)));
+        assert_eq!(line.peek(false, now, now + HORIZON), Some(now + Duration::from_millis(1_100)));
     }
 
     proptest! {

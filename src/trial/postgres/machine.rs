@@ -43,6 +43,13 @@ pub fn find_pooler() -> Option<PathBuf> {
     directories.find_map(|directory| Some(directory.join("pgbouncer")).filter(|program| program.is_file()))
 }
 
+/// The library that lets programs see another time, where packages put it.
+pub fn find_fake_clock() -> Option<PathBuf> {
+    let architectures = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    let places = architectures.chain(["/usr/lib".into(), "/usr/lib64".into(), "/usr/local/lib".into()]);
+    places.map(|place: PathBuf| place.join("faketime/libfaketimeMT.so.1")).find(|library| library.is_file())
+}
+
 /// The number in `17`, `pgsql-17` or `postgresql@17`; 0 if there is none.
 fn version(name: &str) -> u32 {
     name.trim_start_matches(|c: char| !c.is_ascii_digit()).split('.').next().unwrap_or_default().parse().unwrap_or(0)

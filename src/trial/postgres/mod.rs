@@ -62,6 +62,17 @@ impl Embedded {
         Embedded::make(Watcher::start_on_a_small_disk, |watcher| watcher.make_cluster(Durability::None)).await
     }
 
+    /// The same without durability, and with a clock that [`Embedded::set_clock`] sets.
+    /// Errors: `PostgresError::NoFakeClock` where libfaketime is not installed.
+    pub async fn start_with_a_clock() -> Result<Embedded, PostgresError> {
+        Embedded::make(Watcher::start_with_a_clock, |watcher| watcher.make_cluster(Durability::None)).await
+    }
+
+    /// Sets the server's clock this many seconds off the machine's.
+    pub fn set_clock(&self, offset_secs: i32) -> Result<(), PostgresError> {
+        watcher::write_clock(&self.root, offset_secs)
+    }
+
     /// Makes a standby of this server, which streams from it and answers questions on a port of its own. It is a server by
     /// itself: it stays when this one goes.
     pub async fn standby(&self) -> Result<Embedded, PostgresError> {
@@ -178,6 +189,10 @@ pub enum PostgresError {
     Standby { log: String },
     #[error("a small disk of our own cannot be made here: the kernel refuses user namespaces (unshare -Urm)")]
     NoSmallDisk,
+    #[error("libfaketime is not installed (Debian and Ubuntu: apt install faketime)")]
+    NoFakeClock,
+    #[error("setting the clock of Postgres")]
+    Clock(#[source] io::Error),
     #[error("pgbouncer is not installed (Debian and Ubuntu: apt install pgbouncer)")]
     NoPooler,
     #[error("pgbouncer did not start: {log}")]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
 
-use crate::trial::postgres::machine::{account, find_bin, make_root};
+use crate::trial::postgres::machine::{account, find_bin, find_fake_clock, make_root};
 use crate::trial::postgres::{Durability, PostgresError, Stop};
 
 /// Runs in the watcher with the bin directory and the root directory as arguments; answers each command with one line.
@@ -91,7 +91,26 @@ impl Watcher {
         }
     }
 
-    fn start_as(mut shell: Command) -> Result<Watcher, PostgresError> {
+    /// A watcher with an empty directory, whose server takes its time from a file there. Waits go by the machine's own clock.
+    pub fn start_with_a_clock() -> Result<Watcher, PostgresError> {
+        let library = find_fake_clock().ok_or(PostgresError::NoFakeClock)?;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", WATCHER, "chert-outbox-postgres"]);
+        let settings = [
+            ("LD_PRELOAD", library.as_path()),
+            ("FAKETIME_NO_CACHE", Path::new("1")),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", Path::new("1")),
+        ];
+        let watcher = Watcher::start_with(shell, &settings)?;
+        write_clock(&watcher.root, 0)?;
+        Ok(watcher)
+    }
+
+    fn start_as(shell: Command) -> Result<Watcher, PostgresError> {
+        Watcher::start_with(shell, &[])
+    }
+
+    fn start_with(mut shell: Command, settings: &[(&str, &Path)]) -> Result<Watcher, PostgresError> {
         let bin = find_bin().ok_or(PostgresError::NoServer)?;
         let account = account()?;
         let root = make_root(account.as_ref()).map_err(PostgresError::Directory)?;
@@ -99,6 +118,7 @@ impl Watcher {
         // A group of its own: the Ctrl-C that lets us finish must not take the server away under us. Nothing of the
         // caller's PG* variables, and English messages, since one of them is looked for below.
         shell.process_group(0).current_dir("/").env_clear().env("LC_ALL", "C");
+        shell.envs(settings.iter().copied()).env("FAKETIME_TIMESTAMP_FILE", clock(root.path()));
         shell.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         if let Some(user) = &account {
@@ -238,6 +258,18 @@ impl Watcher {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
+}
+
+/// The file that says how far off the server's clock is.
+fn clock(root: &Path) -> PathBuf {
+    root.join("clock")
+}
+
+/// Written beside and moved into place, so that nobody reads half of it.
+pub fn write_clock(root: &Path, offset_secs: i32) -> Result<(), PostgresError> {
+    let draft = root.join("clock.new");
+    let written = fs::write(&draft, format!("{offset_secs:+}\n")).and_then(|()| fs::rename(&draft, clock(root)));
+    written.map_err(PostgresError::Clock)
 }
 
 impl Drop for Watcher {

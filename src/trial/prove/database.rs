@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::trial::postgres::Stop;
-use crate::trial::prove::{ProveError, Scenario, Setup, World};
+use crate::trial::prove::{Machine, ProveError, Scenario, Setup, World};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -43,7 +43,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "postgres-full",
         breaks: "no space left on Postgres's disk, for seconds",
         quick: false,
-        setup: || Setup { small_disk: true, ..calls_in_flight() },
+        setup: || Setup { machine: Machine::SmallDisk, ..calls_in_flight() },
         play: |world| Box::pin(full(world)),
     },
 ];
@@ -52,7 +52,7 @@ pub(super) const JOBS: usize = 240;
 pub(super) const RECIPIENTS: u32 = 400;
 
 /// Many slow lines: a machine that has servers to start and to recover may hold a message up for as long as it lies apart
-/// from its slot, a twentieth of the gap.
+/// from its slot, a tenth of the gap.
 pub(super) fn many_lines() -> Setup {
     Setup { lines: 80, gap: Duration::from_secs(2), ..Setup::default() }
 }

@@ -37,7 +37,7 @@ use crate::trial::rig::RigError;
 use crate::trial::{Audience, facts};
 
 pub use check::Verdict;
-pub use world::{Setup, World};
+pub use world::{Machine, Setup, World};
 
 /// Something that is broken on purpose.
 pub struct Scenario {

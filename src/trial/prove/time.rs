@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use crate::trial::prove::{ProveError, Scenario, Setup, World};
+use crate::trial::prove::{Machine, ProveError, Scenario, Setup, World};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -12,29 +12,59 @@ pub const SCENARIOS: &[Scenario] = &[
         breaks: "SIGSTOP of workers past their leases, then SIGCONT",
         quick: true,
         setup: slow_answers,
-        play: |world| Box::pin(freeze(world, 3, Duration::from_millis(5_500)..Duration::from_millis(6_500))),
+        play: |world| Box::pin(freeze(world, 2, Duration::from_millis(5_500)..Duration::from_millis(6_500))),
     },
     Scenario {
         name: "worker-stalled",
         breaks: "SIGSTOP of workers for moments, again and again",
         quick: false,
-        setup: Setup::default,
-        play: |world| Box::pin(freeze(world, 20, Duration::from_millis(100)..Duration::from_millis(1_500))),
+        setup: many_lines,
+        play: |world| Box::pin(freeze(world, 12, Duration::from_millis(100)..Duration::from_millis(1_500))),
+    },
+    Scenario {
+        name: "clock-set",
+        breaks: "Postgres's clock set forward by ten minutes, and back by twenty seconds",
+        quick: false,
+        setup: with_a_clock,
+        play: |world| Box::pin(set_clock(world)),
     },
 ];
 
+/// First touches lie 3 s apart, so that a jump would let many of them go at once.
+fn with_a_clock() -> Setup {
+    let first_touch_gap = Duration::from_secs(3);
+    Setup { machine: Machine::Clock, lines: 40, first_touch_gap, ..Setup::default() }
+}
+
+/// Two workers on lines that keep two gaps. All slots are kept in Postgres's time, which jumps in the middle of it.
+async fn set_clock(world: &mut World) -> Result<(), ProveError> {
+    world.insert(120, 100).await?;
+    world.start_worker()?;
+    world.start_worker()?;
+    // Back by a little only: what waits for a time waits that much longer.
+    for (share, offset_secs) in [(0.2, 600), (0.6, 580)] {
+        world.until_ended(share).await?;
+        world.server.set_clock(offset_secs)?;
+    }
+    Ok(())
+}
+
 /// So that a worker is likely to stand still while it waits for an answer.
 fn slow_answers() -> Setup {
-    let mut setup = Setup::default();
+    let mut setup = many_lines();
     setup.simulator.latency = Duration::from_millis(200);
     setup
+}
+
+fn many_lines() -> Setup {
+    Setup { lines: 80, ..Setup::default() }
 }
 
 /// Three workers, one of which stands still for a while, again and again. What it held is taken over meanwhile if it is
 /// for long; when it goes on it must neither send what is not its own any more, nor catch up on its slots.
 async fn freeze(world: &mut World, times: u32, lengths: std::ops::Range<Duration>) -> Result<(), ProveError> {
     const WORKERS: usize = 3;
-    world.insert(700, 140).await?;
+    world.insert(300, 140).await?;
     for _ in 0..WORKERS {
         world.start_worker()?;
     }

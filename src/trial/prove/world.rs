@@ -35,10 +35,19 @@ pub struct Setup {
     pub first_touch_cap: Option<u32>,
     /// Chert's own behaviour. It does not enforce paces: a breach is to be seen on the phones.
     pub simulator: simulate::Options,
-    /// Whether Postgres gets a small disk, which can be filled.
-    pub small_disk: bool,
+    pub machine: Machine,
     /// More of the workers' environment.
     pub worker_env: Vec<(&'static str, String)>,
+}
+
+/// What Postgres runs on.
+#[derive(Debug, Clone, Copy)]
+pub enum Machine {
+    Plain,
+    /// With a small disk, which can be filled.
+    SmallDisk,
+    /// With a clock that can be set.
+    Clock,
 }
 
 impl Default for Setup {
@@ -54,7 +63,7 @@ impl Default for Setup {
                 latency_jitter: Duration::from_millis(40),
                 ..simulate::Options::default()
             },
-            small_disk: false,
+            machine: Machine::Plain,
             worker_env: Vec::new(),
         }
     }
@@ -95,9 +104,10 @@ pub struct Suppression {
 impl World {
     /// Starts Postgres and Chert, migrates, and sets the lines' paces. No worker runs yet.
     pub async fn make(setup: Setup, seed: u64) -> Result<World, ProveError> {
-        let server = match setup.small_disk {
-            true => Embedded::start_on_a_small_disk().await?,
-            false => Embedded::start(Durability::None).await?,
+        let server = match setup.machine {
+            Machine::Plain => Embedded::start(Durability::None).await?,
+            Machine::SmallDisk => Embedded::start_on_a_small_disk().await?,
+            Machine::Clock => Embedded::start_with_a_clock().await?,
         };
         let pool = database::connect(&server.url("postgres"), 4).await?;
         database::migrate(&pool, "default").await?;
