@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chert_outbox::chert::reply::{Answer, Reply};
 use chert_outbox::claim::Claim;
+use chert_outbox::database;
 use chert_outbox::outbox::lines::Paces;
 use chert_outbox::outbox::record::record;
 use chert_outbox::outbox::rescue::rescue;
@@ -196,4 +197,20 @@ async fn a_worker_with_full_hands_does_not_ask_the_database_over_and_over() {
     worker.stop().await;
     // A loop that comes round every 10 ms asks several hundred times.
     assert!(busy < 200, "{busy} transactions while three calls were waited for");
+}
+
+#[tokio::test]
+async fn behind_a_pooler_no_transaction_meets_what_another_one_prepared_under_its_names() {
+    let it = Harness::start().await;
+    for (capacity, left) in [(100, 1), (0, 0)] {
+        let url = format!("{}?statement-cache-capacity={capacity}", it.database.url());
+        let pool = database::connect(&url, 1).await.expect("connects");
+        let mut tx = database::begin(&pool).await.expect("begins");
+        sqlx::query("select $1::int").bind(1).execute(&mut *tx).await.expect("is prepared");
+        tx.commit().await.expect("commits");
+        // Asked without preparing anything.
+        let mut tx = database::begin(&pool).await.expect("begins");
+        let prepared = sqlx::raw_sql("select name from pg_prepared_statements").fetch_all(&mut *tx).await;
+        assert_eq!(prepared.expect("tells").len(), left, "with a capacity of {capacity}");
+    }
 }
