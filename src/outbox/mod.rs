@@ -40,6 +40,16 @@ impl OutboxError {
     /// Whether the database refuses what it was given (classes 22 and 23: data and constraints), so that trying the same
     /// again is of no use.
     pub fn is_refusal(&self) -> bool {
+        self.is_of_class("22") || self.is_of_class("23")
+    }
+
+    /// Whether two transactions got in each other's way (class 40: deadlocks and the like), so that trying the same again is
+    /// all there is to do: the database is well.
+    pub fn is_conflict(&self) -> bool {
+        self.is_of_class("40")
+    }
+
+    fn is_of_class(&self, class: &str) -> bool {
         let (OutboxError::Admit(error)
         | OutboxError::Claim(error)
         | OutboxError::Record(error)
@@ -48,6 +58,6 @@ impl OutboxError {
         | OutboxError::Account(error)
         | OutboxError::Heartbeat(error)) = self;
         let code = error.as_database_error().and_then(|refused| refused.code());
-        code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        code.is_some_and(|code| code.starts_with(class))
     }
 }

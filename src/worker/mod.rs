@@ -16,7 +16,7 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::chert::client::Client;
 use crate::claim::{Claim, Finished};
@@ -148,7 +148,7 @@ async fn work(shared: &Arc<Shared>, claimer: &Claimer, room: &Arc<Semaphore>) {
                 // What lies before the marks may be due.
                 if is_whole { sleep } else { sleep.min(looks.due_in(true)) }
             }
-            Ok(Err(error)) => shared.away(&error.to_string()),
+            Ok(Err(error)) => shared.after(&error),
             Err(_) => shared.away("no answer from the database in time"),
         };
         tokio::select! {
@@ -283,10 +283,19 @@ impl Shared {
         match account::reserve_probe(&self.pool, self.options.probe_wait).await {
             Ok(reserved) => reserved,
             Err(error) => {
-                self.away(&error.to_string());
+                self.after(&error);
                 false
             }
         }
+    }
+
+    /// Says when to try again after an error.
+    fn after(&self, error: &OutboxError) -> Duration {
+        if error.is_conflict() {
+            debug!(%error, "Another transaction came in between");
+            return LEAST_SLEEP;
+        }
+        self.away(&error.to_string())
     }
 
     /// Notes that the database does not answer, once, and says when to try again.

@@ -165,3 +165,22 @@ async fn i01_a_restart_of_postgres_under_64_sends_loses_nothing_and_needs_no_res
         .expect("readable");
     assert_eq!(rescued, 0, "outcomes waited in memory until the database was back");
 }
+
+#[tokio::test]
+async fn a_deadlock_is_tried_again_and_is_not_called_a_failing_database() {
+    let it = Harness::start().await;
+    let job = it.insert("+15550142200", "Hi").await;
+    it.execute(
+        "create sequence outbox.collisions;
+         create function outbox.collide() returns trigger language plpgsql as $$
+         begin
+             if nextval('outbox.collisions') <= 2 then raise 'deadlock detected' using errcode = '40P01'; end if;
+             return new;
+         end $$;
+         create trigger collide before update on outbox.jobs for each row execute function outbox.collide()",
+    )
+    .await;
+    let (code, _, log) = it.run(&["worker", "--drain"]).await;
+    assert_eq!((code, it.state(job).await.as_str()), (0, "sent"));
+    assert!(!log.contains("The database fails"), "{log}");
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chert_outbox::chert::reply::{Answer, Reply};
 use chert_outbox::claim::{Claim, Finished};
+use chert_outbox::database;
 use chert_outbox::outbox::lines::Paces;
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::record::record;
@@ -273,4 +274,20 @@ async fn i03_a_slot_too_soon_behind_the_last_message_is_given_back_and_not_waite
     assert_eq!(it.outcomes(job).await, [""; 0], "its lease did not run out");
     worker.stop().await;
     assert_eq!(it.ledger().len(), 1);
+}
+
+#[tokio::test]
+async fn behind_a_pooler_no_transaction_meets_what_another_one_prepared_under_its_names() {
+    let it = Harness::start().await;
+    for (capacity, left) in [(100, 1), (0, 0)] {
+        let url = format!("{}?statement-cache-capacity={capacity}", it.database.url());
+        let pool = database::connect(&url, 1).await.expect("connects");
+        let mut tx = database::begin(&pool).await.expect("begins");
+        sqlx::query("select $1::int").bind(1).execute(&mut *tx).await.expect("is prepared");
+        tx.commit().await.expect("commits");
+        // Asked without preparing anything.
+        let mut tx = database::begin(&pool).await.expect("begins");
+        let prepared = sqlx::raw_sql("select name from pg_prepared_statements").fetch_all(&mut *tx).await;
+        assert_eq!(prepared.expect("tells").len(), left, "with a capacity of {capacity}");
+    }
 }

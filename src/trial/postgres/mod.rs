@@ -236,7 +236,7 @@ mod tests {
         sqlx::raw_sql("create table kept as select 'kept'::text as it").execute(&mut conn).await.expect("creates");
         let (url, first_pid) = (server.url("postgres"), server.pid());
 
-        for how in [Stop::Immediate, Stop::Fast] {
+        for how in [Stop::Immediate, Stop::Kill, Stop::Fast] {
             server.restart(how).await.expect("restarts");
             assert_eq!(ask(&server, "select it from kept").await.expect("answers"), "kept");
         }
@@ -246,6 +246,62 @@ mod tests {
         let root = server.directory().to_owned();
         drop(server);
         assert!(!root.exists());
+        assert!(PgConnection::connect(&url).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_standby_has_what_its_primary_had_and_takes_its_place() {
+        let primary = match Embedded::start(Durability::None).await {
+            Err(PostgresError::NoServer) => return eprintln!("skipped: {}", PostgresError::NoServer),
+            started => started.expect("the server starts"),
+        };
+        let standby = match primary.standby().await {
+            Err(PostgresError::NoBaseBackup) => return eprintln!("skipped: {}", PostgresError::NoBaseBackup),
+            made => made.expect("the standby starts"),
+        };
+        assert_eq!(ask(&standby, "select pg_is_in_recovery()::text").await.expect("answers"), "true");
+        primary.take_down(Stop::Kill).await.expect("is killed");
+        assert!(primary.pid().is_none() && ask(&primary, "select 'up'").await.is_err());
+        standby.promote().await.expect("takes over");
+        assert_eq!(ask(&standby, "select pg_is_in_recovery()::text").await.expect("answers"), "false");
+    }
+
+    #[tokio::test]
+    async fn a_small_disk_can_be_filled_and_goes_with_its_server() {
+        let server = match Embedded::start_on_a_small_disk().await {
+            Err(error @ (PostgresError::NoServer | PostgresError::NoSmallDisk)) => {
+                return eprintln!("skipped: {error}");
+            }
+            started => started.expect("the server starts"),
+        };
+        let disk = server.directory().join("small");
+        let mut conn = PgConnection::connect(&server.url("postgres")).await.expect("connects");
+        let table = format!("create tablespace small location '{}'", disk.display());
+        sqlx::raw_sql(sqlx::AssertSqlSafe(table)).execute(&mut conn).await.expect("is a disk");
+        sqlx::raw_sql("create table t (b text) tablespace small").execute(&mut conn).await.expect("has room");
+        let write = "insert into t select repeat('x', 1000) from generate_series(1, 100)";
+        server.fill_disk(true).await.expect("is filled");
+        let full = sqlx::raw_sql(write).execute(&mut conn).await.expect_err("there is no room");
+        let code = full.as_database_error().and_then(|refused| refused.code()).map(|code| code.into_owned());
+        assert_eq!(code.as_deref(), Some("53100"), "{full}");
+        server.fill_disk(false).await.expect("is emptied");
+        sqlx::raw_sql(write).execute(&mut conn).await.expect("has room again");
+        let root = server.directory().to_owned();
+        drop((conn, server));
+        assert!(!root.exists());
+    }
+
+    #[tokio::test]
+    async fn a_pooler_ends_with_its_server() {
+        let server = match Embedded::start(Durability::None).await {
+            Err(PostgresError::NoServer) => return eprintln!("skipped: {}", PostgresError::NoServer),
+            started => started.expect("the server starts"),
+        };
+        let url = match server.pooler(1).await {
+            Err(PostgresError::NoPooler) => return eprintln!("skipped: {}", PostgresError::NoPooler),
+            made => made.expect("the pooler starts"),
+        };
+        drop(server);
         assert!(PgConnection::connect(&url).await.is_err());
     }
 

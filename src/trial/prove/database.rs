@@ -72,7 +72,7 @@ async fn restart(world: &mut World, ways: &[Stop]) -> Result<(), ProveError> {
     all_workers_live(world)
 }
 
-/// Cuts one connection after another, so that every statement of a worker is met some time.
+/// Cuts one connection after another, those in a transaction first, so that every statement of a worker is met some time.
 async fn terminate(world: &mut World) -> Result<(), ProveError> {
     const CUTS: u32 = 150;
     world.insert(JOBS, RECIPIENTS).await?;
@@ -86,7 +86,8 @@ async fn terminate(world: &mut World) -> Result<(), ProveError> {
     for _ in 0..CUTS {
         tokio::time::sleep(Duration::from_millis(world.rng.random_range(0..60))).await;
         let backends: Vec<i32> = sqlx::query_scalar(
-            "select pid from pg_stat_activity where application_name = 'chert-outbox' order by backend_start",
+            "select pid from pg_stat_activity where application_name = 'chert-outbox'
+              order by xact_start is null, backend_start limit 4",
         )
         .fetch_all(&mut conn)
         .await?;

@@ -1,5 +1,7 @@
 //! The way to Postgres: a standby takes the place of the primary; a pooler stands in between.
 
+use std::time::Duration;
+
 use crate::trial::forwarder::Forwarder;
 use crate::trial::postgres::{Stop, url};
 use crate::trial::prove::database::{JOBS, RECIPIENTS, all_workers_live, many_lines, until_on_phones};
@@ -54,11 +56,17 @@ async fn failover(world: &mut World) -> Result<(), ProveError> {
 /// Three workers share three connections to the server, so that a worker's transactions meet all of them in turn.
 async fn pgbouncer(world: &mut World) -> Result<(), ProveError> {
     const WORKERS: usize = 3;
+    const COMMITS: usize = 60;
+    const BETWEEN_COMMITS: Duration = Duration::from_millis(40);
     let url = world.server.pooler(3).await?;
     world.setup.database_url = format!("{url}?statement-cache-capacity=0");
-    world.insert(JOBS, RECIPIENTS).await?;
     for _ in 0..WORKERS {
         world.start_worker()?;
+    }
+    // Each of these commits calls whoever listens.
+    for _ in 0..COMMITS {
+        world.insert(JOBS / COMMITS, RECIPIENTS).await?;
+        tokio::time::sleep(BETWEEN_COMMITS).await;
     }
     world.until_ended(1.0).await?;
     let beating: i64 = sqlx::query_scalar("select count(*) from outbox.workers").fetch_one(&world.pool).await?;
@@ -66,7 +74,9 @@ async fn pgbouncer(world: &mut World) -> Result<(), ProveError> {
         world.findings.push(format!("{beating} of {WORKERS} workers could write their heartbeats"));
     }
     let complaints = world.complaints();
-    world.findings.extend(complaints);
+    if let Some(first) = complaints.first() {
+        world.findings.push(format!("{} complaints of workers, such as {first}", complaints.len()));
+    }
     world.notes.push(format!("{WORKERS} workers on 3 connections"));
     Ok(())
 }
