@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// Reads a length of time, e.g. `250ms`, `10m`, `1h 30m`, or a bare `0`.
+/// A hundred years: what is added to an instant, or doubled, must stay within what clocks can tell.
+const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+
+/// Reads a length of time, e.g. `250ms`, `10m`, `1h 30m`, or a bare `0`; at most 100 years.
 /// Errors: a sentence with examples.
 pub fn duration(text: &str) -> Result<Duration, String> {
     if text.trim() == "0" {
         return Ok(Duration::ZERO);
     }
-    humantime::parse_duration(text.trim())
-        .map_err(|_| "write a length of time such as 250ms, 30s, 10m or 1h".to_owned())
+    let length = humantime::parse_duration(text.trim()).ok().filter(|length| *length <= LONGEST);
+    length.ok_or_else(|| "write a length of time such as 250ms, 30s, 10m or 1h, at most 100 years".to_owned())
 }
 
 /// Writes a length of time as [`duration`] reads it.
@@ -116,5 +119,7 @@ mod tests {
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert!(duration("soon").is_err());
+        assert!(duration("100years").is_ok());
+        assert!(duration("300000years").is_err(), "no clock can tell when that ends");
     }
 }

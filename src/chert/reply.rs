@@ -65,21 +65,21 @@ impl Answer {
     pub fn decode(http_status: u16, retry_after: Option<&str>, trace_id: Option<&str>, body: &[u8]) -> Answer {
         let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         let error = json.get("error").filter(|error| error.is_object());
-        let either = |name: &str| error.and_then(|e| e.get(name)).or_else(|| json.get(name)).filter(|v| !v.is_null());
+        let shapes: Vec<&Value> = error.into_iter().chain([&json]).collect();
         let text = |name: &str| json.get(name).and_then(Value::as_str).map(bounded_id);
 
         let waits =
-            [either("retry_after").and_then(seconds), retry_after.and_then(|header| header.trim().parse().ok())];
+            [either(&shapes, "retry_after", seconds), retry_after.and_then(|header| header.trim().parse().ok())];
         let detail: serde_json::Map<String, Value> = ["attachment_index", "allowed_effects"]
             .into_iter()
-            .filter_map(|name| Some((name.to_owned(), either(name)?.clone())))
+            .filter_map(|name| Some((name.to_owned(), either(&shapes, name, given)?)))
             .collect();
         Answer {
             http_status,
             status: text("status"),
-            code: either("code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok()),
-            message: either("message").and_then(Value::as_str).map(bounded),
-            retryable: either("retryable").and_then(Value::as_bool),
+            code: either(&shapes, "code", |code| i32::try_from(code.as_i64()?).ok()),
+            message: either(&shapes, "message", |message| message.as_str().map(bounded)),
+            retryable: either(&shapes, "retryable", Value::as_bool),
             retry_after_secs: waits.into_iter().flatten().max(),
             trace_id: text("trace_id").or_else(|| trace_id.map(bounded_id)),
             ids: Ids {
@@ -92,6 +92,15 @@ impl Answer {
             detail: (!detail.is_empty()).then_some(Value::Object(detail)),
         }
     }
+}
+
+/// The first of the shapes in which the field can be read.
+fn either<T>(shapes: &[&Value], name: &str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
+    shapes.iter().find_map(|shape| read(shape.get(name)?))
+}
+
+fn given(value: &Value) -> Option<Value> {
+    (!value.is_null()).then(|| value.clone())
 }
 
 fn seconds(value: &Value) -> Option<u64> {
@@ -134,6 +143,12 @@ mod tests {
         let flat = Answer::decode(503, None, None, flat);
         assert_eq!((nested.code, nested.retryable, nested.retry_after_secs), (Some(4002), Some(true), Some(900)));
         assert_eq!(Answer { status: None, ..flat }, nested);
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_read_in_one_shape_is_read_in_the_other() {
+        let answer = Answer::decode(200, None, None, br#"{"status":"sent","code":4002,"error":{"code":"4002"}}"#);
+        assert_eq!(answer.code, Some(4002), "it is not taken for a yes");
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub const RECORD_MAX_BYTES: usize = 1 << 20;
 pub const BATCH_MAX_RECORDS: usize = 1_000;
 const BATCH_MAX_BYTES: u64 = 4 << 20;
 
+/// Some programs begin a file with it; it is no part of the first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The fields of a job, and what each may hold.
 const FIELDS: [(&str, &str); 14] = [
     ("phone", "text"),
@@ -92,7 +95,7 @@ pub fn read(
     skip_lines: u64,
     mut take: impl FnMut(Batch) -> bool,
 ) -> Result<(), ImportError> {
-    let mut lines = Lines::new(source)?;
+    let mut lines = Lines { source, again: VecDeque::new(), read: 0, bytes_read: 0 };
     let columns = match format {
         Format::Csv => Some(header(&mut lines)?),
         Format::Jsonl => None,
@@ -143,14 +146,6 @@ struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    fn new(mut source: R) -> Result<Lines<R>, ImportError> {
-        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-        let start = source.fill_buf().map_err(|source| ImportError::Read { line: 0, source })?;
-        let mark = if start.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-        source.consume(mark);
-        Ok(Lines { source, again: VecDeque::new(), read: 0, bytes_read: mark as u64 })
-    }
-
     fn next(&mut self) -> Result<Option<Line>, ImportError> {
         if let Some(line) = self.again.pop_front() {
             return Ok(Some(line));
@@ -168,6 +163,9 @@ impl<R: BufRead> Lines<R> {
                 length += self.source.skip_until(b'\n').map_err(failed)?;
             }
             bytes = Vec::new();
+        }
+        if self.read == 0 && bytes.starts_with(BYTE_ORDER_MARK) {
+            bytes.drain(..BYTE_ORDER_MARK.len());
         }
         self.read += 1;
         self.bytes_read += length as u64;
@@ -464,6 +462,19 @@ mod tests {
         let file = "\u{feff}phone,body\r\n+15550142200,\"Hi \"\"Ann\"\",\r\nthere\"\r\n\r\n+15550142201,5\" pipe\r\n+15550142202,last";
         let read = read_all(Format::Csv, file.as_bytes());
         assert_eq!(bodies(&read), [(2, "Hi \"Ann\",\r\nthere"), (5, "5\" pipe"), (6, "last")]);
+    }
+
+    #[test]
+    fn a_mark_is_known_however_few_bytes_a_pipe_gives_at_once() {
+        let file = "\u{feff}phone,body\n+15550142200,Hi\n";
+        let mut batches = Vec::new();
+        let a_byte_each = io::BufReader::with_capacity(1, file.as_bytes());
+        read(a_byte_each, Format::Csv, 0, |batch| {
+            batches.push(batch);
+            true
+        })
+        .expect("readable");
+        assert!(batches[0].records[0].job.is_ok());
     }
 
     #[test]
