@@ -11,8 +11,8 @@ use crate::outbox::OutboxError;
 
 /// Looks at up to `limit` rows that are new and due, or whose time to wake has come, and returns how many there were.
 ///
-/// Suppressed and expired jobs end here; one whose outcome has been unknown for longer than `key_horizon` is parked,
-/// since Chert may have forgotten its key; one behind an earlier message of its recipient waits for it. Safe to run from
+/// Suppressed and expired jobs end here, as parked if their outcome is unknown; one whose outcome has been unknown for longer
+/// than `key_horizon` is parked, since Chert may have forgotten its key; one behind an earlier message of its recipient waits for it. Safe to run from
 /// many workers at once. Source: design 5; invariants 1, 4, 5 and 6.
 pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration) -> Result<i64, OutboxError> {
     let key_horizon = interval(key_horizon);
@@ -29,8 +29,9 @@ pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration) -> Result<i
         ), judged as materialized (
             select due.id,
                    case when due.unknown_since < now() - $2::interval then 'parked'
+                        -- It may be on the phone already, and must not be called unsent.
+                        when (s.phone is not null or due.expires_at <= now()) and due.unknown_since is not null then 'parked'
                         when s.phone is not null then 'suppressed'
-                        when due.expires_at <= now() and due.unknown_since is not null then 'parked'
                         when due.expires_at <= now() then 'expired'
                         else 'queued'
                    end as state,

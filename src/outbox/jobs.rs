@@ -167,8 +167,8 @@ pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsE
     Ok(())
 }
 
-/// Cancels a job that waits.
-pub async fn cancel(pool: &PgPool, id: i64) -> Result<(), JobsError> {
+/// Cancels a job that waits, and returns what it is now: `canceled`, or `parked` if it may be on the phone already.
+pub async fn cancel(pool: &PgPool, id: i64) -> Result<String, JobsError> {
     let canceled = sqlx::query_scalar!(r#"select outbox.cancel($1) as "canceled!""#, id)
         .fetch_one(pool)
         .await
@@ -182,5 +182,5 @@ pub async fn cancel(pool: &PgPool, id: i64) -> Result<(), JobsError> {
         return Err(JobsError::NotCancelable { id, state: job.state });
     }
     wake_after_commit(pool, &[job.phone]).await;
-    Ok(())
+    Ok(job.state)
 }
