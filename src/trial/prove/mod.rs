@@ -65,6 +65,8 @@ pub enum ProveError {
     Database(#[from] DatabaseError),
     #[error(transparent)]
     Lines(#[from] LinesError),
+    #[error("applying the next version's migrations: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("asking the database: {}", describe(.0))]
     Sql(#[from] sqlx::Error),
     #[error(transparent)]
