@@ -76,12 +76,13 @@ async fn wait_by_the_million(world: &mut World) -> Result<(), ProveError> {
     .execute(&world.pool)
     .await?;
     let took = start.elapsed().as_secs_f64();
+    let began_us = world.simulator.handle().now_us();
     world.insert_to(&phones(0, FREE)).await?;
     for _ in 0..2 {
         world.start_worker()?;
     }
     until_arrived(world, FREE as usize).await?;
-    judge_share(world, &world.simulator.ledger(), 39);
+    judge_share(world, began_us, &world.simulator.ledger(), 39);
     world.notes.push(format!("the million was inserted in {took:.0} s"));
     // They are no jobs of this world, which is judged job by job: it is enough that nobody has touched them.
     let untouched = sqlx::query("delete from outbox.jobs where body = 'waits' and state = 'queued' and claims = 0")
@@ -105,6 +106,7 @@ async fn crowd_one_recipient(world: &mut World) -> Result<(), ProveError> {
     .execute(&world.pool)
     .await?;
     world.inserted += inserted.rows_affected();
+    let began_us = world.simulator.handle().now_us();
     world.insert_to(&phones(0, FREE)).await?;
     for _ in 0..2 {
         world.start_worker()?;
@@ -112,7 +114,7 @@ async fn crowd_one_recipient(world: &mut World) -> Result<(), ProveError> {
     let handle = world.simulator.handle();
     let of_others = || handle.ledger().into_iter().filter(|entry| entry.phone != one).collect::<Vec<_>>();
     world.until("the others had gone past", || async { Ok(of_others().len() == FREE as usize) }).await?;
-    judge_share(world, &of_others(), 40);
+    judge_share(world, began_us, &of_others(), 40);
     let start = Instant::now();
     let canceled: i64 = sqlx::query_scalar(
         "select outbox.cancel_all(array(select id from outbox.jobs where phone = $1 and state = 'queued'))",
@@ -230,19 +232,21 @@ async fn share_one_line(world: &mut World) -> Result<(), ProveError> {
     let pool = world.pool.clone();
     let workers = || sqlx::query_scalar::<_, i64>("select count(*) from outbox.workers").fetch_one(&pool);
     world.until("all workers were up", || async { Ok(workers().await? == WORKERS) }).await?;
+    let began_us = world.simulator.handle().now_us();
     world.insert_to(&phones(0, JOBS)).await?;
     world.until_ended(1.0).await?;
-    judge_share(world, &world.simulator.ledger(), 1);
+    judge_share(world, began_us, &world.simulator.ledger(), 1);
     Ok(())
 }
 
 async fn serve_many_lines(world: &mut World) -> Result<(), ProveError> {
     const JOBS: u32 = 1_200;
+    let began_us = world.simulator.handle().now_us();
     world.insert_to(&phones(0, JOBS)).await?;
     // Room for two slots of every line.
     world.start_worker_with(&[("OUTBOX_CONCURRENCY", "512".to_owned())])?;
     until_arrived(world, JOBS as usize).await?;
-    judge_share(world, &world.simulator.ledger(), 200);
+    judge_share(world, began_us, &world.simulator.ledger(), 200);
     Ok(())
 }
 
@@ -259,12 +263,11 @@ async fn until_arrived(world: &mut World, messages: usize) -> Result<(), ProveEr
     world.until("the messages had arrived", || async { Ok(handle.ledger_len() >= messages) }).await
 }
 
-/// How much of their rate, a message a second, the lines used from the first of these messages to the last. With its first
-/// message a line's time begins: that one takes none of it.
-fn judge_share(world: &mut World, messages: &[LedgerEntry], lines: u32) {
-    let [first, .., last] = messages else { return world.findings.push("hardly a message was sent".to_owned()) };
-    let secs = (last.at_us - first.at_us) as f64 / 1e6;
-    let share = (messages.len() as f64 - f64::from(lines)) / (f64::from(lines) * secs);
+/// How much of their rate, a message a second, the lines used from `began_us` on until the last of these messages.
+fn judge_share(world: &mut World, began_us: i64, messages: &[LedgerEntry], lines: u32) {
+    let Some(last) = messages.last() else { return world.findings.push("no message was sent".to_owned()) };
+    let secs = (last.at_us - began_us) as f64 / 1e6;
+    let share = messages.len() as f64 / (f64::from(lines) * secs);
     let told = format!("{:.0} % of the lines' rate used", share * 100.0);
     if share < FAIR_SHARE {
         world.findings.push(format!("only {told}"));

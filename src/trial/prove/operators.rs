@@ -247,6 +247,11 @@ async fn mix_versions(world: &mut World) -> Result<(), ProveError> {
         world.setup.program = programs[turn as usize % 2].clone();
         world.start_worker()?;
     }
+    world.until_ended(1.0).await?;
+    let unsent = count(world, "state <> 'sent'").await?;
+    if unsent > 0 {
+        world.findings.push(format!("{unsent} jobs were begun by one version and not finished by the other"));
+    }
     world.notes.push(format!("{KILLS} kills"));
     Ok(())
 }
