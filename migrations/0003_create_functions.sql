@@ -53,25 +53,35 @@ begin
 end
 $$;
 
--- Cancels a job that waits, and tells whether it did: a job that is being sent, or has ended, stays as it is. A producer
--- may cancel its own jobs only, which is why this runs with the owner's rights and looks at who called.
-create function outbox.cancel(job_id bigint) returns boolean
+-- Cancels those of these jobs that wait, and returns how many did: a job that is being sent, or has ended, stays as it is. One
+-- that may be on the phone already, since its outcome is unknown, is not asked again but parked: it must not be called unsent.
+-- Each recipient's next job is woken once, after all of them: one by one, a hundred thousand jobs of one recipient would wake
+-- each other for hours. A producer may cancel its own jobs only, which is why this runs with the owner's rights and looks at
+-- who called.
+create function outbox.cancel_all(job_ids bigint[]) returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    freed text;
+    freed text[];
 begin
-    update outbox.jobs j
-       set state = 'canceled', reason = 'canceled', ready = false, wake_at = null, finished_at = now()
-     where j.id = cancel.job_id and j.state = 'queued'
-       and (j.producer = session_user or pg_has_role(session_user, current_user, 'member')
-            or exists (select from pg_roles r where r.rolname = 'outbox_worker' and pg_has_role(session_user, r.oid, 'member')))
-    returning j.phone into freed;
-    if freed is null then
-        return false;
-    end if;
-    perform outbox.wake_next(array[freed]);
-    return true;
+    with stopped as (
+        update outbox.jobs j
+           set state = case when j.unknown_since is null then 'canceled' else 'parked' end,
+               reason = case when j.unknown_since is null then 'canceled' else 'outcome_unknown' end,
+               ready = false, wake_at = null, finished_at = now()
+         where j.id = any (cancel_all.job_ids) and j.state = 'queued'
+           and (j.producer = session_user or pg_has_role(session_user, current_user, 'member')
+                or exists (select from pg_roles r where r.rolname = 'outbox_worker' and pg_has_role(session_user, r.oid, 'member')))
+        returning j.phone)
+    select coalesce(array_agg(phone), '{}') into freed from stopped;
+    perform outbox.wake_next(freed);
+    return cardinality(freed);
 end
+$$;
+
+-- Cancels one job, and tells whether it waited.
+create function outbox.cancel(job_id bigint) returns boolean
+language sql volatile as $$
+    select outbox.cancel_all(array[job_id]) = 1
 $$;
 
 -- One constant notification a transaction wakes idle workers; Postgres folds equal ones. It can be switched off where

@@ -37,8 +37,9 @@ begin
     grant select on outbox.lines, outbox.account, outbox.workers, outbox.attempts to outbox_viewer;
 
     -- A new function is everybody's by default; only `masked` may stay so.
-    revoke execute on function outbox.cancel(bigint), outbox.wake_next(text[]), outbox.grant_roles() from public;
-    grant execute on function outbox.cancel(bigint) to outbox_producer, outbox_worker;
+    revoke execute on function outbox.cancel(bigint), outbox.cancel_all(bigint[]), outbox.wake_next(text[]), outbox.grant_roles()
+        from public;
+    grant execute on function outbox.cancel(bigint), outbox.cancel_all(bigint[]) to outbox_producer, outbox_worker;
     grant execute on function outbox.wake_next(text[]) to outbox_worker;
 end
 $$;

@@ -3,10 +3,11 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Postgres, Transaction};
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Waiting for a connection is given up after this; so is any one statement of a worker.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -93,6 +94,7 @@ pub fn is_pooled(pool: &PgPool) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
     pub applied: Vec<String>,
+    /// The database's; a later release may have brought it further than this one knows.
     pub version: i64,
 }
 
@@ -102,7 +104,7 @@ pub async fn migrate(pool: &PgPool, deployment: &str) -> Result<Migrated, Databa
     let failed = |error: sqlx::Error| DatabaseError::Migrate(describe(&error));
     let mut connection = pool.acquire().await.map_err(failed)?;
     let before = version(&mut connection).await?;
-    MIGRATIONS.run(&mut *connection).await.map_err(|error| DatabaseError::Migrate(error.to_string()))?;
+    migrator([]).run(&mut *connection).await.map_err(|error| DatabaseError::Migrate(error.to_string()))?;
     // Also after a migration that was cut short before this; never once there are jobs.
     if deployment != "default" {
         sqlx::query!("update outbox.account set deployment = $1 where deployment = 'default' and not exists (select from outbox.jobs)", deployment)
@@ -115,7 +117,8 @@ pub async fn migrate(pool: &PgPool, deployment: &str) -> Result<Migrated, Databa
         .filter(|migration| migration.version > before.unwrap_or(0))
         .map(|migration| format!("{:04} {}", migration.version, migration.description))
         .collect();
-    Ok(Migrated { applied, version: newest() })
+    let version = version(&mut connection).await?.unwrap_or(0);
+    Ok(Migrated { applied, version })
 }
 
 /// What `adopt` changed.
@@ -168,7 +171,20 @@ pub async fn check_version(pool: &PgPool) -> Result<(), DatabaseError> {
     }
 }
 
-fn newest() -> i64 {
+/// This release's migrations with `more` behind them: what the next release's migrator is, for trials of an upgrade. What a
+/// later release has applied before is left as it is: the old one's pods may still start anew, and migrate first.
+pub fn migrator(more: impl IntoIterator<Item = Migration>) -> Migrator {
+    Migrator {
+        migrations: MIGRATIONS.iter().cloned().chain(more).collect(),
+        ignore_missing: true,
+        table_name: MIGRATIONS.table_name.clone(),
+        create_schemas: MIGRATIONS.create_schemas.clone(),
+        ..Migrator::DEFAULT
+    }
+}
+
+/// The version of this release's schema.
+pub fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 

@@ -38,8 +38,12 @@ impl Jobs {
             Jobs::Cancel(args) => {
                 let pool = args.database.outbox(1).await?;
                 for id in args.ids {
-                    jobs::cancel(&pool, id).await?;
-                    outln!("job {id} is canceled");
+                    match jobs::cancel(&pool, id).await?.as_str() {
+                        "parked" => {
+                            outln!("job {id} is not asked again; it may be on the phone already, and is parked")
+                        }
+                        state => outln!("job {id} is {state}"),
+                    }
                 }
             }
         }

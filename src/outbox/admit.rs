@@ -12,9 +12,10 @@ use crate::outbox::marks::Marks;
 
 /// Looks at up to `limit` rows that are new and due, or whose time to wake has come, and returns how many there were.
 ///
-/// Suppressed and expired jobs end here; one whose outcome has been unknown for longer than `key_horizon` is parked,
-/// since Chert may have forgotten its key; one behind an earlier message of its recipient waits for it. Safe to run from
-/// many workers at once. Rows are read from `marks` on, which are moved up. Source: design 5; invariants 1, 4, 5 and 6.
+/// Suppressed and expired jobs end here, as parked if their outcome is unknown; one whose outcome has been unknown for longer
+/// than `key_horizon` is parked, since Chert may have forgotten its key; one behind an earlier message of its recipient
+/// waits for it. Safe to run from many workers at once. Rows are read from `marks` on, which are moved up.
+/// Source: design 5; invariants 1, 4, 5 and 6.
 pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration, marks: &mut Marks) -> Result<i64, OutboxError> {
     let key_horizon = interval(key_horizon);
     let (from_at, from_id) = marks.admission();
@@ -33,8 +34,9 @@ pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration, marks: &mut
         ), judged as materialized (
             select due.id,
                    case when due.unknown_since < now() - $2::interval then 'parked'
+                        -- It may be on the phone already, and must not be called unsent.
+                        when (s.phone is not null or due.expires_at <= now()) and due.unknown_since is not null then 'parked'
                         when s.phone is not null then 'suppressed'
-                        when due.expires_at <= now() and due.unknown_since is not null then 'parked'
                         when due.expires_at <= now() then 'expired'
                         else 'queued'
                    end as state,

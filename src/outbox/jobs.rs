@@ -168,8 +168,8 @@ pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsE
     tx.commit().await.map_err(JobsError::Write)
 }
 
-/// Cancels a job that waits.
-pub async fn cancel(pool: &PgPool, id: i64) -> Result<(), JobsError> {
+/// Cancels a job that waits, and returns what it is now: `canceled`, or `parked` if it may be on the phone already.
+pub async fn cancel(pool: &PgPool, id: i64) -> Result<String, JobsError> {
     let mut tx = database::begin_plain(pool).await.map_err(JobsError::Write)?;
     let canceled = sqlx::query_scalar!(r#"select outbox.cancel($1) as "canceled!""#, id)
         .fetch_one(&mut *tx)
@@ -185,5 +185,5 @@ pub async fn cancel(pool: &PgPool, id: i64) -> Result<(), JobsError> {
         return Err(JobsError::NotCancelable { id, state: job.state });
     }
     wake_after_commit(pool, &[job.phone]).await;
-    Ok(())
+    Ok(job.state)
 }

@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod lines;
 pub mod rescue;
 pub mod status;
+pub mod suppressions;
 pub mod upcoming;
 pub mod workers;
 
@@ -32,6 +33,8 @@ pub enum OutboxError {
     Upcoming(#[source] sqlx::Error),
     #[error("reading the account: {}", crate::database::describe(.0))]
     Account(#[source] sqlx::Error),
+    #[error("looking for a suppression: {}", crate::database::describe(.0))]
+    Suppressions(#[source] sqlx::Error),
     #[error("writing the heartbeat: {}", crate::database::describe(.0))]
     Heartbeat(#[source] sqlx::Error),
 }
@@ -56,6 +59,7 @@ impl OutboxError {
         | OutboxError::Rescue(error)
         | OutboxError::Upcoming(error)
         | OutboxError::Account(error)
+        | OutboxError::Suppressions(error)
         | OutboxError::Heartbeat(error)) = self;
         let code = error.as_database_error().and_then(|refused| refused.code());
         code.is_some_and(|code| code.starts_with(class))

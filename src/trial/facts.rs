@@ -159,15 +159,20 @@ pub async fn attempts(pool: &PgPool) -> Result<Attempts, sqlx::Error> {
     Ok(attempts)
 }
 
-/// How many jobs did not spend one attempt a claim whose outcome spends one, by the outcome table of the design.
-pub async fn wrongly_spent(pool: &PgPool) -> Result<u64, sqlx::Error> {
+/// How many jobs did not spend one attempt a claim whose outcome spends one, by the outcome table of the design. `retried`:
+/// jobs that a person tried again, and their claims until then, which do not count any more.
+pub async fn wrongly_spent(pool: &PgPool, retried: &BTreeMap<i64, i32>) -> Result<u64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
         select count(*) as "count!"
           from outbox.jobs j
+          left join unnest($1::bigint[], $2::int[]) as r (id, claims) on r.id = j.id
          where j.attempt <> (select count(distinct a.claim) from outbox.attempts a
-                              where a.job_id = j.id and a.outcome in ('sent', 'duplicate', 'retry', 'rejected', 'unknown'))
-        "#
+                              where a.job_id = j.id and a.claim > coalesce(r.claims, 0)
+                                and a.outcome in ('sent', 'duplicate', 'retry', 'rejected', 'unknown'))
+        "#,
+        &retried.keys().copied().collect::<Vec<_>>(),
+        &retried.values().copied().collect::<Vec<_>>(),
     )
     .fetch_one(pool)
     .await

@@ -1,5 +1,7 @@
 //! One claim's way: wait for its slot, look once more whether it may go, call, and tell what became of it.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -7,11 +9,16 @@ use crate::claim::{Claim, Finished};
 use crate::config::LEASE_MARGIN;
 use crate::failpoint::{self, Point};
 use crate::line::LineChoice;
+use crate::outbox::suppressions::is_suppressed;
 use crate::outcome::{Outcome, classify};
 use crate::pace::slots::latest_start;
 use crate::retry;
 use crate::worker::Shared;
 use crate::worker::gate::Ticket;
+
+/// A slot may lie two seconds ahead of the claim that looked at the suppressions. Who says stop meanwhile is looked for once
+/// more, this long before the slot: time enough for the answer not to hold up the call.
+const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// Sends a claim in its slot, or hands it back.
 pub async fn deliver(shared: &Shared, claim: Claim, ticket: Ticket) -> Finished {
@@ -36,7 +43,7 @@ async fn may_go(shared: &Shared, claim: &Claim, ticket: Ticket) -> bool {
     let mut stopping = shared.stopping.clone();
     tokio::select! {
         _ = stopping.wait_for(|stopping| *stopping) => return false,
-        () = tokio::time::sleep_until(claim.slot) => {}
+        wanted = still_wanted(shared, claim) => if !wanted { return false },
     }
     if *stopping.borrow() || !shared.gate.admits(ticket) {
         return false;
@@ -49,6 +56,20 @@ async fn may_go(shared: &Shared, claim: &Claim, ticket: Ticket) -> bool {
     on_time(shared, claim).await
 }
 
+/// Waits for the slot, and tells whether the recipient may be sent to then. Without an answer in time the message does not go.
+async fn still_wanted(shared: &Shared, claim: &Claim) -> bool {
+    if let Some(look_at) = claim.slot.checked_sub(LAST_LOOK).filter(|at| *at > Instant::now()) {
+        tokio::time::sleep_until(look_at).await;
+        let look = tokio::time::timeout_at(claim.slot, is_suppressed(&shared.pool, &claim.phone)).await;
+        if !matches!(look, Ok(Ok(false))) {
+            debug!(job.id = claim.job_id, "Job {} may not be wanted any more, and is handed back", claim.job_id);
+            return false;
+        }
+    }
+    tokio::time::sleep_until(claim.slot).await;
+    true
+}
+
 /// Whether the line's gap is kept by leaving now. A slot that was missed is given back, never caught up on.
 async fn on_time(shared: &Shared, claim: &Claim) -> bool {
     let line = &claim.line;
@@ -58,17 +79,18 @@ async fn on_time(shared: &Shared, claim: &Claim) -> bool {
         return true;
     };
     let deadline = claim.slot + latest;
-    while let Err(wait) = shared.pace.check(&line.id, line.gap) {
-        if Instant::now() + wait > deadline {
+    loop {
+        // Before the line's turn is taken: nobody would answer for a message that does not leave, and the line would wait.
+        if Instant::now() > deadline {
+            debug!(job.id = claim.job_id, line.id = line.id, "Job {} came too late for its slot", claim.job_id);
             return false;
         }
-        tokio::time::sleep(wait).await;
+        match shared.pace.check(&line.id, line.gap) {
+            Ok(()) => return true,
+            Err(wait) if Instant::now() + wait > deadline => return false,
+            Err(wait) => tokio::time::sleep(wait).await,
+        }
     }
-    let late = Instant::now() > deadline;
-    if late {
-        debug!(job.id = claim.job_id, line.id = line.id, "Job {} came too late for its slot", claim.job_id);
-    }
-    !late
 }
 
 fn tell(shared: &Shared, claim: &Claim, outcome: &Outcome) {

@@ -8,6 +8,9 @@ use chert_outbox::outbox::claim::Claimer;
 use chert_outbox::outbox::lines::{self, Paces};
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::simulate::{Cap, Fault};
+use chrono::TimeDelta;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::Harness;
 
@@ -111,6 +114,53 @@ async fn i06_a_recipient_suppressed_after_admission_is_not_sent_to() {
 }
 
 #[tokio::test]
+async fn i06_a_recipient_suppressed_between_claim_and_slot_is_not_sent_to() {
+    let it = Harness::start().await;
+    it.pace(Paces { gap: Some(Duration::from_millis(1_500)), ..Paces::default() }).await;
+    let worker = it.worker(&[]).await;
+    // The first answer opens the gate: from then on a claim takes more than one.
+    it.execute("insert into outbox.jobs (phone, body, phone_line_id) values ('+15550142200', 'Hi', 'pl_1')").await;
+    it.until("the gate is open", || async { it.count("state = 'sent'").await == 1 }).await;
+    it.execute(
+        "insert into outbox.jobs (phone, body, phone_line_id)
+         select '+1555014220' || n, 'Hi', 'pl_2' from generate_series(1, 2) n",
+    )
+    .await;
+    it.until("the first one left", || async { it.ledger().len() == 2 }).await;
+    assert_eq!(it.count("phone = '+15550142202' and state = 'sending'").await, 1, "it waits for its slot");
+    it.execute("insert into outbox.suppressions (phone, reason) values ('+15550142202', 'said stop')").await;
+    it.until("nothing waits", || async { it.count("state in ('queued', 'sending')").await == 0 }).await;
+    assert_eq!(it.count("state = 'suppressed'").await, 1);
+    assert_eq!(it.ledger().len(), 2);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn i05_a_message_that_missed_its_slot_costs_its_line_no_other_one() {
+    let it = Harness::alone(|_| {}).await;
+    it.pace(Paces { gap: Some(Duration::from_secs(1)), ..Paces::default() }).await;
+    let worker = it.spawn_worker(&[]);
+    it.execute("insert into outbox.jobs (phone, body, phone_line_id) values ('+15550142200', 'Hi', 'pl_1')").await;
+    it.until("the gate is open", || async { it.count("state = 'sent'").await == 1 }).await;
+    // Two slots within the horizon, and time to stop the worker before the first, but none for a last look at suppressions.
+    it.execute("update outbox.lines set next_at = now() + interval '450 milliseconds' where id = 'pl_2'").await;
+    let slot = it.now().await + TimeDelta::milliseconds(450);
+    it.execute(
+        "insert into outbox.jobs (phone, body, phone_line_id)
+         select '+1555014220' || n, 'Hi', 'pl_2' from generate_series(1, 2) n",
+    )
+    .await;
+    it.until("both are claimed", || async { it.count("state = 'sending'").await == 2 }).await;
+    let pid = Pid::from_raw(worker.id().expect("it runs").cast_signed());
+    kill(pid, Signal::SIGSTOP).expect("stands still");
+    it.until("the first slot has passed", || async { it.now().await > slot + TimeDelta::milliseconds(100) }).await;
+    kill(pid, Signal::SIGCONT).expect("goes on");
+    it.until("both were sent", || async { it.count("state = 'sent'").await == 3 }).await;
+    assert_eq!(it.field(2, "claims").await.as_deref(), Some("2"), "it came too late for its first slot");
+    assert_eq!(it.field(3, "claims").await.as_deref(), Some("1"), "its own slot was there");
+}
+
+#[tokio::test]
 async fn i03_workers_that_race_share_one_schedule() {
     let it = Harness::start().await;
     it.pace(Paces { gap: Some(Duration::from_millis(100)), ..Paces::default() }).await;
@@ -131,14 +181,8 @@ async fn i03_workers_that_race_share_one_schedule() {
     for (line, mut slots) in slots {
         slots.sort();
         assert!(slots.len() > 10, "{line} gave {} slots", slots.len());
-        assert!(
-            slots.windows(2).all(|pair| pair[1] - pair[0] >= chrono::TimeDelta::milliseconds(100)),
-            "{line}: {slots:?}"
-        );
-        assert!(
-            *slots.last().expect("some") - slots[0] <= chrono::TimeDelta::milliseconds(2_000),
-            "within the horizon"
-        );
+        assert!(slots.windows(2).all(|pair| pair[1] - pair[0] >= TimeDelta::milliseconds(100)), "{line}: {slots:?}");
+        assert!(*slots.last().expect("some") - slots[0] <= TimeDelta::milliseconds(2_000), "within the horizon");
     }
 }
 
@@ -348,6 +392,20 @@ async fn i02_a_job_whose_call_could_arrive_past_the_key_horizon_is_parked() {
     it.execute("update outbox.jobs set unknown_since = now() - interval '59 minutes'").await;
     it.drain_with(&["--key-horizon", "1h", "--lease", "60s"]).await;
     assert_eq!(it.state(job).await, "parked/outcome_unknown");
+    assert_eq!(it.simulator.handle().calls().sends, 0);
+}
+
+#[tokio::test]
+async fn i01_what_may_be_on_the_phone_is_parked_when_it_is_canceled_or_suppressed() {
+    let it = Harness::start().await;
+    let (canceled, suppressed) = (it.insert("+15550142200", "Hi").await, it.insert("+15550142201", "Hi").await);
+    it.execute("update outbox.jobs set unknown_since = now(), idempotency_key = 'k', reason = 'outcome_unknown'").await;
+    let (_, said, _) = it.run(&["jobs", "cancel", &canceled.to_string()]).await;
+    assert!(said.contains("may be on the phone already"), "{said}");
+    it.execute("insert into outbox.suppressions (phone, reason) values ('+15550142201', 'said stop')").await;
+    it.drain().await;
+    assert_eq!(it.state(canceled).await, "parked/outcome_unknown");
+    assert_eq!(it.state(suppressed).await, "parked/outcome_unknown");
     assert_eq!(it.simulator.handle().calls().sends, 0);
 }
 

@@ -10,6 +10,7 @@ use chert_outbox::config::WorkerOptions;
 use chert_outbox::outbox::lines::{self, Paces, Which};
 use chert_outbox::simulate::{self, Cap, Fault, Faults, LedgerEntry, Simulator};
 use chert_outbox::worker::{self, Summary};
+use chrono::{DateTime, Utc};
 use clap::Parser;
 use sqlx::PgPool;
 use tokio::process::{Child, Command};
@@ -193,6 +194,11 @@ impl Harness {
     pub async fn count(&self, condition: &str) -> i64 {
         let sql = format!("select count(*) from outbox.jobs where {condition}");
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(self.pool()).await.expect("the condition is SQL")
+    }
+
+    /// The database's clock.
+    pub async fn now(&self) -> DateTime<Utc> {
+        sqlx::query_scalar("select clock_timestamp()").fetch_one(self.pool()).await.expect("answers")
     }
 
     /// One value of one job, as text.

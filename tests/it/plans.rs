@@ -12,6 +12,7 @@ use chert_outbox::outbox::claim::Claimer;
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::record::record;
 use chert_outbox::outbox::rescue::{expire, rescue};
+use chert_outbox::outbox::suppressions::is_suppressed;
 use chert_outbox::outbox::upcoming::upcoming;
 use chert_outbox::outcome::{Outcome, classify};
 use chert_outbox::retry::next;
@@ -41,12 +42,13 @@ const LEADS: [(&str, &str); 11] = [
 ];
 
 /// Words of each hot statement alone, and the indexes that it must be read by.
-const HOT: [(&str, &[&str]); 12] = [
+const HOT: [(&str, &[&str]); 13] = [
     ("with due as", &["jobs_to_admit", "recipients_pkey", "one_in_flight_per_recipient", "jobs_of_recipient"]),
     ("for update of o skip locked", &["jobs_ready"]),
     ("select c.id", &["jobs_ready", "recipients_pkey", "suppressions_pkey", "jobs_of_recipient"]),
     ("update outbox.jobs j set state = 'sending'", &["jobs_pkey"]),
     ("update outbox.lines l set next_at", &[]),
+    ("select exists (select from outbox.suppressions", &["suppressions_pkey"]),
     ("A row of somebody else", &["attempts_pkey"]),
     ("update outbox.jobs j set state = u.state", &["jobs_pkey"]),
     ("insert into outbox.recipients", &[]),
@@ -156,6 +158,7 @@ async fn use_each_statement_once(pool: &PgPool) {
     let mut claims = claimer.claim(pool, 500, false, &mut Marks::default()).await.expect("claims").claims;
     assert_eq!(claims.len(), 500);
     let first = claims.pop().expect("there are 500");
+    assert!(!is_suppressed(pool, &first.phone).await.expect("looks"));
     let finished: Vec<_> =
         claims.into_iter().map(|claim| answer(claim, sent())).chain([answer(first, saturated())]).collect();
     let recorded = record(pool, "it", &finished, minute).await.expect("records");

@@ -26,6 +26,18 @@ async fn migrate_is_idempotent_and_safe_from_many_places_at_once() {
 }
 
 #[tokio::test]
+async fn migrate_leaves_what_a_later_release_has_applied() {
+    let it = Harness::start().await;
+    it.execute(
+        "insert into outbox._sqlx_migrations (version, description, success, checksum, execution_time)
+         values (999, 'of a later release', true, '', 0)",
+    )
+    .await;
+    let (code, told, error) = it.run(&["migrate"]).await;
+    assert_eq!((code, told.as_str()), (0, "the outbox is up to date, at version 999\n"), "{error}");
+}
+
+#[tokio::test]
 async fn commands_say_what_to_do_about_a_schema_that_is_missing_or_old() {
     let it = Harness::start().await;
     it.execute(
@@ -83,6 +95,12 @@ async fn a_producer_may_insert_and_see_its_own_jobs_and_nothing_else() {
     let own: Vec<i64> =
         sqlx::query_scalar("select id from outbox.my_jobs order by id").fetch_all(&mut shop).await.expect("reads");
     assert_eq!(own, [id, same]);
+    let canceled: i64 = sqlx::query_scalar("select outbox.cancel_all(array[1, $1])")
+        .bind(same)
+        .fetch_one(&mut shop)
+        .await
+        .expect("cancels its own");
+    assert_eq!(canceled, 1, "not somebody else's");
     assert!(
         sqlx::query_scalar::<_, bool>("select outbox.cancel($1)")
             .bind(id)

@@ -1,7 +1,7 @@
 //! The bench: what a job costs beside a bare HTTP loop, and what a claim costs as the backlog grows.
 
 pub mod claim;
-mod process;
+pub(in crate::trial) mod process;
 mod scratch;
 pub mod throughput;
 

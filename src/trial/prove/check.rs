@@ -18,6 +18,9 @@ use crate::trial::tally::{Tally, tally};
 /// A call that left before the suppression was committed may arrive this much later: it is on the wire, and counted.
 const ON_THE_WIRE_US: i64 = 1_000_000;
 
+/// What a worker may hold at most, whatever waits in the database: 64 jobs in flight need a tenth of it.
+const MEMORY_LIMIT_KB: u64 = 100 * 1024;
+
 /// What a scenario came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verdict {
@@ -61,6 +64,7 @@ pub async fn verdict(scenario: &str, mut world: World, began: Instant) -> Result
     let (on_the_wire, sent_after_suppression) = after_suppression(&world.suppressions, &ledger);
     check_attempts(&mut world).await?;
     check_logs(&mut world);
+    check_memory(&mut world);
     check_connections(&mut world).await?;
     let mut verdict = Verdict {
         scenario: scenario.to_owned(),
@@ -100,7 +104,7 @@ fn after_suppression(suppressions: &[Suppression], ledger: &[LedgerEntry]) -> (u
 
 /// A claim spends one attempt if one of its outcomes does, by the outcome table; jobs that a person tried again count anew.
 async fn check_attempts(world: &mut World) -> Result<(), ProveError> {
-    let wrong = facts::wrongly_spent(&world.pool).await?;
+    let wrong = facts::wrongly_spent(&world.pool, &world.retried).await?;
     if wrong > 0 {
         world.findings.push(format!("{wrong} jobs spent more or fewer attempts than their outcomes say"));
     }
@@ -115,6 +119,13 @@ fn check_logs(world: &mut World) {
         .map(|file| file.file_name().to_string_lossy().into_owned())
         .collect();
     world.findings.extend(workers.into_iter().map(|log| format!("a panic in {log}")));
+}
+
+fn check_memory(world: &mut World) {
+    let peak = world.peak_rss_kb;
+    if peak > MEMORY_LIMIT_KB {
+        world.findings.push(format!("a worker held {} MB, the bound is {} MB", peak / 1024, MEMORY_LIMIT_KB / 1024));
+    }
 }
 
 /// Every worker has ended: none of its connections may be left, also not of those that were killed.

@@ -69,6 +69,8 @@ pub enum ProveError {
     Lines(#[from] LinesError),
     #[error(transparent)]
     Outbox(#[from] OutboxError),
+    #[error("applying the next version's migrations: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("asking the database: {}", describe(.0))]
     Sql(#[from] sqlx::Error),
     #[error(transparent)]

@@ -1,12 +1,15 @@
 //! The world of one scenario: a Postgres, a Chert and workers of its own, all of them real, all of them breakable.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sqlx::PgPool;
 use tempfile::TempDir;
+use tokio::process::Command;
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
@@ -87,6 +90,8 @@ pub struct World {
     /// What happened, for the table.
     pub notes: Vec<String>,
     pub suppressions: Vec<Suppression>,
+    /// Jobs that a person tried again, and how often they had been claimed before: their attempts count anew from there.
+    pub retried: BTreeMap<i64, i32>,
     pub inserted: u64,
     pub peak_rss_kb: u64,
     pub setup: WorkerSetup,
@@ -158,6 +163,7 @@ impl World {
             findings: Vec::new(),
             notes: Vec::new(),
             suppressions: Vec::new(),
+            retried: BTreeMap::new(),
             inserted: 0,
             peak_rss_kb: 0,
             setup,
@@ -166,10 +172,15 @@ impl World {
         })
     }
 
-    /// Inserts jobs to recipients drawn by the seed, in batches as a producer would. Each body is one of its kind.
+    /// Inserts jobs to recipients drawn by the seed.
     pub async fn insert(&mut self, jobs: usize, recipients: u32) -> Result<(), ProveError> {
-        const BATCH: usize = 500;
         let phones: Vec<String> = (0..jobs).map(|_| phone(self.rng.random_range(0..recipients))).collect();
+        self.insert_to(&phones).await
+    }
+
+    /// Inserts a job to each of these, in batches as a producer would. Each body is one of its kind.
+    pub async fn insert_to(&mut self, phones: &[String]) -> Result<(), ProveError> {
+        const BATCH: usize = 500;
         for phones in phones.chunks(BATCH) {
             let taken = sqlx::query(
                 "insert into outbox.jobs (phone, body)
@@ -281,14 +292,42 @@ impl World {
         Ok(())
     }
 
-    /// Suppresses a recipient, and notes when that was committed.
-    pub async fn suppress(&mut self, phone: &str) -> Result<(), ProveError> {
-        sqlx::query("insert into outbox.suppressions (phone, reason) values ($1, 'said stop') on conflict do nothing")
-            .bind(phone)
-            .execute(&self.pool)
-            .await?;
+    /// Suppresses recipients in one transaction, and notes when that was committed.
+    pub async fn suppress(&mut self, phones: &[String]) -> Result<(), ProveError> {
+        sqlx::query(
+            "insert into outbox.suppressions (phone, reason)
+             select phone, 'said stop' from unnest($1::text[]) phone on conflict do nothing",
+        )
+        .bind(phones)
+        .execute(&self.pool)
+        .await?;
         let committed_us = self.simulator.handle().now_us();
-        self.suppressions.push(Suppression { phone: phone.to_owned(), committed_us });
+        self.suppressions.extend(phones.iter().map(|phone| Suppression { phone: phone.clone(), committed_us }));
+        Ok(())
+    }
+
+    /// Runs a command of this program as a person would; a finding if it fails.
+    pub async fn command(&mut self, args: &[&str]) -> Result<(), ProveError> {
+        let mut command = Command::new(&self.setup.program);
+        command.args(args).env("DATABASE_URL", &self.setup.database_url).stdin(Stdio::null()).kill_on_drop(true);
+        let done = command.output().await?;
+        if !done.status.success() {
+            let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+            self.findings.push(format!("chert-outbox {}: {said}", args.join(" ")));
+        }
+        Ok(())
+    }
+
+    /// Tries ended jobs again, one after the other, as a person would.
+    pub async fn retry(&mut self, ids: &[i64]) -> Result<(), ProveError> {
+        let claims: Vec<(i64, i32)> = sqlx::query_as("select id, claims from outbox.jobs where id = any ($1)")
+            .bind(ids)
+            .fetch_all(&self.pool)
+            .await?;
+        let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+        let args: Vec<&str> = ["jobs", "retry"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+        self.command(&args).await?;
+        self.retried.extend(claims);
         Ok(())
     }
 
