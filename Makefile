@@ -7,7 +7,7 @@ BINARY := target/debug/chert-outbox
 
 help:
 	@echo "make demo    see the whole product work on this machine, in under a minute"
-	@echo "make prove   break everything on purpose, and count; about five minutes"
+	@echo "make prove   break everything on purpose, and count; then fuzz: about five minutes each"
 	@echo "make test    unit, property and integration tests on a real Postgres"
 	@echo "make check   format, lints, docs, dependencies, and the checked queries' data"
 
@@ -24,6 +24,7 @@ demo: build
 
 prove: build programs
 	$(BINARY) prove
+	.ci/fuzz
 
 test:
 	@[ -n "$$TEST_DATABASE_URL" ] || .ci/postgres

@@ -3,7 +3,7 @@
 pub mod bench;
 pub mod demo;
 pub mod enqueue;
-mod import;
+pub mod import;
 pub mod jobs;
 pub mod lines;
 pub mod migrate;
