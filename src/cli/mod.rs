@@ -11,7 +11,7 @@ macro_rules! outln {
 pub mod bench;
 pub mod demo;
 pub mod enqueue;
-mod import;
+pub mod import;
 pub mod jobs;
 pub mod lines;
 pub mod migrate;
