@@ -34,8 +34,8 @@ impl Worker {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         self.options.check()?;
         let client = self.options.chert.client()?;
-        // Claimer, recorder, upkeep, listener and one to spare.
-        let pool = self.database.outbox(5).await?;
+        // Claimer, recorder, upkeep, last look, listener and one to spare.
+        let pool = self.database.outbox(6).await?;
         let drain = self.options.drain;
         let summary =
             worker::run(pool.clone(), client, self.options, stop::signaled(|| tracing::info!("{STOPPING}"))?).await?;

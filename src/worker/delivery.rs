@@ -1,7 +1,5 @@
 //! One claim's way: wait for its slot, look once more whether it may go, call, and tell what became of it.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -9,16 +7,11 @@ use crate::claim::{Claim, Finished};
 use crate::config::LEASE_MARGIN;
 use crate::failpoint::{self, Point};
 use crate::line::LineChoice;
-use crate::outbox::suppressions::is_suppressed;
 use crate::outcome::{Outcome, classify};
 use crate::pace::slots::latest_start;
 use crate::retry;
 use crate::worker::Shared;
 use crate::worker::gate::Ticket;
-
-/// A slot may lie two seconds ahead of the claim that looked at the suppressions. Who says stop meanwhile is looked for once
-/// more, this long before the slot: time enough for the answer not to hold up the call.
-const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// Sends a claim in its slot, or hands it back.
 pub async fn deliver(shared: &Shared, claim: Claim, ticket: Ticket) -> Finished {
@@ -43,7 +36,10 @@ async fn may_go(shared: &Shared, claim: &Claim, ticket: Ticket) -> bool {
     let mut stopping = shared.stopping.clone();
     tokio::select! {
         _ = stopping.wait_for(|stopping| *stopping) => return false,
-        wanted = still_wanted(shared, claim) => if !wanted { return false },
+        allowed = shared.last_look.allows(&claim.phone, claim.slot) => if !allowed {
+            debug!(job.id = claim.job_id, "Job {} may not be wanted any more, and is handed back", claim.job_id);
+            return false;
+        },
     }
     if *stopping.borrow() || !shared.gate.admits(ticket) {
         return false;
@@ -54,20 +50,6 @@ async fn may_go(shared: &Shared, claim: &Claim, ticket: Ticket) -> bool {
         return false;
     }
     on_time(shared, claim).await
-}
-
-/// Waits for the slot, and tells whether the recipient may be sent to then. Without an answer in time the message does not go.
-async fn still_wanted(shared: &Shared, claim: &Claim) -> bool {
-    if let Some(look_at) = claim.slot.checked_sub(LAST_LOOK).filter(|at| *at > Instant::now()) {
-        tokio::time::sleep_until(look_at).await;
-        let look = tokio::time::timeout_at(claim.slot, is_suppressed(&shared.pool, &claim.phone)).await;
-        if !matches!(look, Ok(Ok(false))) {
-            debug!(job.id = claim.job_id, "Job {} may not be wanted any more, and is handed back", claim.job_id);
-            return false;
-        }
-    }
-    tokio::time::sleep_until(claim.slot).await;
-    true
 }
 
 /// Whether the line's gap is kept by leaving now. A slot that was missed is given back, never caught up on.

@@ -3,6 +3,7 @@
 
 mod delivery;
 mod gate;
+mod lastlook;
 mod recorder;
 mod upkeep;
 mod wakeup;
@@ -31,6 +32,7 @@ use crate::outbox::upcoming::{Upcoming, upcoming};
 use crate::outbox::{account, workers};
 use crate::pace::local::LocalPace;
 use crate::worker::gate::Gate;
+use crate::worker::lastlook::LastLook;
 
 /// The most rows that one pass admits.
 const ADMIT_LIMIT: i64 = 2_000;
@@ -59,6 +61,7 @@ struct Shared {
     id: String,
     pace: LocalPace,
     gate: Gate,
+    last_look: LastLook,
     outcomes: mpsc::Sender<Finished>,
     /// Rung when there may be something to do: an insert, an outcome, a place that became free.
     bell: Notify,
@@ -93,6 +96,7 @@ pub async fn run(
         id,
         pace: LocalPace::default(),
         gate: Gate::default(),
+        last_look: LastLook::default(),
         outcomes,
         bell: Notify::new(),
         stopping,
@@ -106,6 +110,7 @@ pub async fn run(
     let mut background = JoinSet::new();
     background.spawn(wakeup::listen(shared.clone()));
     background.spawn(upkeep::run(shared.clone()));
+    background.spawn(lastlook::run(shared.clone()));
     let recorder = tokio::spawn(recorder::run(shared.clone(), recorded));
 
     let room = Arc::new(Semaphore::new(places));

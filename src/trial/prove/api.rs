@@ -69,7 +69,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "api-401",
         breaks: "the secret is refused for a while",
-        quick: true,
+        quick: false,
         setup: outages::probing_soon,
         play: |world| Box::pin(outages::wrong_secret(world)),
     },

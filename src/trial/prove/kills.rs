@@ -12,7 +12,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "kill-random",
         breaks: "SIGKILL of workers at random; answers lost",
-        quick: true,
+        quick: false,
         setup,
         play: |world| Box::pin(kill_at_random(world)),
     },
@@ -47,7 +47,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "kill-in-record",
         breaks: "SIGKILL in the middle of a recorded batch",
-        quick: true,
+        quick: false,
         setup,
         play: |world| Box::pin(kill_at(world, Point::InRecord)),
     },
