@@ -192,3 +192,16 @@ pub async fn dump(conn: &mut PgConnection, table: &str) -> Result<String, sqlx::
     let rows = format!("select coalesce(string_agg(to_jsonb(t)::text, E'\n'), '') from outbox.{table} t");
     sqlx::query_scalar(AssertSqlSafe(rows)).fetch_one(conn).await
 }
+
+/// How many jobs were taken over from workers that were dead or stood still, and how many answers came after that.
+pub async fn taken_over(pool: &PgPool) -> Result<(u64, u64), sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        select count(*) filter (where outcome = 'unknown' and duration_ms is null) as "taken_over!", count(*) filter (where late) as "late!"
+          from outbox.attempts
+        "#
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok((row.taken_over.unsigned_abs(), row.late.unsigned_abs()))
+}

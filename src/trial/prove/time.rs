@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use crate::trial::facts;
 use crate::trial::prove::{Machine, ProveError, Scenario, Setup, World};
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -12,7 +13,7 @@ pub const SCENARIOS: &[Scenario] = &[
         breaks: "SIGSTOP of workers past their leases, then SIGCONT",
         quick: true,
         setup: slow_answers,
-        play: |world| Box::pin(freeze(world, 2, Duration::from_millis(5_500)..Duration::from_millis(6_500))),
+        play: |world| Box::pin(freeze_past_leases(world)),
     },
     Scenario {
         name: "worker-stalled",
@@ -51,8 +52,8 @@ async fn set_clock(world: &mut World) -> Result<(), ProveError> {
 
 /// So that a worker is likely to stand still while it waits for an answer.
 fn slow_answers() -> Setup {
-    let mut setup = many_lines();
-    setup.simulator.latency = Duration::from_millis(200);
+    let mut setup = Setup::default();
+    setup.simulator.latency = Duration::from_millis(400);
     setup
 }
 
@@ -60,17 +61,33 @@ fn many_lines() -> Setup {
     Setup { lines: 80, ..Setup::default() }
 }
 
+/// So long that what was taken over is asked again before the frozen worker goes on. If nothing was, nothing was tried.
+async fn freeze_past_leases(world: &mut World) -> Result<(), ProveError> {
+    freeze(world, 2, Duration::from_millis(8_000)..Duration::from_millis(9_000)).await?;
+    world.until_ended(1.0).await?;
+    let (taken_over, late) = facts::taken_over(&world.pool).await?;
+    if taken_over == 0 || late == 0 {
+        world.findings.push("no worker was frozen in the middle of a call".to_owned());
+    }
+    world.notes.push(format!("{taken_over} jobs taken over, {late} late answers"));
+    Ok(())
+}
+
 /// Three workers, one of which stands still for a while, again and again. What it held is taken over meanwhile if it is
 /// for long; when it goes on it must neither send what is not its own any more, nor catch up on its slots.
 async fn freeze(world: &mut World, times: u32, lengths: std::ops::Range<Duration>) -> Result<(), ProveError> {
     const WORKERS: usize = 3;
-    world.insert(300, 140).await?;
+    world.insert(450, 140).await?;
     for _ in 0..WORKERS {
         world.start_worker()?;
     }
     world.until_ended(0.02).await?;
     let mut frozen = 0;
+    let phones = world.simulator.handle();
     while frozen < times && world.progress().await?.ended() < world.inserted {
+        // In the middle of the calls of a slot, not between two.
+        let before = phones.ledger_len();
+        world.until("a message is on a phone", || async { Ok(phones.ledger_len() > before) }).await?;
         let victim = world.rng.random_range(0..WORKERS);
         let length = world.rng.random_range(lengths.clone());
         world.workers[victim].freeze();
