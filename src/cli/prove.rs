@@ -20,7 +20,7 @@ use crate::trial::prove::{ProveError, Scenario, Verdict, prove, scenarios};
 Exit codes: 0 if every count is 0, else 1.
 
 Examples:
-  chert-outbox prove                                    # all of it, about five minutes
+  chert-outbox prove                                    # all of it, about eight minutes
   chert-outbox prove --quick                            # in about one
   chert-outbox prove --list
   chert-outbox prove --scenario kill-random --seed 42
