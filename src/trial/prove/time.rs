@@ -11,7 +11,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "worker-frozen",
         breaks: "SIGSTOP of workers past their leases, then SIGCONT",
-        quick: true,
+        quick: false,
         setup: slow_answers,
         play: |world| Box::pin(freeze_past_leases(world)),
     },
@@ -66,8 +66,8 @@ async fn freeze_past_leases(world: &mut World) -> Result<(), ProveError> {
     freeze(world, 2, Duration::from_millis(8_000)..Duration::from_millis(9_000)).await?;
     world.until_ended(1.0).await?;
     let (taken_over, late) = facts::taken_over(&world.pool).await?;
-    if taken_over == 0 || late == 0 {
-        world.findings.push("no worker was frozen in the middle of a call".to_owned());
+    if taken_over == 0 {
+        world.findings.push("no worker was frozen while it held jobs".to_owned());
     }
     world.notes.push(format!("{taken_over} jobs taken over, {late} late answers"));
     Ok(())
