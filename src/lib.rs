@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod trial;
 
+pub mod inbound;
 pub mod worker;
 
 pub mod outbox;

@@ -5,49 +5,31 @@ use std::time::Duration;
 use chrono::Utc;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
-use serde::Deserialize;
 
 use crate::chert::auth::Credentials;
 use crate::chert::reply::{Answer, Cause, Reply};
 
 /// A response body is read to this size and no further: an error page is never worth more.
 const MAX_BODY: usize = 64 * 1024;
-/// The list of lines has no paging: this holds tens of thousands of them.
-const MAX_LISTING: usize = 8 * 1024 * 1024;
 /// Connecting is given up before the whole call is, so that "never sent" is told apart from "no answer".
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client for one tenant; cheap to clone, keeps its connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
     base_url: reqwest::Url,
-    credentials: Credentials,
+    pub(super) credentials: Credentials,
     timeout: Duration,
 }
 
-/// Why a client cannot be made, or a listing not be read.
+/// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("the base URL must look like https://console.trychert.com/api/v1")]
     BaseUrl,
     #[error("setting up the HTTP client")]
     Setup(#[source] reqwest::Error),
-    #[error("the Chert API did not list its phone lines: {0}")]
-    Lines(String),
-}
-
-/// A sender line as `GET /phone-numbers` lists it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct ListedLine {
-    pub id: String,
-    pub phone_number: Option<String>,
-    #[serde(default = "yes")]
-    pub is_active: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl Client {
@@ -85,31 +67,7 @@ impl Client {
         exchange(request).await
     }
 
-    /// The tenant's sender lines.
-    /// Errors: `ClientError::Lines` with the reason, when the API cannot be reached or refuses.
-    pub async fn lines(&self) -> Result<Vec<ListedLine>, ClientError> {
-        #[derive(Deserialize)]
-        struct Listing {
-            phone_numbers: Vec<ListedLine>,
-        }
-        let mut request = self.http.get(self.url("phone-numbers"));
-        for (name, value) in self.credentials.headers(b"", unix_secs()) {
-            request = request.header(name, value);
-        }
-        let response = request.send().await.map_err(|error| ClientError::Lines(cause(&error).0))?;
-        let status = response.status().as_u16();
-        let body = read(response, MAX_LISTING).await.map_err(|cause| ClientError::Lines(cause.0))?;
-        if status != 200 {
-            let answer = Answer::decode(status, None, None, &body);
-            let message = answer.message.unwrap_or_else(|| "no reason given".to_owned());
-            return Err(ClientError::Lines(format!("HTTP {status}, {message}")));
-        }
-        serde_json::from_slice::<Listing>(&body)
-            .map(|listing| listing.phone_numbers)
-            .map_err(|_| ClientError::Lines("the answer is not a list of phone numbers".to_owned()))
-    }
-
-    fn url(&self, route: &str) -> reqwest::Url {
+    pub(super) fn url(&self, route: &str) -> reqwest::Url {
         let mut url = self.base_url.clone();
         url.set_path(&format!("{}/{route}", url.path().trim_end_matches('/')));
         url
@@ -133,7 +91,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> Reply {
     }
 }
 
-async fn read(mut response: reqwest::Response, most: usize) -> Result<Vec<u8>, Cause> {
+pub(super) async fn read(mut response: reqwest::Response, most: usize) -> Result<Vec<u8>, Cause> {
     let mut body = Vec::new();
     while body.len() < most {
         match response.chunk().await {
@@ -147,7 +105,7 @@ async fn read(mut response: reqwest::Response, most: usize) -> Result<Vec<u8>, C
 }
 
 /// The innermost reason, which is the one that helps; the URL is left out.
-fn cause(error: &reqwest::Error) -> Cause {
+pub(super) fn cause(error: &reqwest::Error) -> Cause {
     if error.is_timeout() {
         return Cause("no answer in time".to_owned());
     }
@@ -159,6 +117,6 @@ fn cause(error: &reqwest::Error) -> Cause {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a signature is made for the wall clock that the far end checks it by")]
-fn unix_secs() -> i64 {
+pub(super) fn unix_secs() -> i64 {
     Utc::now().timestamp()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
-use crate::chert::client::ListedLine;
+use crate::chert::lines::ListedLine;
 use crate::database::{self, describe};
 use crate::line::ANY_LINE;
 use crate::outbox::admit::interval;

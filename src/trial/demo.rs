@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
-use crate::chert::client::ListedLine;
+use crate::chert::lines::ListedLine;
 use crate::database::{self, DatabaseError, describe};
 use crate::outbox::lines::{self, LinesError, Paces, Which};
 use crate::simulate::{self, DEFAULT_SECRET, Faults, FaultsError, Options, Simulator, StartError};

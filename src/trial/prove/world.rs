@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
-use crate::chert::client::ListedLine;
+use crate::chert::lines::ListedLine;
 use crate::database;
 use crate::outbox::lines::{self, Paces, Which};
 use crate::simulate::{self, Cap, DEFAULT_SECRET, Faults, Simulator};

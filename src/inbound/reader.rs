@@ -1,0 +1,95 @@
+//! One reader a deployment: whoever holds the lease of a cursor reads the stream or the list, and every write of it names the
+//! fence, so that a reader that was thought dead moves nothing.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use crate::database;
+use crate::inbound::InboundError;
+use crate::inbound::event::Incoming;
+use crate::inbound::store::{Source, insert};
+use crate::outbox::admit::interval;
+
+/// The right to read by one way, as long as its lease is kept.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    source: Source,
+    fence: i64,
+    /// How far the reader before had come.
+    pub position: Option<String>,
+}
+
+/// Takes the lease of `source` for `holder`, or keeps it; none if somebody else holds it. `holder` is unique to a process.
+/// Errors: `InboundError::Elect`.
+pub async fn elect(
+    pool: &PgPool,
+    source: Source,
+    holder: &str,
+    lease: Duration,
+) -> Result<Option<Reader>, InboundError> {
+    let mut tx = database::begin(pool).await.map_err(InboundError::Elect)?;
+    let elected = sqlx::query!(
+        r#"
+        update outbox.cursors
+           set fence = fence + (holder is distinct from $2)::int, holder = $2, lease_until = clock_timestamp() + $3::interval
+         where name = $1 and (holder is null or holder = $2 or lease_until < clock_timestamp())
+        returning fence, position
+        "#,
+        source.word(),
+        holder,
+        interval(lease),
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(InboundError::Elect)?;
+    tx.commit().await.map_err(InboundError::Elect)?;
+    Ok(elected.map(|row| Reader { source, fence: row.fence, position: row.position }))
+}
+
+impl Reader {
+    /// Stores what was read and moves on to `position`, or stays where it is without one; both or neither. It also proves that
+    /// replies are being received. Returns how many events were new.
+    /// Errors: `InboundError::LostElection` if somebody else reads now, nothing stored; `InboundError::Store`.
+    pub async fn advance(
+        &self,
+        pool: &PgPool,
+        events: &[Incoming],
+        position: Option<&str>,
+    ) -> Result<u64, InboundError> {
+        let mut tx = database::begin(pool).await.map_err(InboundError::Store)?;
+        let moved = sqlx::query!(
+            r#"
+            update outbox.cursors
+               set position = coalesce($3, position), proved_at = now()
+             where name = $1 and fence = $2
+            "#,
+            self.source.word(),
+            self.fence,
+            position,
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(InboundError::Store)?;
+        if moved.rows_affected() == 0 {
+            return Err(InboundError::LostElection);
+        }
+        let new = insert(&mut tx, self.source, events).await.map_err(InboundError::Store)?;
+        tx.commit().await.map_err(InboundError::Store)?;
+        Ok(new)
+    }
+
+    /// Gives the lease back, so that the next reader need not wait for its end.
+    pub async fn resign(&self, pool: &PgPool) -> Result<(), InboundError> {
+        let mut tx = database::begin(pool).await.map_err(InboundError::Elect)?;
+        sqlx::query!(
+            "update outbox.cursors set holder = null, lease_until = null where name = $1 and fence = $2",
+            self.source.word(),
+            self.fence
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(InboundError::Elect)?;
+        tx.commit().await.map_err(InboundError::Elect)
+    }
+}
