@@ -11,5 +11,6 @@ mod harness;
 mod model;
 mod outcomes;
 mod plans;
+mod replies;
 mod schema;
 mod wakeups;
