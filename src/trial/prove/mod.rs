@@ -51,6 +51,13 @@ pub struct Scenario {
     pub play: Play,
 }
 
+impl Scenario {
+    /// Whether nothing else may be played beside it.
+    pub fn alone(&self) -> bool {
+        (self.setup)().alone
+    }
+}
+
 /// `|world| Box::pin(…)`.
 pub type Play = for<'a> fn(&'a mut World) -> Pin<Box<dyn Future<Output = Result<(), ProveError>> + 'a>>;
 
@@ -85,9 +92,10 @@ pub enum ProveError {
 impl From<PostgresError> for ProveError {
     fn from(error: PostgresError) -> ProveError {
         match error {
-            PostgresError::NoSmallDisk | PostgresError::NoBaseBackup | PostgresError::NoPooler => {
-                ProveError::Skipped(error.to_string())
-            }
+            PostgresError::NoSmallDisk
+            | PostgresError::NoFakeClock
+            | PostgresError::NoBaseBackup
+            | PostgresError::NoPooler => ProveError::Skipped(error.to_string()),
             error => ProveError::Postgres(error),
         }
     }
@@ -122,7 +130,10 @@ pub async fn prove(scenario: &Scenario, seed: u64, audience: &mut dyn Audience) 
         played = played => played?,
         () = watch(&pool, audience) => {}
     }
-    check::verdict(scenario.name, world, began).await
+    let verdict = check::verdict(scenario.name, &mut world, began).await;
+    // Its servers take a moment to end, in which others play on.
+    let _ = tokio::task::spawn_blocking(move || drop(world)).await;
+    verdict
 }
 
 /// Shows how far it is, for ever; while the database is away nothing changes.
