@@ -24,8 +24,8 @@ use crate::trial::prove::{ProveError, Scenario, Verdict, prove, scenarios};
 Exit codes: 0 if every count is 0, else 1.
 
 Examples:
-  chert-outbox prove                                    # all of it, about eight minutes
-  chert-outbox prove --quick                            # in about one
+  chert-outbox prove                                    # all of it, in under five minutes on two cores
+  chert-outbox prove --quick                            # in less than one
   chert-outbox prove --list
   chert-outbox prove --scenario kill-random --seed 42
   chert-outbox prove --json 2>/dev/null | jq '.verdicts[] | select(.ok | not)'"

@@ -18,8 +18,8 @@ use crate::trial::tally::{Tally, tally};
 /// A call that left before the suppression was committed may arrive this much later: it is on the wire, and counted.
 const ON_THE_WIRE_US: i64 = 1_000_000;
 
-/// What a worker may hold at most, whatever waits in the database: 64 jobs in flight need a tenth of it.
-const MEMORY_LIMIT_KB: u64 = 100 * 1024;
+/// What a worker may hold at most, whatever waits in the database: one with 512 jobs in flight needs half of it.
+const MEMORY_LIMIT_KB: u64 = 64 * 1024;
 
 /// What a scenario came to.
 #[derive(Debug, Clone, Serialize)]
