@@ -22,7 +22,7 @@ use crate::outbox::lines::follow_clock;
 use crate::outbox::marks::Marks;
 use crate::outbox::queues::{FoundJob, LockedLine, find_jobs, lock_lines};
 use crate::pace::allot::{Candidate, allot};
-use crate::pace::slots::{HORIZON, Schedule};
+use crate::pace::slots::{HORIZON, Schedule, stagger};
 use crate::retry::Standing;
 
 /// A claim that lost a race for a recipient is tried again at once, this often.
@@ -129,7 +129,11 @@ impl Claimer {
         }
         *self.clock() = DatabaseClock { anchor: Some(anchor), ..clock };
         let lead = (2 * Duration::from_millis(self.last_took_ms.load(Ordering::Relaxed))).clamp(LEAST_LEAD, MOST_LEAD);
-        let before: Vec<Schedule> = lines.iter().map(|line| line.schedule(lead)).collect();
+        let schedule = |(place, line): (usize, &LockedLine)| {
+            let schedule = line.schedule(lead);
+            Schedule { lead: lead + stagger(place, lines.len(), schedule.gap), ..schedule }
+        };
+        let before: Vec<Schedule> = lines.iter().enumerate().map(schedule).collect();
         let mut schedules = before.clone();
 
         let found = find_jobs(&mut tx, &lines, &schedules, limit, now, self.key_horizon, marks).await?;
