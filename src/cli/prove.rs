@@ -15,8 +15,8 @@ use crate::trial::Audience as _;
 use crate::trial::prove::{ProveError, Scenario, Verdict, prove, scenarios};
 
 /// Break real parts on purpose - workers, Postgres, the API, time, operators - and count what was lost, doubled, out of
-/// order, over pace or sent after a stop. Each scenario runs in a Postgres, a Chert and workers of its own on this machine, two
-/// of them at a time.
+/// order, over pace or sent after a stop. Each scenario runs in a Postgres, a Chert and workers of its own on this machine,
+/// two scenarios at a time.
 #[derive(Debug, Args)]
 #[command(
     after_help = "A seed decides what a scenario inserts and breaks; give the seed of a failure to play it again.
