@@ -13,14 +13,14 @@ use super::answer::Trace;
 use super::clock::Clock;
 use super::error::Refusal;
 use super::ledger::LedgerEntry;
-use super::{Shared, lines};
+use super::{Shared, lines, request};
 
 /// Simulated time from a send to its delivery, in microseconds.
 const DELIVERY_US: i64 = 1_000_000;
 
 /// The tenant's lines, all of them in one answer. Contract 5.1.
 pub async fn phone_numbers(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    read(&shared, &request, || {
+    request::answer(&shared, request, |_| {
         let state = shared.state();
         let lines: Vec<Value> = (0..state.lines.lines.len())
             .map(|line| {
@@ -36,17 +36,19 @@ pub async fn phone_numbers(State(shared): State<Arc<Shared>>, request: Request) 
             .collect();
         Ok(json!({ "phone_numbers": lines }))
     })
+    .await
 }
 
 /// One message of the ledger. Contract 2.6; errors: 2003 if it is not there.
 pub async fn message(State(shared): State<Arc<Shared>>, Path(id): Path<String>, request: Request) -> Response {
-    read(&shared, &request, || {
+    request::answer(&shared, request, |_| {
         let state = shared.state();
         let entry = Uuid::parse_str(&id).ok().and_then(|id| state.ledger.with_message(id));
         let entry = entry.ok_or_else(|| Refusal::new(2003))?;
         let chat_id = state.leads.get(&entry.phone).map(|lead| lead.lead_id.to_string());
         Ok(json!({ "message": message_object(entry, chat_id, &shared.clock) }))
     })
+    .await
 }
 
 /// The answer to a route that the API does not have.
@@ -58,21 +60,6 @@ pub async fn unknown_route() -> Response {
 pub async fn unknown_method() -> Response {
     let refusal = Refusal { http_status: StatusCode::METHOD_NOT_ALLOWED.as_u16(), ..Refusal::new(2011) };
     refusal.because("This route has no such method.").response(false, &Trace::random())
-}
-
-/// Admits the caller of a request without a body, then answers with what `look` finds.
-fn read(shared: &Shared, request: &Request, look: impl FnOnce() -> Result<Value, Refusal>) -> Response {
-    let trace = Trace::random();
-    let found = shared.admit(shared.clock.stamp(), request.headers(), b"").and_then(|()| look());
-    let mut state = shared.state();
-    state.calls.requests += 1;
-    match found {
-        Ok(body) => trace.json(200, &body),
-        Err(refusal) => {
-            state.calls.refused(refusal.code);
-            refusal.response(false, &trace)
-        }
-    }
 }
 
 /// Times are real ones, whatever the time scale: callers compare them with their own clock.

@@ -23,6 +23,7 @@ mod lookup;
 mod memory;
 mod options;
 mod rate;
+mod request;
 mod send;
 mod serve;
 mod state;
