@@ -16,6 +16,7 @@ mod calls;
 mod checks;
 mod clock;
 mod error;
+mod fate;
 mod fault;
 mod ledger;
 mod lines;
@@ -33,7 +34,7 @@ mod wire;
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use axum::Router;
 use axum::http::HeaderMap;
@@ -53,7 +54,9 @@ pub use caller::AccountChange;
 pub use calls::Calls;
 pub use fault::{Fault, Faults, FaultsChange, FaultsError};
 pub use ledger::{Attachment, LedgerEntry};
-pub use options::{Cap, ConcurrentKey, DEFAULT_SECRET, ErrorShape, Options, Rate, SameKeyOtherBody};
+pub use options::{
+    Cap, ConcurrentKey, DEFAULT_SECRET, ErrorShape, MessageOptions, MessageShape, Options, Rate, SameKeyOtherBody,
+};
 
 /// Largest request body, in bytes.
 const BODY_LIMIT_BYTES: usize = 1024 * 1024;
@@ -252,9 +255,13 @@ impl Shared {
         self.account.write().expect("no holder of the account panics")
     }
 
+    fn account(&self) -> RwLockReadGuard<'_, Account> {
+        self.account.read().expect("no holder of the account panics")
+    }
+
     /// The first two checks of every route: who calls, and how often. Errors: 2xxx, then 1007.
     fn admit(&self, arrival: Stamp, headers: &HeaderMap, raw_body: &[u8]) -> Result<(), Refusal> {
-        let account = self.account.read().expect("no holder of the account panics");
+        let account = self.account();
         caller::check(&account, headers, raw_body, system_time().timestamp())?;
         drop(account);
         let taken = self.rate.as_ref().map_or(Ok(()), |rate| rate.take(arrival.at_us));

@@ -8,6 +8,10 @@ use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
+mod messages;
+
+pub use messages::{MessageOptions, MessageShape};
+
 /// The secret that the simulator takes when none is given; public, so that it may be printed.
 pub const DEFAULT_SECRET: &str = "00112233445566778899aabbccddeeff";
 
@@ -50,7 +54,8 @@ pub struct Options {
     pub time_zone: Tz,
 
     /// Simulated seconds per real second, up to 100000: with 600, ten minutes pass in one second. It drives the
-    /// first-touch gap, the day, the dedup window, the key lifetime and delivery; `retry_after` is in real seconds.
+    /// first-touch gap, the day, the dedup window, the key lifetime, delivery and recipients; `retry_after`, the stream and
+    /// webhooks keep real time.
     #[arg(long, env = "SIMULATE_TIME_SCALE", default_value = "1", value_parser = scale)]
     pub time_scale: f64,
 
@@ -126,6 +131,9 @@ pub struct Options {
     /// Most messages kept in the ledger; the oldest go first, and are counted.
     #[arg(long, env = "SIMULATE_LEDGER_LIMIT", default_value = "1000000", value_parser = at_least_one)]
     pub ledger_limit: usize,
+
+    #[command(flatten)]
+    pub messages: MessageOptions,
 }
 
 /// What the flags default to, whatever the environment says.
@@ -159,6 +167,7 @@ impl Default for Options {
             fault_hang: 0.0,
             seed: None,
             ledger_limit: 1_000_000,
+            messages: MessageOptions::default(),
         }
     }
 }

@@ -98,28 +98,31 @@ pub struct State {
     pub ledger: Ledger,
     pub calls: Calls,
     pub faults: Faults,
+    pub seed: u64,
+    pub rng: StdRng,
+    pub clock: Clock,
+    pub options: Options,
     keys: Memory<String, Answered>,
     /// By a hash of phone and body: keeping a million bodies twice would cost more than the odd collision.
     recent: Memory<u64, Receipt>,
-    rng: StdRng,
-    clock: Clock,
-    options: Options,
 }
 
 impl State {
     /// A Chert that has sent nothing yet.
     pub fn new(options: &Options, clock: Clock, faults: Faults) -> State {
+        let seed = options.seed.unwrap_or_else(rand::random);
         State {
             lines: Lines::new(options, clock),
             leads: HashMap::new(),
             ledger: Ledger::new(options.ledger_limit),
             calls: Calls::default(),
             faults,
-            keys: Memory::new(micros(options.key_lifetime), MEMORY_LIMIT),
-            recent: Memory::new(options.dedup_window.map_or(0, micros), MEMORY_LIMIT),
-            rng: StdRng::seed_from_u64(options.seed.unwrap_or_else(rand::random)),
+            seed,
+            rng: StdRng::seed_from_u64(seed),
             clock,
             options: options.clone(),
+            keys: Memory::new(micros(options.key_lifetime), MEMORY_LIMIT),
+            recent: Memory::new(options.dedup_window.map_or(0, micros), MEMORY_LIMIT),
         }
     }
 
