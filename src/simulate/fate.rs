@@ -1,13 +1,24 @@
 //! What becomes of a message: it is delivered and perhaps read, or it fails, or nothing more is heard of it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::clock::{Clock, micros};
+use super::clock::{Clock, Stamp, micros};
 use super::ledger::LedgerEntry;
 use super::options::MessageOptions;
 use super::state::State;
+
+/// A state that a message may come to after `sent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageState {
+    Delivered,
+    /// Delivered, and seen.
+    Read,
+    Failed,
+}
 
 /// When a message comes to which state, in real microseconds since the start; `None` for never.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +50,16 @@ impl Fate {
         Fate { delivered_us: Some(end_us), read_us, failed_us: None }
     }
 
+    /// The same, but it comes to `state` at `now_us`.
+    fn set(self, state: MessageState, now_us: i64) -> Fate {
+        let delivered_us = Some(self.delivered_us.map_or(now_us, |delivered_us| delivered_us.min(now_us)));
+        match state {
+            MessageState::Delivered => Fate { delivered_us, read_us: None, failed_us: None },
+            MessageState::Read => Fate { delivered_us, read_us: Some(now_us), failed_us: None },
+            MessageState::Failed => Fate { failed_us: Some(now_us), ..Fate::default() },
+        }
+    }
+
     /// The message as it stands at `now_us`. Times are real ones, whatever the time scale: callers compare them with their
     /// own clock. A message that was read stays `delivered`: contract 8, question 34.
     pub fn message(&self, entry: &LedgerEntry, chat_id: Uuid, clock: &Clock, now_us: i64) -> Value {
@@ -64,9 +85,19 @@ impl Fate {
 }
 
 impl State {
-    /// What becomes of this message: what chance has for it.
+    /// What becomes of this message: what somebody set, else what chance has for it.
     pub fn fate(&self, entry: &LedgerEntry) -> Fate {
-        Fate::drawn(&self.options.messages, self.seed, entry, &self.clock)
+        let set = Uuid::parse_str(&entry.message_id).ok().and_then(|id| self.fates_set.get(&id, 0));
+        set.copied().unwrap_or_else(|| Fate::drawn(&self.options.messages, self.seed, entry, &self.clock))
+    }
+
+    /// Brings a message to this state now. Returns whether there is such a message.
+    pub fn set_message(&mut self, message_id: &str, state: MessageState, now: Stamp) -> bool {
+        let Ok(id) = Uuid::parse_str(message_id) else { return false };
+        let Some(entry) = self.ledger.with_message(id) else { return false };
+        let fate = self.fate(entry).set(state, now.at_us);
+        self.fates_set.insert(id, fate, 0);
+        true
     }
 }
 
@@ -108,5 +139,13 @@ mod tests {
         ] {
             assert!((count - expected).abs() < 200, "{count} for {expected}");
         }
+    }
+
+    #[test]
+    fn a_state_that_was_set_takes_the_place_of_the_others() {
+        let drawn = Fate { delivered_us: Some(10), read_us: Some(20), failed_us: None };
+        assert_eq!(drawn.set(MessageState::Read, 5), Fate { delivered_us: Some(5), read_us: Some(5), failed_us: None });
+        assert_eq!(drawn.set(MessageState::Delivered, 15), Fate { read_us: None, ..drawn });
+        assert_eq!(drawn.set(MessageState::Failed, 15), Fate { failed_us: Some(15), ..Fate::default() });
     }
 }

@@ -4,20 +4,25 @@
 //! ```text
 //! serve ─▶ send ─▶ caller ─▶ rate ─▶ checks ─▶ state ─▶ answer
 //!                                               │ fault, key, dedup window, line, ledger: one lock
+//!          inbound ─▶ events ─▶ list, stream
 //!          lookup, admin: what happened, and what shall go wrong
+//!          by_hand: who writes and reacts now
 //! ```
 //!
 //! Its open questions and its faults are `Options`; faults also change while it runs (`Handle::set_faults`, `/_sim`).
 
 mod admin;
 mod answer;
+mod by_hand;
 mod caller;
 mod calls;
 mod checks;
 mod clock;
 mod error;
+mod events;
 mod fate;
 mod fault;
+mod inbound;
 mod ledger;
 mod lines;
 mod lookup;
@@ -47,15 +52,20 @@ use tracing::{info, warn};
 use caller::Account;
 use clock::{Clock, Stamp, retry_after_secs, system_time};
 use error::Refusal;
+use events::StreamRules;
 use rate::RequestRate;
 use state::State;
 
 pub use caller::AccountChange;
 pub use calls::Calls;
+pub use events::{Attempt, Event, EventDelivery, EventStatus};
+pub use fate::MessageState;
 pub use fault::{Fault, Faults, FaultsChange, FaultsError};
+pub use inbound::{Inbound, InboundError, Reaction};
 pub use ledger::{Attachment, LedgerEntry};
 pub use options::{
-    Cap, ConcurrentKey, DEFAULT_SECRET, ErrorShape, MessageOptions, MessageShape, Options, Rate, SameKeyOtherBody,
+    Cap, ConcurrentKey, DEFAULT_SECRET, ErrorShape, EventOptions, EventShape, MessageOptions, MessageShape, Options,
+    Rate, SameKeyOtherBody,
 };
 
 /// Largest request body, in bytes.
@@ -97,6 +107,11 @@ pub async fn start(options: Options) -> Result<Simulator, StartError> {
             is_suspended: false,
             clock_ahead_secs: 0,
         }),
+        stream: StreamRules {
+            life: options.events.stream_life,
+            heartbeat: options.events.stream_heartbeat,
+            shape: options.events.stream_shape,
+        },
         state: Mutex::new(State::new(&options, clock, faults)),
     });
     let accepting = Some(Accepting::start(listener, &shared));
@@ -243,6 +258,7 @@ struct Shared {
     error_shape: ErrorShape,
     rate: Option<RequestRate>,
     account: RwLock<Account>,
+    stream: StreamRules,
     state: Mutex<State>,
 }
 
@@ -296,6 +312,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/api/v1/send", post(send::send))
         .route("/api/v1/phone-numbers", get(lookup::phone_numbers))
         .route("/api/v1/messages/{id}", get(lookup::message))
+        .merge(events::routes())
         .merge(admin::routes())
         .fallback(lookup::unknown_route)
         .method_not_allowed_fallback(lookup::unknown_method)

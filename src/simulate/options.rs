@@ -8,8 +8,10 @@ use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
+mod events;
 mod messages;
 
+pub use events::{EventOptions, EventShape};
 pub use messages::{MessageOptions, MessageShape};
 
 /// The secret that the simulator takes when none is given; public, so that it may be printed.
@@ -134,6 +136,9 @@ pub struct Options {
 
     #[command(flatten)]
     pub messages: MessageOptions,
+
+    #[command(flatten)]
+    pub events: EventOptions,
 }
 
 /// What the flags default to, whatever the environment says.
@@ -168,6 +173,7 @@ impl Default for Options {
             seed: None,
             ledger_limit: 1_000_000,
             messages: MessageOptions::default(),
+            events: EventOptions::default(),
         }
     }
 }
@@ -262,6 +268,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|given| if given.is_zero() { Err("expected more than nothing".into()) } else { Ok(given) })
+}
+
 fn probability(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(chance) if (0.0..=1.0).contains(&chance) => Ok(chance),
@@ -315,7 +325,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for flag in ["--fault-html=2", "--time-scale=0", "--request-rate=0/s", "--request-rate=5", "--lines=0"] {
+        for flag in [
+            "--fault-html=2",
+            "--time-scale=0",
+            "--request-rate=0/s",
+            "--request-rate=5",
+            "--lines=0",
+            "--stream-life=0s",
+        ] {
             assert!(parse(&[flag]).is_err(), "{flag}");
         }
     }

@@ -11,6 +11,8 @@ use super::calls::Calls;
 use super::checks::Wanted;
 use super::clock::{Clock, Stamp, micros, retry_after_secs};
 use super::error::Refusal;
+use super::events::Log;
+use super::fate::Fate;
 use super::fault::{Fault, Faults};
 use super::ledger::{Ledger, LedgerEntry};
 use super::lines::{self, Lines};
@@ -20,7 +22,7 @@ use super::options::{ConcurrentKey, Options, SameKeyOtherBody};
 /// Most idempotency keys and most recent bodies remembered, whatever their lifetime: a bound on memory.
 const MEMORY_LIMIT: usize = 2_000_000;
 /// Most phones known. Forgetting one would touch it first a second time, so the next one is refused with 3001.
-const PHONES_LIMIT: usize = 4_000_000;
+pub const PHONES_LIMIT: usize = 4_000_000;
 
 /// A `/send` request that is valid in itself.
 pub struct Call {
@@ -77,12 +79,21 @@ pub struct Receipt {
     pub lead_created: bool,
 }
 
-/// A phone that we have sent to, and the line that it is pinned to.
+/// A phone that we have sent to, or that wrote to us, and the line that it is pinned to.
 #[derive(Clone, Copy)]
 pub struct Lead {
     pub lead_id: Uuid,
     pub convo_id: Uuid,
     pub line: usize,
+    /// Our last message to it.
+    pub last_message_id: Option<Uuid>,
+}
+
+impl Lead {
+    /// Somebody new, pinned to this line.
+    pub fn new(line: usize) -> Lead {
+        Lead { lead_id: random_uuid(), convo_id: random_uuid(), line, last_message_id: None }
+    }
 }
 
 struct Answered {
@@ -98,6 +109,9 @@ pub struct State {
     pub ledger: Ledger,
     pub calls: Calls,
     pub faults: Faults,
+    pub log: Log,
+    /// What became of the messages that somebody set by hand. They live as long as the ledger remembers as many.
+    pub fates_set: Memory<Uuid, Fate>,
     pub seed: u64,
     pub rng: StdRng,
     pub clock: Clock,
@@ -117,6 +131,8 @@ impl State {
             ledger: Ledger::new(options.ledger_limit),
             calls: Calls::default(),
             faults,
+            log: Log::new(options, clock),
+            fates_set: Memory::new(i64::MAX, options.ledger_limit),
             seed,
             rng: StdRng::seed_from_u64(seed),
             clock,
@@ -285,10 +301,10 @@ impl State {
         let known = self.leads.get_mut(&call.wanted.phone);
         let lead_created = known.is_none();
         let lead = if let Some(lead) = known {
-            lead.line = line;
+            (lead.line, lead.last_message_id) = (line, Some(message_id));
             *lead
         } else {
-            let lead = Lead { lead_id: random_uuid(), convo_id: random_uuid(), line };
+            let lead = Lead { last_message_id: Some(message_id), ..Lead::new(line) };
             self.leads.insert(call.wanted.phone.clone(), lead);
             self.lines.touch(line, simulated_us);
             lead
@@ -340,6 +356,6 @@ fn recent_hash(wanted: &Wanted) -> u64 {
 }
 
 /// A version 4 id from the thread's generator: the system's would cost a call into the kernel each time.
-fn random_uuid() -> Uuid {
+pub fn random_uuid() -> Uuid {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid()
 }

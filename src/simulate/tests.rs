@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::chert::auth::Credentials;
 
-mod messages;
+mod events;
 
 const PHONE: &str = "+15550142200";
 
