@@ -1,4 +1,4 @@
-//! What a test or a person makes happen: somebody writes, somebody reacts, a message is read. Each is a
+//! What a test or a person makes happen: somebody writes, somebody reacts, a message is read, webhooks get lost. Each is a
 //! method of `Handle`, and a route under `/_sim`.
 
 use std::sync::Arc;
@@ -10,12 +10,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::admin::{Answer, parse, refusal};
 use super::events::Event;
 use super::fate::MessageState;
+use super::fault::FaultsError;
 use super::inbound::{Inbound, InboundError, Reaction};
+use super::webhooks::WebhookFaults;
 use super::{Handle, Shared};
 
 impl Handle {
@@ -41,6 +43,13 @@ impl Handle {
         let now = self.shared.clock.stamp();
         self.shared.state().set_message(message_id, state, now)
     }
+
+    /// Puts these faults in place of all others of webhooks. Errors: `FaultsError`, and nothing changes.
+    pub fn webhook_faults(&self, faults: WebhookFaults) -> Result<(), FaultsError> {
+        let faults = faults.checked()?;
+        self.shared.state().webhook_faults = faults;
+        Ok(())
+    }
 }
 
 /// The admin routes of this file.
@@ -50,6 +59,7 @@ pub fn routes() -> Router<Arc<Shared>> {
         .route("/_sim/react", post(react))
         .route("/_sim/events", get(events))
         .route("/_sim/messages/{id}", put(set_message))
+        .route("/_sim/webhooks", get(webhooks).put(change_webhooks))
 }
 
 async fn receive(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
@@ -96,4 +106,21 @@ async fn set_message(State(shared): State<Arc<Shared>>, Path(id): Path<String>, 
     } else {
         Err((StatusCode::NOT_FOUND, Json(json!({ "error": "there is no such message" }))))
     }
+}
+
+async fn webhooks(State(shared): State<Arc<Shared>>) -> Json<WebhookFaults> {
+    Json(shared.state().webhook_faults.clone())
+}
+
+/// What is not named stays.
+async fn change_webhooks(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
+    let change: serde_json::Map<String, Value> = parse(&body)?;
+    let mut state = shared.state();
+    let mut fields = json!(state.webhook_faults);
+    for (name, value) in change {
+        fields[name] = value;
+    }
+    let changed: WebhookFaults = serde_json::from_value(fields).map_err(|error| refusal(error.to_string()))?;
+    state.webhook_faults = changed.checked().map_err(|error| refusal(error.to_string()))?;
+    Ok(Json(json!(state.webhook_faults)))
 }

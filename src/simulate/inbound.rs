@@ -132,7 +132,8 @@ impl State {
 
     fn happen(&mut self, lead: &Lead, kind: &'static str, event_id: String, at_us: i64, data: Box<RawValue>) {
         let Lead { lead_id, convo_id, .. } = *lead;
-        self.log.append(Happening { kind, event_id, lead_id, convo_id, at_us, data });
+        let seq = self.log.append(Happening { kind, event_id, lead_id, convo_id, at_us, data });
+        self.announce(seq);
     }
 }
 

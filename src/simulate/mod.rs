@@ -4,9 +4,9 @@
 //! ```text
 //! serve ─▶ send ─▶ caller ─▶ rate ─▶ checks ─▶ state ─▶ answer
 //!                                               │ fault, key, dedup window, line, ledger: one lock
-//!          inbound ─▶ events ─▶ list, stream
+//!          inbound ─▶ events ─▶ list, stream, webhooks
 //!          lookup, admin: what happened, and what shall go wrong
-//!          by_hand: who writes and reacts now
+//!          by_hand: who writes, reacts and reads now
 //! ```
 //!
 //! Its open questions and its faults are `Options`; faults also change while it runs (`Handle::set_faults`, `/_sim`).
@@ -35,6 +35,7 @@ mod serve;
 mod state;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 mod wire;
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
@@ -45,6 +46,7 @@ use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -55,6 +57,7 @@ use error::Refusal;
 use events::StreamRules;
 use rate::RequestRate;
 use state::State;
+use webhooks::{Deliverer, QUEUE_LIMIT};
 
 pub use caller::AccountChange;
 pub use calls::Calls;
@@ -65,8 +68,9 @@ pub use inbound::{Inbound, InboundError, Reaction};
 pub use ledger::{Attachment, LedgerEntry};
 pub use options::{
     Cap, ConcurrentKey, DEFAULT_SECRET, ErrorShape, EventOptions, EventShape, MessageOptions, MessageShape, Options,
-    Rate, SameKeyOtherBody,
+    Rate, SameKeyOtherBody, WebhookOptions,
 };
+pub use webhooks::WebhookFaults;
 
 /// Largest request body, in bytes.
 const BODY_LIMIT_BYTES: usize = 1024 * 1024;
@@ -84,10 +88,13 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[error("making the HTTP client for webhooks")]
+    Webhooks(#[source] reqwest::Error),
 }
 
 /// Starts a simulator on the current tokio runtime; it answers when this returns.
-/// Errors: `StartError::Faults` if the probabilities add up to more than 1, `Listen` if the address is not free.
+/// Errors: `StartError::Faults` if the probabilities add up to more than 1, `Listen` if the address is not free, `Webhooks`
+/// without TLS.
 pub async fn start(options: Options) -> Result<Simulator, StartError> {
     let faults = Faults::of(&options).checked().map_err(StartError::Faults)?;
     let asked = SocketAddr::new(options.host, options.port);
@@ -96,6 +103,7 @@ pub async fn start(options: Options) -> Result<Simulator, StartError> {
     let addr = listener.local_addr().map_err(listen_error)?;
 
     let clock = Clock::start(options.time_scale);
+    let (dispatches, queue) = mpsc::channel(QUEUE_LIMIT);
     let shared = Arc::new(Shared {
         clock,
         line_count: options.lines as usize,
@@ -107,16 +115,19 @@ pub async fn start(options: Options) -> Result<Simulator, StartError> {
             is_suspended: false,
             clock_ahead_secs: 0,
         }),
+        deliverer: Deliverer::new(&options.webhooks).map_err(StartError::Webhooks)?,
         stream: StreamRules {
             life: options.events.stream_life,
             heartbeat: options.events.stream_heartbeat,
             shape: options.events.stream_shape,
         },
-        state: Mutex::new(State::new(&options, clock, faults)),
+        state: Mutex::new(State::new(&options, clock, faults, dispatches)),
     });
+    let stop = CancellationToken::new();
+    tokio::spawn(webhooks::run(Arc::clone(&shared), queue, stop.clone()));
     let accepting = Some(Accepting::start(listener, &shared));
     info!("Simulator listens on {addr}");
-    Ok(Simulator { addr, handle: Handle { shared }, accepting, kept_port: None })
+    Ok(Simulator { addr, handle: Handle { shared }, accepting, kept_port: None, _running: StopOnDrop(stop) })
 }
 
 /// A running simulator; dropping it stops it.
@@ -126,6 +137,8 @@ pub struct Simulator {
     accepting: Option<Accepting>,
     /// Keeps the port while nobody listens there.
     kept_port: Option<TcpSocket>,
+    /// Ends the webhooks.
+    _running: StopOnDrop,
 }
 
 impl Simulator {
@@ -258,6 +271,7 @@ struct Shared {
     error_shape: ErrorShape,
     rate: Option<RequestRate>,
     account: RwLock<Account>,
+    deliverer: Deliverer,
     stream: StreamRules,
     state: Mutex<State>,
 }
@@ -313,6 +327,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/api/v1/phone-numbers", get(lookup::phone_numbers))
         .route("/api/v1/messages/{id}", get(lookup::message))
         .merge(events::routes())
+        .merge(webhooks::routes())
         .merge(admin::routes())
         .fallback(lookup::unknown_route)
         .method_not_allowed_fallback(lookup::unknown_method)

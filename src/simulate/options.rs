@@ -10,9 +10,11 @@ use secrecy::SecretString;
 
 mod events;
 mod messages;
+mod webhooks;
 
 pub use events::{EventOptions, EventShape};
 pub use messages::{MessageOptions, MessageShape};
+pub use webhooks::WebhookOptions;
 
 /// The secret that the simulator takes when none is given; public, so that it may be printed.
 pub const DEFAULT_SECRET: &str = "00112233445566778899aabbccddeeff";
@@ -139,6 +141,9 @@ pub struct Options {
 
     #[command(flatten)]
     pub events: EventOptions,
+
+    #[command(flatten)]
+    pub webhooks: WebhookOptions,
 }
 
 /// What the flags default to, whatever the environment says.
@@ -174,6 +179,7 @@ impl Default for Options {
             ledger_limit: 1_000_000,
             messages: MessageOptions::default(),
             events: EventOptions::default(),
+            webhooks: WebhookOptions::default(),
         }
     }
 }
@@ -321,6 +327,9 @@ mod tests {
         assert_eq!(options.first_touch_cap, Cap(None));
         assert_eq!(options.request_rate, Some(Rate { count: 90, period: Duration::from_secs(60) }));
         assert_eq!(parse(&["--time-zone=America/New_York"]).unwrap().time_zone, Tz::America__New_York);
+        let options = parse(&["--webhook-waits=0s,20ms", "--webhook-http=false"]).unwrap();
+        assert_eq!(options.webhooks.webhook_waits, [Duration::ZERO, Duration::from_millis(20)]);
+        assert!(!options.webhooks.webhook_http);
     }
 
     #[test]

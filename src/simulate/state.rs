@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::calls::Calls;
@@ -18,6 +19,7 @@ use super::ledger::{Ledger, LedgerEntry};
 use super::lines::{self, Lines};
 use super::memory::Memory;
 use super::options::{ConcurrentKey, Options, SameKeyOtherBody};
+use super::webhooks::{Dispatch, Subscriptions, WebhookFaults};
 
 /// Most idempotency keys and most recent bodies remembered, whatever their lifetime: a bound on memory.
 const MEMORY_LIMIT: usize = 2_000_000;
@@ -110,6 +112,10 @@ pub struct State {
     pub calls: Calls,
     pub faults: Faults,
     pub log: Log,
+    pub subscriptions: Subscriptions,
+    pub webhook_faults: WebhookFaults,
+    /// Where deliveries to webhooks go.
+    pub dispatches: mpsc::Sender<Dispatch>,
     /// What became of the messages that somebody set by hand. They live as long as the ledger remembers as many.
     pub fates_set: Memory<Uuid, Fate>,
     pub seed: u64,
@@ -123,7 +129,7 @@ pub struct State {
 
 impl State {
     /// A Chert that has sent nothing yet.
-    pub fn new(options: &Options, clock: Clock, faults: Faults) -> State {
+    pub fn new(options: &Options, clock: Clock, faults: Faults, dispatches: mpsc::Sender<Dispatch>) -> State {
         let seed = options.seed.unwrap_or_else(rand::random);
         State {
             lines: Lines::new(options, clock),
@@ -132,6 +138,9 @@ impl State {
             calls: Calls::default(),
             faults,
             log: Log::new(options, clock),
+            subscriptions: Subscriptions::new(options.webhooks.webhook_http),
+            webhook_faults: WebhookFaults::of(&options.webhooks),
+            dispatches,
             fates_set: Memory::new(i64::MAX, options.ledger_limit),
             seed,
             rng: StdRng::seed_from_u64(seed),

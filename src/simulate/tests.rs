@@ -12,6 +12,7 @@ use super::*;
 use crate::chert::auth::Credentials;
 
 mod events;
+mod webhooks;
 
 const PHONE: &str = "+15550142200";
 

@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 /// The `webhook_version` of an envelope that is on its way to no subscription. Contract 4.5.
 pub const DEFAULT_VERSION: &str = "2026-04-01";
+/// Most attempts remembered of one event; replays would otherwise make them many.
+const ATTEMPTS_LIMIT: usize = 100;
 
 /// One row of the log; as JSON it is what the list and the stream tell (contract 4.7).
 #[derive(Debug, Clone)]
@@ -154,6 +156,35 @@ impl EventDelivery {
             EventStatus::DevInbox
         } else {
             EventStatus::Pending
+        }
+    }
+
+    /// One more delivery is under way.
+    pub fn begin(&mut self) {
+        self.open += 1;
+    }
+
+    /// A replay is under way: what it comes to takes the place of what was before.
+    pub fn begin_again(&mut self) {
+        self.open += 1;
+        self.is_failed = false;
+    }
+
+    /// Remembers an attempt.
+    pub fn attempted(&mut self, url: String, attempt: Attempt) {
+        self.url = Some(url);
+        if self.attempts.len() >= ATTEMPTS_LIMIT {
+            self.attempts.remove(0);
+        }
+        self.attempts.push(attempt);
+    }
+
+    /// A delivery that was under way has ended.
+    pub fn end(&mut self, delivered_at: Option<DateTime<Utc>>) {
+        self.open = self.open.saturating_sub(1);
+        match delivered_at {
+            Some(_) => self.delivered_at = delivered_at,
+            None => self.is_failed = true,
         }
     }
 }

@@ -115,6 +115,11 @@ impl Log {
         self.index(seq).and_then(|index| self.events.get(index))
     }
 
+    /// The same, to write down how its delivery went.
+    pub fn get_mut(&mut self, seq: u64) -> Option<&mut Event> {
+        self.index(seq).and_then(|index| self.events.get_mut(index))
+    }
+
     /// The event with this `evt_…` id.
     pub fn with_id(&self, id: &str) -> Option<&Event> {
         self.by_id.get(id).and_then(|seq| self.get(*seq))
