@@ -60,6 +60,15 @@ impl Fate {
         }
     }
 
+    /// When it comes to this state.
+    pub fn time_of(&self, state: MessageState) -> Option<i64> {
+        match state {
+            MessageState::Delivered => self.delivered_us,
+            MessageState::Read => self.read_us,
+            MessageState::Failed => self.failed_us,
+        }
+    }
+
     /// The message as it stands at `now_us`. Times are real ones, whatever the time scale: callers compare them with their
     /// own clock. A message that was read stays `delivered`: contract 8, question 34.
     pub fn message(&self, entry: &LedgerEntry, chat_id: Uuid, clock: &Clock, now_us: i64) -> Value {
@@ -97,6 +106,7 @@ impl State {
         let Some(entry) = self.ledger.with_message(id) else { return false };
         let fate = self.fate(entry).set(state, now.at_us);
         self.fates_set.insert(id, fate, 0);
+        self.tell_state(id, state, now.at_us);
         true
     }
 }

@@ -8,6 +8,8 @@ use uuid::Uuid;
 use super::checks::is_usable_phone;
 use super::clock::Stamp;
 use super::events::Happening;
+use super::fate::MessageState;
+use super::ledger::LedgerEntry;
 use super::lines;
 use super::state::{Lead, PHONES_LIMIT, State, random_uuid};
 
@@ -109,6 +111,30 @@ impl State {
         let event_id = reaction.event_id.clone().unwrap_or_else(|| new_event_id("reaction"));
         self.happen(&lead, kind, event_id.clone(), now.at_us, data);
         Ok(event_id)
+    }
+
+    /// Tells that a message of ours came to this state, if such events are asked for.
+    pub fn tell_state(&mut self, message_id: Uuid, state: MessageState, at_us: i64) {
+        if !self.options.events.delivery_events {
+            return;
+        }
+        let Some((entry, lead)) = self.message_and_lead(message_id) else { return };
+        let kind = match state {
+            MessageState::Delivered => "message.delivered",
+            MessageState::Read => "message.read",
+            MessageState::Failed => "message.failed",
+        };
+        let line = lines::position(&entry.line_id, self.lines.lines.len()).unwrap_or(lead.line);
+        let chat = Chat { phone: &entry.phone, lead: &lead, line };
+        let mut message = self.fate(entry).message(entry, lead.lead_id, &self.clock, at_us);
+        message["sender_handle"] = handle(&lines::number(line), true);
+        let data = raw(&json!({ "chat": chat.object(), "message": message }));
+        self.happen(&lead, kind, new_event_id("status"), at_us, data);
+    }
+
+    fn message_and_lead(&self, message_id: Uuid) -> Option<(&LedgerEntry, Lead)> {
+        let entry = self.ledger.with_message(message_id)?;
+        Some((entry, *self.leads.get(&entry.phone)?))
     }
 
     /// `data` of a `message.received`. Contract 4.3.

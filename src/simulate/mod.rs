@@ -4,7 +4,8 @@
 //! ```text
 //! serve ─▶ send ─▶ caller ─▶ rate ─▶ checks ─▶ state ─▶ answer
 //!                                               │ fault, key, dedup window, line, ledger: one lock
-//!          inbound ─▶ events ─▶ list, stream, webhooks
+//!                                               ▼
+//!                           fate, recipients ─▶ timetable ─▶ inbound ─▶ events ─▶ list, stream, webhooks
 //!          lookup, admin: what happened, and what shall go wrong
 //!          by_hand: who writes, reacts and reads now
 //! ```
@@ -29,12 +30,14 @@ mod lookup;
 mod memory;
 mod options;
 mod rate;
+mod recipients;
 mod request;
 mod send;
 mod serve;
 mod state;
 #[cfg(test)]
 mod tests;
+mod timetable;
 mod webhooks;
 mod wire;
 
@@ -68,8 +71,9 @@ pub use inbound::{Inbound, InboundError, Reaction};
 pub use ledger::{Attachment, LedgerEntry};
 pub use options::{
     Cap, ConcurrentKey, DEFAULT_SECRET, ErrorShape, EventOptions, EventShape, MessageOptions, MessageShape, Options,
-    Rate, SameKeyOtherBody, WebhookOptions,
+    Rate, Recipients, SameKeyOtherBody, WebhookOptions,
 };
+pub use recipients::{Habit, STOPS};
 pub use webhooks::WebhookFaults;
 
 /// Largest request body, in bytes.
@@ -125,6 +129,7 @@ pub async fn start(options: Options) -> Result<Simulator, StartError> {
     });
     let stop = CancellationToken::new();
     tokio::spawn(webhooks::run(Arc::clone(&shared), queue, stop.clone()));
+    tokio::spawn(timetable::run(Arc::clone(&shared), stop.clone()));
     let accepting = Some(Accepting::start(listener, &shared));
     info!("Simulator listens on {addr}");
     Ok(Simulator { addr, handle: Handle { shared }, accepting, kept_port: None, _running: StopOnDrop(stop) })
@@ -137,7 +142,7 @@ pub struct Simulator {
     accepting: Option<Accepting>,
     /// Keeps the port while nobody listens there.
     kept_port: Option<TcpSocket>,
-    /// Ends the webhooks.
+    /// Ends the timetable and the webhooks.
     _running: StopOnDrop,
 }
 

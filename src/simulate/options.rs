@@ -13,7 +13,7 @@ mod messages;
 mod webhooks;
 
 pub use events::{EventOptions, EventShape};
-pub use messages::{MessageOptions, MessageShape};
+pub use messages::{MessageOptions, MessageShape, Recipients};
 pub use webhooks::WebhookOptions;
 
 /// The secret that the simulator takes when none is given; public, so that it may be printed.

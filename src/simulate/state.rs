@@ -19,6 +19,7 @@ use super::ledger::{Ledger, LedgerEntry};
 use super::lines::{self, Lines};
 use super::memory::Memory;
 use super::options::{ConcurrentKey, Options, SameKeyOtherBody};
+use super::timetable::Timetable;
 use super::webhooks::{Dispatch, Subscriptions, WebhookFaults};
 
 /// Most idempotency keys and most recent bodies remembered, whatever their lifetime: a bound on memory.
@@ -116,6 +117,7 @@ pub struct State {
     pub webhook_faults: WebhookFaults,
     /// Where deliveries to webhooks go.
     pub dispatches: mpsc::Sender<Dispatch>,
+    pub timetable: Timetable,
     /// What became of the messages that somebody set by hand. They live as long as the ledger remembers as many.
     pub fates_set: Memory<Uuid, Fate>,
     pub seed: u64,
@@ -141,6 +143,7 @@ impl State {
             subscriptions: Subscriptions::new(options.webhooks.webhook_http),
             webhook_faults: WebhookFaults::of(&options.webhooks),
             dispatches,
+            timetable: Timetable::new(),
             fates_set: Memory::new(i64::MAX, options.ledger_limit),
             seed,
             rng: StdRng::seed_from_u64(seed),
@@ -246,6 +249,7 @@ impl State {
             self.remember(&call, *ready_us, &outcome);
             return outcome;
         }
+        self.write_first(&call.wanted.phone, call.arrival);
         match self.line_for(&call) {
             Ok(line) => self.accept(call, line, *ready_us),
             Err(refusal) => {
@@ -309,6 +313,8 @@ impl State {
         let message_id = random_uuid();
         let known = self.leads.get_mut(&call.wanted.phone);
         let lead_created = known.is_none();
+        // Whoever wrote first is known, and has nothing from us yet.
+        let is_first = known.as_ref().is_none_or(|lead| lead.last_message_id.is_none());
         let lead = if let Some(lead) = known {
             (lead.line, lead.last_message_id) = (line, Some(message_id));
             *lead
@@ -341,6 +347,7 @@ impl State {
             attachments,
         };
         self.ledger.append(message_id, entry);
+        self.follow_up(message_id, is_first);
         outcome
     }
 

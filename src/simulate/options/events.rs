@@ -15,6 +15,10 @@ pub struct EventOptions {
     #[arg(long, env = "SIMULATE_LEAD_REPLIES")]
     pub lead_replies: bool,
 
+    /// Also `message.delivered`, `message.read` and `message.failed`, which Chert does not document.
+    #[arg(long, env = "SIMULATE_DELIVERY_EVENTS")]
+    pub delivery_events: bool,
+
     /// Beside every `message.received`, also an event of a type that nobody has heard of.
     #[arg(long, env = "SIMULATE_UNKNOWN_EVENTS")]
     pub unknown_events: bool,
@@ -50,6 +54,7 @@ impl Default for EventOptions {
     fn default() -> EventOptions {
         EventOptions {
             lead_replies: false,
+            delivery_events: false,
             unknown_events: false,
             event_ties: false,
             event_limit: 200_000,

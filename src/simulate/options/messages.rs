@@ -1,4 +1,4 @@
-//! What becomes of a message once it was taken: its states, and how they are told.
+//! What becomes of a message once it was taken: its states, and what its recipient does.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{duration, probability};
 // Not a doc comment: clap would open `simulate --help` with it.
 // The switches of what happens after a send. Contract 8, questions 34 to 38.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Messages")]
+#[command(next_help_heading = "Messages and recipients")]
 pub struct MessageOptions {
     /// Simulated time from a send to its delivery, e.g. `1s`.
     #[arg(long, env = "SIMULATE_DELIVERY_AFTER", default_value = "1s", value_parser = duration)]
@@ -38,6 +38,17 @@ pub struct MessageOptions {
     /// Real time after a send for which `GET /messages/{id}` does not know the message yet (2003), e.g. `500ms`.
     #[arg(long, env = "SIMULATE_MESSAGE_LAG", default_value = "0ms", value_parser = duration)]
     pub message_lag: Duration,
+
+    /// What the recipients do. `scripted`: what the last two digits of their number say, once our first message is
+    /// delivered. 00-39 nothing; 40-59 reply once; 60-69 say stop, each in another spelling; 70-74 react; 75-79 react and
+    /// take it back; 80-84 wrote before we did; 85-89 say stop and later start; 90-94 ask to be removed; 95-99 reply to
+    /// every message.
+    #[arg(long, env = "SIMULATE_RECIPIENTS", value_enum, default_value_t = Recipients::Silent)]
+    pub recipients: Recipients,
+
+    /// Simulated time from a delivery to what a scripted recipient does, and again as long to a second deed, e.g. `1m`.
+    #[arg(long, env = "SIMULATE_REPLY_AFTER", default_value = "1m", value_parser = duration)]
+    pub reply_after: Duration,
 }
 
 /// What the flags default to, whatever the environment says.
@@ -51,6 +62,8 @@ impl Default for MessageOptions {
             undelivered_share: 0.0,
             message_shape: MessageShape::Wrapped,
             message_lag: Duration::ZERO,
+            recipients: Recipients::Silent,
+            reply_after: Duration::from_secs(60),
         }
     }
 }
@@ -62,4 +75,13 @@ pub enum MessageShape {
     Wrapped,
     /// At the top.
     Bare,
+}
+
+/// What recipients do when a message reaches them.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipients {
+    /// Nothing.
+    Silent,
+    /// What their numbers say.
+    Scripted,
 }

@@ -1,6 +1,6 @@
 //! Events from the outside: the list, the stream, and what is made to happen by hand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
 
@@ -307,4 +307,55 @@ async fn a_message_is_brought_to_a_state_by_hand() {
         assert_eq!((&message["status"], message["read_at"].is_string()), (&json!(told), is_read));
     }
     assert!(far.simulator.handle().events().is_empty(), "Chert names no such events");
+}
+
+#[tokio::test]
+async fn delivery_events_come_once_each_if_asked_for() {
+    let options = EventOptions { delivery_events: true, ..EventOptions::default() };
+    let messages = MessageOptions { read_share: 1.0, ..MessageOptions::default() };
+    let far = far(Options { time_scale: 100.0, messages, ..events(options) }).await;
+    let mut lines = far.stream("").await;
+    let sent = far.text(PHONE, "Hi").await;
+    let delivered = lines.data().await;
+    assert_eq!(delivered["type"], "message.delivered");
+    let message = &delivered["payload"]["data"]["message"];
+    assert_eq!((&message["id"], &message["status"]), (&sent.body["message_id"], &json!("delivered")));
+    assert!(message["delivered_at"].is_string() && message["read_at"].is_null());
+    assert_eq!(lines.data().await["type"], "message.read");
+}
+
+#[tokio::test]
+async fn scripted_recipients_do_what_their_numbers_say() {
+    let messages = MessageOptions { recipients: Recipients::Scripted, ..MessageOptions::default() };
+    let far = far(Options { time_scale: 1000.0, messages, ..plain() }).await;
+    let mut lines = far.stream("").await;
+    for n in 0..100 {
+        far.text(&phone(n), "Hi").await;
+    }
+    let mut said = BTreeMap::<String, Vec<String>>::new();
+    for _ in 0..20 + 10 + 5 + 10 + 5 + 10 + 5 + 5 {
+        let row = lines.data().await;
+        let data = &row["payload"]["data"];
+        let from = data["message"]["sender_handle"].as_object().or(data["sender_handle"].as_object()).unwrap();
+        let text = data["message"]["parts"][0]["value"].as_str().map(str::to_owned);
+        let what = text.unwrap_or_else(|| format!("{} {}", row["type"], data["reaction"]).replace('"', ""));
+        said.entry(from["handle"].as_str().unwrap().to_owned()).or_default().push(what);
+    }
+    let of = |n: usize| said.get(&phone(n)).cloned().unwrap_or_default();
+    assert!((0..40).all(|n| of(n).is_empty()));
+    assert_eq!(of(40), ["Yes please"]);
+    assert_eq!((60..70).flat_map(of).collect::<Vec<_>>(), STOPS);
+    assert_eq!(of(70), ["reaction.added love"]);
+    assert_eq!(of(79), ["reaction.added like", "reaction.removed like"]);
+    assert_eq!(of(80), ["Is this the right number?"]);
+    assert_eq!(of(85), ["STOP", "START"]);
+    assert_eq!(of(90), ["please remove me"]);
+    assert_eq!(of(99), ["Tell me more"]);
+    let ledger = far.simulator.ledger();
+    assert_eq!(ledger.iter().filter(|entry| !entry.first_touch).count(), 5, "who wrote before we did");
+
+    far.text(&phone(40), "Ho").await;
+    far.text(&phone(99), "Ho").await;
+    let row = lines.data().await;
+    assert_eq!(row["payload"]["data"]["message"]["sender_handle"]["handle"], json!(phone(99)));
 }
