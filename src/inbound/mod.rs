@@ -21,6 +21,7 @@ pub mod position;
 pub mod reader;
 pub mod sse;
 pub mod store;
+pub mod tail;
 mod trouble;
 
 use run::{Shared, WayError, stopped};
