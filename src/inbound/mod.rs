@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! webhook ─┐
-//! stream  ─┼─▶ event (read) ─▶ store ─▶ outbox.events ─▶ apply ─▶ recipients, suppressions, jobs
+//! stream  ─┼─▶ event (read) ─▶ store ─▶ outbox.events ─▶ optout, weigh ─▶ apply ─▶ recipients, suppressions, jobs
 //! list    ─┘
 //! ```
 
@@ -21,8 +21,13 @@ pub mod position;
 pub mod reader;
 pub mod sse;
 pub mod store;
-pub mod tail;
 mod trouble;
+
+pub mod apply;
+pub mod optout;
+pub mod weigh;
+
+pub mod tail;
 
 use run::{Shared, WayError, stopped};
 
@@ -35,6 +40,8 @@ pub enum InboundError {
     Elect(#[source] sqlx::Error),
     #[error("reading events: {}", crate::database::describe(.0))]
     Read(#[source] sqlx::Error),
+    #[error("applying events: {}", crate::database::describe(.0))]
+    Apply(#[source] sqlx::Error),
     #[error("somebody else reads these events now")]
     LostElection,
     #[error("OUTBOX_WEBHOOK_LISTEN: cannot listen on {addr}")]
@@ -43,4 +50,15 @@ pub enum InboundError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl InboundError {
+    /// Whether the database refuses what it was given (classes 22 and 23), so that trying the same again is of no use.
+    pub fn is_refusal(&self) -> bool {
+        let (InboundError::Store(error) | InboundError::Elect(error) | InboundError::Apply(error)) = self else {
+            return false;
+        };
+        let code = error.as_database_error().and_then(|refused| refused.code());
+        code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    }
 }

@@ -10,10 +10,12 @@ pub mod record;
 mod settle;
 
 pub mod account;
+pub mod hearing;
 pub mod jobs;
 pub mod lines;
 pub mod rescue;
 pub mod status;
+pub mod suppress;
 pub mod suppressions;
 pub mod upcoming;
 pub mod workers;
@@ -35,6 +37,8 @@ pub enum OutboxError {
     Account(#[source] sqlx::Error),
     #[error("looking for a suppression: {}", crate::database::describe(.0))]
     Suppressions(#[source] sqlx::Error),
+    #[error("looking at how replies are received: {}", crate::database::describe(.0))]
+    Hearing(#[source] sqlx::Error),
     #[error("writing the heartbeat: {}", crate::database::describe(.0))]
     Heartbeat(#[source] sqlx::Error),
 }
@@ -60,6 +64,7 @@ impl OutboxError {
         | OutboxError::Upcoming(error)
         | OutboxError::Account(error)
         | OutboxError::Suppressions(error)
+        | OutboxError::Hearing(error)
         | OutboxError::Heartbeat(error)) = self;
         let code = error.as_database_error().and_then(|refused| refused.code());
         code.is_some_and(|code| code.starts_with(class))

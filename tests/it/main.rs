@@ -12,5 +12,6 @@ mod inbound;
 mod model;
 mod outcomes;
 mod plans;
+mod replies;
 mod schema;
 mod wakeups;
