@@ -11,6 +11,7 @@ macro_rules! outln {
 pub mod bench;
 pub mod demo;
 pub mod enqueue;
+pub mod events;
 pub mod import;
 pub mod jobs;
 pub mod lines;
@@ -20,6 +21,7 @@ pub mod simulate;
 mod stage;
 pub mod status;
 mod stop;
+pub mod webhooks;
 pub mod worker;
 
 use std::process::ExitCode;
@@ -44,7 +46,7 @@ pub const SOME_FAILED: u8 = 3;
   chert-outbox demo                       see all of it work on this machine, in under a minute
   chert-outbox migrate                    create the outbox in the database that DATABASE_URL names
   chert-outbox lines sync                 read your phone lines from Chert
-  chert-outbox worker                     send what is inserted, until SIGTERM"
+  chert-outbox worker                     send what is inserted and receive replies, until SIGTERM"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -60,6 +62,10 @@ enum Command {
     Lines(lines::Lines),
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    #[command(subcommand)]
+    Events(events::Events),
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
     Status(status::Status),
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
@@ -104,6 +110,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => args.run().await,
         Command::Lines(args) => args.run().await,
         Command::Jobs(args) => args.run().await,
+        Command::Events(args) => args.run().await,
+        Command::Webhooks(args) => args.run().await,
         Command::Status(args) => args.run().await,
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,

@@ -9,6 +9,7 @@ mod database;
 mod enqueue;
 mod guards;
 mod harness;
+mod inbound;
 mod model;
 mod outcomes;
 mod plans;
