@@ -15,6 +15,7 @@ pub mod import;
 pub mod jobs;
 pub mod lines;
 pub mod migrate;
+pub mod notifications;
 pub mod prove;
 pub mod simulate;
 mod stage;
@@ -60,6 +61,8 @@ enum Command {
     Lines(lines::Lines),
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    #[command(subcommand)]
+    Notifications(notifications::Notifications),
     Status(status::Status),
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
@@ -104,6 +107,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => args.run().await,
         Command::Lines(args) => args.run().await,
         Command::Jobs(args) => args.run().await,
+        Command::Notifications(args) => args.run().await,
         Command::Status(args) => args.run().await,
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,

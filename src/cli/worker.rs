@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::{DatabaseOptions, SOME_FAILED, stop};
-use crate::config::WorkerOptions;
+use crate::config::{DeliveryOptions, NotifyOptions, WorkerOptions};
+use crate::inbound::delivery;
 use crate::outbox::status;
-use crate::worker;
+use crate::{notify, worker};
 
 const STOPPING: &str = "Stopping: nothing more is claimed, what is in flight is finished and recorded";
 
@@ -28,17 +29,27 @@ pub struct Worker {
     database: DatabaseOptions,
     #[command(flatten)]
     options: WorkerOptions,
+    #[command(flatten)]
+    delivery: DeliveryOptions,
+    #[command(flatten)]
+    notify: NotifyOptions,
 }
 
 impl Worker {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         self.options.check()?;
         let client = self.options.chert.client()?;
-        // Claimer, recorder, upkeep, last look, listener and one to spare.
-        let pool = self.database.outbox(6).await?;
+        let notify = self.notify.read()?;
+        // Claimer, recorder, upkeep, last look, listener, looker, notifier and one to spare.
+        let pool = self.database.outbox(8).await?;
         let drain = self.options.drain;
-        let summary =
-            worker::run(pool.clone(), client, self.options, stop::signaled(|| tracing::info!("{STOPPING}"))?).await?;
+        let stopping = stop::signaled(|| tracing::info!("{STOPPING}"))?;
+        // Both stop where they stand, at the end of a drain too: what they had in hand is taken up by others.
+        let looker = tokio::spawn(delivery::run(pool.clone(), client.clone(), self.delivery, stopping.clone()));
+        let notifier = tokio::spawn(notify::run(pool.clone(), notify, stopping.clone()));
+        let summary = worker::run(pool.clone(), client, self.options, stopping).await?;
+        looker.abort();
+        notifier.abort();
         if drain {
             outln!("{} sent, {} failed", summary.sent, summary.failed);
             print_remaining(&pool, summary.stopped).await?;

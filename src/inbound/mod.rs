@@ -6,6 +6,7 @@
 //! list    ─┘
 //! ```
 
+pub mod delivery;
 pub mod event;
 pub mod reader;
 pub mod store;

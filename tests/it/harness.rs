@@ -6,6 +6,7 @@ use std::future::Future;
 use std::process::Stdio;
 use std::time::Duration;
 
+use chert_outbox::chert::client::Client;
 use chert_outbox::config::WorkerOptions;
 use chert_outbox::outbox::lines::{self, Paces, Which};
 use chert_outbox::simulate::{self, Cap, Fault, Faults, LedgerEntry, Simulator};
@@ -72,7 +73,7 @@ impl Harness {
         change(&mut options);
         let simulator = simulate::start(options).await.expect("a port is free");
         let it = Harness { database: Database::create().await, simulator, _turn: turn };
-        let listed = client(&it.args(&[])).lines().await.expect("the simulator lists its lines");
+        let listed = it.client().lines().await.expect("the simulator lists its lines");
         lines::sync(it.pool(), &listed).await.expect("lines are written");
         it.pace(Paces {
             gap: Some(Duration::ZERO),
@@ -90,6 +91,11 @@ impl Harness {
 
     pub async fn pace(&self, paces: Paces) {
         lines::set(self.pool(), &Which::All, &paces).await.expect("paces are set");
+    }
+
+    /// A client of the simulator.
+    pub fn client(&self) -> Client {
+        client(&self.args(&[]))
     }
 
     pub fn faults(&self, faults: Faults) {
@@ -294,7 +300,7 @@ impl Worker {
     }
 }
 
-fn client(args: &[String]) -> chert_outbox::chert::client::Client {
+fn client(args: &[String]) -> Client {
     let options = Options::try_parse_from(args).unwrap_or_else(|error| panic!("{error}")).worker;
     options.chert.client().expect("the options are complete")
 }
