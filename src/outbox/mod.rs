@@ -14,10 +14,12 @@ pub mod notifications;
 pub mod progress;
 
 pub mod account;
+pub mod hearing;
 pub mod jobs;
 pub mod lines;
 pub mod rescue;
 pub mod status;
+pub mod suppress;
 pub mod suppressions;
 pub mod upcoming;
 pub mod workers;
@@ -43,6 +45,8 @@ pub enum OutboxError {
     Lookups(#[source] sqlx::Error),
     #[error("telling the producer: {}", crate::database::describe(.0))]
     Notifications(#[source] sqlx::Error),
+    #[error("looking at how replies are received: {}", crate::database::describe(.0))]
+    Hearing(#[source] sqlx::Error),
     #[error("writing the heartbeat: {}", crate::database::describe(.0))]
     Heartbeat(#[source] sqlx::Error),
 }
@@ -70,6 +74,7 @@ impl OutboxError {
         | OutboxError::Suppressions(error)
         | OutboxError::Lookups(error)
         | OutboxError::Notifications(error)
+        | OutboxError::Hearing(error)
         | OutboxError::Heartbeat(error)) = self;
         let code = error.as_database_error().and_then(|refused| refused.code());
         code.is_some_and(|code| code.starts_with(class))
