@@ -11,6 +11,7 @@ macro_rules! outln {
 pub mod bench;
 pub mod demo;
 pub mod enqueue;
+pub mod events;
 pub mod import;
 pub mod jobs;
 pub mod lines;
@@ -21,6 +22,7 @@ pub mod simulate;
 mod stage;
 pub mod status;
 mod stop;
+pub mod webhooks;
 pub mod worker;
 
 use std::process::ExitCode;
@@ -45,7 +47,7 @@ pub const SOME_FAILED: u8 = 3;
   chert-outbox demo                       see all of it work on this machine, in under a minute
   chert-outbox migrate                    create the outbox in the database that DATABASE_URL names
   chert-outbox lines sync                 read your phone lines from Chert
-  chert-outbox worker                     send what is inserted, until SIGTERM"
+  chert-outbox worker                     send what is inserted and receive replies, until SIGTERM"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -63,6 +65,10 @@ enum Command {
     Jobs(jobs::Jobs),
     #[command(subcommand)]
     Notifications(notifications::Notifications),
+    #[command(subcommand)]
+    Events(events::Events),
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
     Status(status::Status),
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
@@ -108,6 +114,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lines(args) => args.run().await,
         Command::Jobs(args) => args.run().await,
         Command::Notifications(args) => args.run().await,
+        Command::Events(args) => args.run().await,
+        Command::Webhooks(args) => args.run().await,
         Command::Status(args) => args.run().await,
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,

@@ -134,6 +134,11 @@ impl Harness {
         .expect("good rows are taken");
     }
 
+    /// A client of the simulator.
+    pub fn client(&self) -> Client {
+        client(&self.args(&[]))
+    }
+
     fn args(&self, more: &[&str]) -> Vec<String> {
         let fixed = ["worker", "--base-url", &self.simulator.base_url(), "--signing-secret", simulate::DEFAULT_SECRET];
         let quick = ["--http-timeout", "2s", "--lease", "5s", "--lines-refresh", "0", "--poll", "200ms"];
@@ -178,6 +183,8 @@ impl Harness {
             .env("DATABASE_URL", self.database.url())
             .env("CHERT_BASE_URL", self.simulator.base_url())
             .env("CHERT_SIGNING_SECRET", simulate::DEFAULT_SECRET)
+            // Tests of what comes back say so; the others are spared its connections.
+            .env("OUTBOX_ROLES", "send")
             .env("RUST_LOG", "warn")
             .kill_on_drop(true);
         command
@@ -199,6 +206,12 @@ impl Harness {
 
     pub async fn count(&self, condition: &str) -> i64 {
         let sql = format!("select count(*) from outbox.jobs where {condition}");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(self.pool()).await.expect("the condition is SQL")
+    }
+
+    /// How many events are stored that the condition holds for.
+    pub async fn events(&self, condition: &str) -> i64 {
+        let sql = format!("select count(*) from outbox.events where {condition}");
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(self.pool()).await.expect("the condition is SQL")
     }
 

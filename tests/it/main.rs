@@ -9,6 +9,7 @@ mod delivery;
 mod enqueue;
 mod guards;
 mod harness;
+mod inbound;
 mod model;
 mod notify;
 mod outcomes;
