@@ -28,9 +28,7 @@ impl Client {
         let route = format!("messages/{}", utf8_percent_encode(id, NON_ALPHANUMERIC));
         match self.ask::<Value>(Method::GET, &route, &[], &Value::Null, WHAT).await {
             Ok(body) => Message::read(&body).map(Some).ok_or(AskError::Unreadable(WHAT)),
-            Err(AskError::Refused(answer)) if answer.http_status == 404 && matches!(answer.code, Some(2003 | 2011)) => {
-                Ok(None)
-            }
+            Err(AskError::Refused(answer)) if answer.http_status == 404 && answer.code == Some(2003) => Ok(None),
             Err(error) => Err(error),
         }
     }

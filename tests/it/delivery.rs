@@ -14,7 +14,7 @@ use chert_outbox::config::DeliveryOptions;
 use chert_outbox::delivery::Look;
 use chert_outbox::inbound::delivery::Looker;
 use chert_outbox::outbox::lookups::{self, Lookup};
-use chert_outbox::simulate::AccountChange;
+use chert_outbox::simulate::{AccountChange, MessageShape, MessageState};
 use chert_outbox::units::Rate;
 use sqlx::postgres::PgListener;
 use tokio::net::TcpListener;
@@ -24,14 +24,14 @@ use crate::harness::{Harness, PATIENCE};
 const PHONE: &str = "+15550142200";
 const LEASE: Duration = Duration::from_secs(60);
 
-/// A simulator in which a message is delivered a millisecond after it was taken.
+/// A simulator in which a message is delivered at once.
 async fn quick() -> Harness {
-    Harness::with(|options| options.time_scale = 1_000.0).await
+    Harness::with(|options| options.messages.delivery_after = Duration::ZERO).await
 }
 
-/// One in which nothing is ever delivered.
+/// One in which nothing is delivered by itself.
 async fn silent() -> Harness {
-    Harness::with(|options| options.time_scale = 0.000_01).await
+    Harness::with(|options| options.messages.undelivered_share = 1.0).await
 }
 
 fn looker(it: &Harness) -> Looker {
@@ -113,10 +113,33 @@ async fn what_is_not_delivered_within_a_day_is_unconfirmed() {
 }
 
 #[tokio::test]
+async fn what_chert_says_is_kept_wrapped_and_bare() {
+    for shape in [MessageShape::Wrapped, MessageShape::Bare] {
+        let it = Harness::with(|options| {
+            options.messages.undelivered_share = 1.0;
+            options.messages.message_shape = shape;
+        })
+        .await;
+        let (read, failed) = (sent(&it).await, sent(&it).await);
+        for (job, state) in [(read, MessageState::Read), (failed, MessageState::Failed)] {
+            let message = it.field(job, "message_id").await.expect("a message");
+            assert!(it.simulator.handle().set_message(&message, state));
+        }
+        age(&it, "6 seconds").await;
+        assert_eq!(look(&it).await, 2);
+        assert_eq!(
+            (delivery(&it, read).await.as_str(), next_look(&it, read).await),
+            ("delivered, delivered, read", None)
+        );
+        assert_eq!((delivery(&it, failed).await.as_str(), next_look(&it, failed).await), ("failed", None));
+        assert_eq!(it.state(failed).await, "sent", "a job stays what it is");
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_chert_does_not_know_is_given_a_minute() {
-    let it = quick().await;
+    let it = Harness::with(|options| options.messages.message_lag = Duration::from_secs(3_600)).await;
     let job = sent(&it).await;
-    it.execute("update outbox.lookups set message_id = 'no/such?message'").await;
     age(&it, "59 seconds").await;
     assert_eq!(look(&it).await, 1);
     assert_eq!((delivery(&it, job).await.as_str(), next_look(&it, job).await), ("sent", Some(120)));
@@ -188,7 +211,8 @@ async fn a_message_at_which_chert_fails_holds_up_no_other() {
     };
     let chert = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", chert.local_addr().expect("bound"));
-    tokio::spawn(async { axum::serve(chert, Router::new().route("/messages/{id}", get(answer))).await });
+    let routes = Router::new().route("/messages/{id}", get(answer));
+    tokio::spawn(async { axum::serve(chert, routes).await });
     let credentials = Credentials::Bearer { secret: "it".into(), tenant: None };
     let client = Client::new(&url, credentials, Duration::from_secs(5)).expect("a client");
     // One at a time, as under a budget: the poison comes first.

@@ -93,11 +93,6 @@ impl Harness {
         lines::set(self.pool(), &Which::All, &paces).await.expect("paces are set");
     }
 
-    /// A client of the simulator.
-    pub fn client(&self) -> Client {
-        client(&self.args(&[]))
-    }
-
     pub fn faults(&self, faults: Faults) {
         self.simulator.set_faults(faults).expect("the faults are possible");
     }

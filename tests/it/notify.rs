@@ -79,9 +79,9 @@ async fn count(it: &Harness, condition: &str) -> i64 {
 
 #[tokio::test]
 async fn a_worker_tells_what_became_of_a_message() {
-    let it = Harness::with(|options| options.time_scale = 1_000.0).await;
+    let it = Harness::with(|options| options.messages.delivery_after = Duration::ZERO).await;
     let (application, url) = Application::start(&[]).await;
-    let _worker = it.spawn_worker(&["--notify-url", &url, "--notify-secret", SECRET]);
+    let _worker = it.spawn_worker(&["--roles", "send,delivery", "--notify-url", &url, "--notify-secret", SECRET]);
     it.until("notifications are switched on", || async {
         sqlx::query_scalar("select notifications from outbox.account").fetch_one(it.pool()).await.expect("readable")
     })
@@ -224,11 +224,28 @@ async fn nothing_is_written_for_nobody_and_none_switches_it_off() {
     it.drain().await;
     assert_eq!(count(&it, "true").await, 0);
     notifications::switch(it.pool(), true).await.expect("switches");
-    let _worker = it.spawn_worker(&["--notify-url", "none"]);
+    let _worker = it.spawn_worker(&["--roles", "send", "--notify-url", "none"]);
     it.until("notifications are switched off", || async {
         sqlx::query_scalar("select not notifications from outbox.account").fetch_one(it.pool()).await.expect("readable")
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_adopted_copy_tells_nobody_of_what_the_original_sent() {
+    let it = Harness::start().await;
+    notifications::switch(it.pool(), true).await.expect("switches");
+    it.insert(PHONE, "Hi").await;
+    it.drain().await;
+    assert_eq!(count(&it, "due_at is not null").await, 1);
+    let (code, ..) = it.run(&["adopt", "--deployment", "staging"]).await;
+    assert_eq!((code, count(&it, "true").await), (0, 0));
+    let (is_on, followed): (bool, bool) =
+        sqlx::query_as("select notifications, exists (select from outbox.lookups) from outbox.account")
+            .fetch_one(it.pool())
+            .await
+            .expect("readable");
+    assert!(!is_on && !followed);
 }
 
 #[tokio::test]
