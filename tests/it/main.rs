@@ -2,6 +2,7 @@
 //! holds (see ARCHITECTURE.md).
 
 mod claim;
+mod clock;
 mod commands;
 mod crash;
 mod database;
@@ -14,5 +15,6 @@ mod model;
 mod notify;
 mod outcomes;
 mod plans;
+mod replies;
 mod schema;
 mod wakeups;
