@@ -12,8 +12,10 @@ use crate::chert::client::{Client, ClientError};
 use crate::inbound::optout::Words;
 use crate::job::BODY_MAX_CHARS;
 use crate::line::LineChoice;
+use crate::notify::receiver::Receiver;
+use crate::notify::sign::{Key, KeyError};
 use crate::pace::slots::HORIZON;
-use crate::units::duration;
+use crate::units::{Rate, duration};
 
 /// How to reach the Chert API and prove who calls.
 #[derive(Debug, Clone, Args)]
@@ -74,6 +76,14 @@ pub enum ConfigError {
     Words(String),
     #[error("CHERT_BASE_URL: {0}")]
     Client(#[from] ClientError),
+    #[error("OUTBOX_NOTIFY_URL must look like https://app.example/hooks/outbox, or be none")]
+    NotifyUrl,
+    #[error("OUTBOX_NOTIFY_SECRET is not set: what is posted to OUTBOX_NOTIFY_URL is signed with it")]
+    NoNotifySecret,
+    #[error("OUTBOX_NOTIFY_SECRET: {0}")]
+    NotifySecret(#[from] KeyError),
+    #[error("setting up the HTTP client for OUTBOX_NOTIFY_URL")]
+    NotifySetup(#[from] reqwest::Error),
 }
 
 impl ChertOptions {
@@ -220,6 +230,8 @@ pub enum Role {
     Send,
     /// Receives replies and stops.
     Inbound,
+    /// Asks what became of messages that were sent.
+    Delivery,
 }
 
 /// What makes a job wait although it could go: that a reply or a stop may have been missed, or that nobody answers.
@@ -358,5 +370,58 @@ impl WorkerOptions {
     /// call may arrive a lease after its claim, and what a dead worker left counts as unknown only from the end of its lease.
     pub fn claims_unknown_for(&self) -> Duration {
         self.key_horizon.saturating_sub(2 * self.lease)
+    }
+}
+
+/// How deliveries are followed.
+#[derive(Debug, Clone, Args)]
+pub struct DeliveryOptions {
+    /// How often at most this process asks Chert what became of a message, e.g. `5/s`. Sends go before: it asks nothing while
+    /// the account is blocked.
+    #[arg(long, env = "OUTBOX_LOOKUP_RATE", default_value = "5/s")]
+    pub lookup_rate: Rate,
+}
+
+/// How the producer's application is told.
+#[derive(Debug, Clone, Args)]
+pub struct NotifyOptions {
+    /// Where signed webhooks tell of messages that were sent, delivered, read, failed or answered (Standard Webhooks), e.g.
+    /// `https://app.example/hooks/outbox`. One for the whole deployment; `none` switches them off again for all workers.
+    #[arg(long, env = "OUTBOX_NOTIFY_URL", hide_env_values = true)]
+    pub notify_url: Option<String>,
+
+    /// What they are signed with, `whsec_` and 24 to 64 bytes in base64; best given in the environment.
+    #[arg(long, env = "OUTBOX_NOTIFY_SECRET", hide_env_values = true)]
+    pub notify_secret: Option<SecretString>,
+
+    /// Name the recipient's number in them.
+    #[arg(long, env = "OUTBOX_NOTIFY_PHONE")]
+    pub notify_phone: bool,
+}
+
+/// What the options say about webhooks out.
+#[derive(Debug, Clone)]
+pub enum Notify {
+    /// Nothing: this process posts none, and others go on.
+    Unsaid,
+    /// Nobody posts any more.
+    Off,
+    To(Receiver),
+}
+
+impl NotifyOptions {
+    /// Reads the options. Errors: an address that is none, or no secret for it.
+    pub fn read(&self) -> Result<Notify, ConfigError> {
+        let url = match self.notify_url.as_deref().map(str::trim) {
+            None | Some("") => return Ok(Notify::Unsaid),
+            Some("none") => return Ok(Notify::Off),
+            Some(url) => reqwest::Url::parse(url).map_err(|_| ConfigError::NotifyUrl)?,
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(ConfigError::NotifyUrl);
+        }
+        let secret = self.notify_secret.as_ref().filter(|secret| !secret.expose_secret().is_empty());
+        let key = Key::read(secret.ok_or(ConfigError::NoNotifySecret)?)?;
+        Ok(Notify::To(Receiver::new(url, key, self.notify_phone)?))
     }
 }

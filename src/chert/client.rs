@@ -105,7 +105,7 @@ pub(super) async fn read(mut response: reqwest::Response, most: usize) -> Result
 }
 
 /// The innermost reason, which is the one that helps; the URL is left out.
-pub(super) fn cause(error: &reqwest::Error) -> Cause {
+pub(crate) fn cause(error: &reqwest::Error) -> Cause {
     if error.is_timeout() {
         return Cause("no answer in time".to_owned());
     }

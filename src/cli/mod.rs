@@ -16,6 +16,7 @@ pub mod import;
 pub mod jobs;
 pub mod lines;
 pub mod migrate;
+pub mod notifications;
 pub mod prove;
 pub mod simulate;
 mod stage;
@@ -57,11 +58,13 @@ pub struct Cli {
 enum Command {
     Migrate(migrate::Migrate),
     Enqueue(Box<enqueue::Enqueue>),
-    Worker(worker::Worker),
+    Worker(Box<worker::Worker>),
     #[command(subcommand)]
     Lines(lines::Lines),
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    #[command(subcommand)]
+    Notifications(notifications::Notifications),
     #[command(subcommand)]
     Events(events::Events),
     #[command(subcommand)]
@@ -110,6 +113,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => args.run().await,
         Command::Lines(args) => args.run().await,
         Command::Jobs(args) => args.run().await,
+        Command::Notifications(args) => args.run().await,
         Command::Events(args) => args.run().await,
         Command::Webhooks(args) => args.run().await,
         Command::Status(args) => args.run().await,

@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::chert::client::Client;
 use crate::cli::{DatabaseOptions, SOME_FAILED, stop};
-use crate::config::{InboundOptions, Role, WorkerOptions};
-use crate::inbound::{listener, run};
+use crate::config::{DeliveryOptions, InboundOptions, NotifyOptions, Role, WorkerOptions};
+use crate::inbound::{delivery, listener, run};
+use crate::notify;
 use crate::outbox::{account, status};
 use crate::worker::{self, Summary};
 
@@ -40,9 +41,13 @@ pub struct Worker {
     options: WorkerOptions,
     #[command(flatten)]
     inbound: InboundOptions,
+    #[command(flatten)]
+    delivery: DeliveryOptions,
+    #[command(flatten)]
+    notify: NotifyOptions,
 
     /// What this worker does.
-    #[arg(long, env = "OUTBOX_ROLES", value_enum, value_delimiter = ',', default_value = "send,inbound")]
+    #[arg(long, env = "OUTBOX_ROLES", value_enum, value_delimiter = ',', default_value = "send,inbound,delivery")]
     roles: Vec<Role>,
 }
 
@@ -53,10 +58,19 @@ impl Worker {
         let sends = self.roles.contains(&Role::Send);
         anyhow::ensure!(sends || !self.options.drain, "--drain needs the role send: add it to OUTBOX_ROLES");
         let client = self.options.chert.client()?;
-        // Claimer, recorder, upkeep, last look, listener and one to spare.
-        let pool = self.database.outbox(6).await?;
+        let notify = self.notify.read()?;
+        // Claimer, recorder, upkeep, last look, listener, looker, notifier and one to spare.
+        let pool = self.database.outbox(8).await?;
+        // A restored copy neither asks nor tells.
+        account::namespace(&pool, &self.options.deployment).await?;
         let drain = self.options.drain;
         let stopping = stop::signaled(|| tracing::info!("{STOPPING}"))?;
+        // Both end where they stand: what they have in hand is taken up by others.
+        let mut following = JoinSet::new();
+        following.spawn(notify::run(pool.clone(), notify, stopping.clone()));
+        if self.roles.contains(&Role::Delivery) {
+            following.spawn(delivery::run(pool.clone(), client.clone(), self.delivery, stopping.clone()));
+        }
         let mut receiving = match self.roles.contains(&Role::Inbound) {
             true => {
                 Some(Receiving::start(&self.database, client.clone(), self.inbound, &self.options.deployment).await?)
@@ -68,6 +82,7 @@ impl Worker {
             summary = sending => summary?,
             () = broken(&mut receiving) => anyhow::bail!("receiving has ended by a fault of its own: this is a bug"),
         };
+        following.shutdown().await;
         if let Some(receiving) = receiving {
             receiving.stop().await?;
         }

@@ -27,6 +27,8 @@ pub mod apply;
 pub mod optout;
 pub mod weigh;
 
+pub mod delivery;
+
 pub mod tail;
 
 use run::{Shared, WayError, stopped};
