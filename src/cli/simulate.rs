@@ -26,7 +26,7 @@ use crate::simulate::{self, DEFAULT_SECRET, Options};
   curl -X PUT http://127.0.0.1:9900/_sim/faults -d '{\"next\":[{\"kind\":\"error\",\"code\":4001}]}'")]
 pub struct Simulate {
     #[command(flatten)]
-    options: Options,
+    options: Box<Options>,
 }
 
 impl Simulate {
@@ -38,7 +38,7 @@ impl Simulate {
         let options = self.options;
         let secret = options.secret.clone();
         let (tenant, lines, time_scale) = (options.tenant.clone(), options.lines, options.time_scale);
-        let simulator = simulate::start(options).await.context("starting the simulator")?;
+        let simulator = simulate::start(*options).await.context("starting the simulator")?;
 
         outln!("Simulating Chert with {lines} lines; one real second is {time_scale} simulated. Stop with Ctrl-C.");
         outln!("export CHERT_BASE_URL={}", simulator.base_url());

@@ -2,6 +2,7 @@
 //! holds (see ARCHITECTURE.md).
 
 mod claim;
+mod clock;
 mod commands;
 mod crash;
 mod database;

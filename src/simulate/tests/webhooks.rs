@@ -77,19 +77,25 @@ impl Far {
 
     /// The delivery of this event, as soon as it has ended.
     async fn ended(&self, seq: u64) -> EventDelivery {
-        loop {
-            let event = self.simulator.shared().state().log.get(seq).unwrap().clone();
-            if event.delivery.status() != EventStatus::Pending {
-                return event.delivery;
-            }
-            tokio::task::yield_now().await;
-        }
+        let delivery = || self.simulator.shared().state().log.get(seq).unwrap().delivery.clone();
+        until(|| delivery().status() != EventStatus::Pending).await;
+        delivery()
     }
 
     async fn replay(&self, seq: u64, query: &str) -> Reply {
         let id = self.simulator.shared().state().log.get(seq).unwrap().id.clone();
         self.api(Method::POST, &format!("/events/{id}/replay{query}"), json!({})).await
     }
+}
+
+/// Waits until something is so; it must not take long.
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("it comes to be so");
 }
 
 impl Simulator {
@@ -179,8 +185,10 @@ async fn five_hundreds_are_tried_three_times_and_everything_else_once() {
 #[tokio::test]
 async fn nobody_there_is_tried_three_times_and_silence_is_a_timeout() {
     let far = far(quick()).await;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    far.subscribe(json!({"url": format!("http://{closed}/")})).await;
+    // Nobody listens there, and nobody else can.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    far.subscribe(json!({"url": format!("http://{}/", closed.local_addr().unwrap())})).await;
     let seq = far.hear();
     let attempts = far.ended(seq).await.attempts;
     assert_eq!(attempts.iter().map(|attempt| attempt.error).collect::<Vec<_>>(), [Some("unreachable"); 3]);
@@ -318,8 +326,6 @@ async fn a_simulator_that_is_gone_tells_nobody() {
     far.simulator.shutdown().await;
     handle.receive(&Inbound { phone: PHONE.into(), ..Inbound::default() }).unwrap();
     assert_eq!(handle.events().len(), 1, "the log outlives it");
-    while Arc::strong_count(&handle.shared) > 1 {
-        tokio::task::yield_now().await;
-    }
+    until(|| Arc::strong_count(&handle.shared) == 1).await;
     assert!(receiver.got.is_empty());
 }
