@@ -57,7 +57,7 @@ pub struct Cli {
 enum Command {
     Migrate(migrate::Migrate),
     Enqueue(Box<enqueue::Enqueue>),
-    Worker(worker::Worker),
+    Worker(Box<worker::Worker>),
     #[command(subcommand)]
     Lines(lines::Lines),
     #[command(subcommand)]
