@@ -96,10 +96,12 @@ async fn read(body: Body) -> Result<Vec<u8>, Refused> {
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| Refused::CutOff)?;
         length += piece.len();
-        match length {
-            ..=MAX_BODY => whole.extend_from_slice(&piece),
-            ..=MAX_IGNORED => whole = Vec::new(),
-            _ => return Err(Refused::TooLarge),
+        if length <= MAX_BODY {
+            whole.extend_from_slice(&piece);
+        } else if length <= MAX_IGNORED {
+            whole = Vec::new();
+        } else {
+            return Err(Refused::TooLarge);
         }
     }
     if length > MAX_BODY { Err(Refused::TooLarge) } else { Ok(whole) }
