@@ -25,5 +25,5 @@ pub mod units;
 
 pub mod simulate;
 
-pub use job::NewJob;
+pub use job::{Class, NewJob};
 pub use outbox::enqueue::{EnqueueError, Enqueued, enqueue, enqueue_many};

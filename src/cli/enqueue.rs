@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::database::begin_plain;
-use crate::job::InvalidJob;
+use crate::job::{Class, InvalidJob};
 use crate::outbox::enqueue::DatabaseFault;
 use crate::phone::Phone;
 use crate::units::{duration, instant};
@@ -91,6 +91,9 @@ pub struct Enqueue {
     /// Not later than so long after it falls due, e.g. 1h
     #[arg(long, value_name = "LENGTH", value_parser = duration, requires = "phone")]
     expires_in: Option<Duration>,
+    /// Marketing is held back while we may have missed a stop, and from those who do not answer; transactional when not given
+    #[arg(long, requires = "phone")]
+    class: Option<Class>,
     /// 1 to 100; 10 when not given
     #[arg(long, requires = "phone")]
     max_attempts: Option<i32>,
@@ -180,6 +183,7 @@ async fn job(args: &Enqueue, conn: &mut sqlx::PgConnection) -> anyhow::Result<Ne
         priority: args.priority,
         due_at,
         expires_at: args.expires_at.or(args.expires_in.zip(due_at.or(now)).map(|(length, due)| due + length)),
+        class: args.class.unwrap_or_default(),
         max_attempts: args.max_attempts,
         labels: args.labels.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect(),
         traceparent: args.traceparent.clone(),

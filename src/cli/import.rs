@@ -18,7 +18,7 @@ const BATCH_MAX_BYTES: u64 = 4 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The fields of a job, and what each may hold.
-const FIELDS: [(&str, &str); 14] = [
+const FIELDS: [(&str, &str); 15] = [
     ("phone", "text"),
     ("body", "text"),
     ("name", "text"),
@@ -30,6 +30,7 @@ const FIELDS: [(&str, &str); 14] = [
     ("priority", "a whole number from -32768 to 32767"),
     ("due_at", "a time with its zone, such as 2026-06-03T09:15:00Z"),
     ("expires_at", "a time with its zone, such as 2026-06-03T09:15:00Z"),
+    ("class", "transactional or marketing"),
     ("max_attempts", "a whole number"),
     ("labels", "a JSON object"),
     ("traceparent", "text"),
