@@ -14,6 +14,7 @@ pub mod enqueue;
 pub mod import;
 pub mod jobs;
 pub mod lines;
+mod load;
 pub mod migrate;
 pub mod prove;
 pub mod simulate;
