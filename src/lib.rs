@@ -21,6 +21,7 @@ pub mod failpoint;
 pub mod job;
 pub mod line;
 pub mod phone;
+pub mod scope;
 pub mod units;
 
 pub mod simulate;

@@ -21,6 +21,7 @@ pub mod simulate;
 mod stage;
 pub mod status;
 mod stop;
+pub mod suppress;
 pub mod worker;
 
 use std::process::ExitCode;
@@ -61,6 +62,8 @@ enum Command {
     Lines(lines::Lines),
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    #[command(subcommand)]
+    Suppress(suppress::Suppress),
     Status(status::Status),
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
@@ -105,6 +108,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => args.run().await,
         Command::Lines(args) => args.run().await,
         Command::Jobs(args) => args.run().await,
+        Command::Suppress(args) => args.run().await,
         Command::Status(args) => args.run().await,
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,

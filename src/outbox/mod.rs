@@ -14,9 +14,23 @@ pub mod jobs;
 pub mod lines;
 pub mod rescue;
 pub mod status;
+pub mod suppress;
 pub mod suppressions;
 pub mod upcoming;
 pub mod workers;
+
+/// How often a transaction of a command is run again that was given up because another one stood in its way.
+const MAX_RACES: usize = 5;
+
+/// Whether a transaction was given up because another one stood in its way (class 40).
+fn is_conflict(error: &sqlx::Error) -> bool {
+    is_of_class(error, "40")
+}
+
+fn is_of_class(error: &sqlx::Error, class: &str) -> bool {
+    let code = error.as_database_error().and_then(|refused| refused.code());
+    code.is_some_and(|code| code.starts_with(class))
+}
 
 /// What a statement was for when the database refused it.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +75,6 @@ impl OutboxError {
         | OutboxError::Account(error)
         | OutboxError::Suppressions(error)
         | OutboxError::Heartbeat(error)) = self;
-        let code = error.as_database_error().and_then(|refused| refused.code());
-        code.is_some_and(|code| code.starts_with(class))
+        is_of_class(error, class)
     }
 }
