@@ -17,6 +17,7 @@ pub mod lines;
 mod load;
 pub mod migrate;
 pub mod prove;
+pub mod recipients;
 pub mod simulate;
 mod stage;
 pub mod status;
@@ -64,6 +65,8 @@ enum Command {
     Jobs(jobs::Jobs),
     #[command(subcommand)]
     Suppress(suppress::Suppress),
+    #[command(subcommand)]
+    Recipients(recipients::Recipients),
     Status(status::Status),
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
@@ -109,6 +112,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lines(args) => args.run().await,
         Command::Jobs(args) => args.run().await,
         Command::Suppress(args) => args.run().await,
+        Command::Recipients(args) => args.run().await,
         Command::Status(args) => args.run().await,
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,

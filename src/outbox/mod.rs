@@ -12,6 +12,7 @@ mod settle;
 pub mod account;
 pub mod jobs;
 pub mod lines;
+pub mod recipients;
 pub mod rescue;
 pub mod status;
 pub mod suppress;
