@@ -17,6 +17,7 @@ pub mod lines;
 mod load;
 pub mod migrate;
 pub mod prove;
+pub mod purge;
 pub mod recipients;
 pub mod simulate;
 mod stage;
@@ -67,6 +68,7 @@ enum Command {
     Suppress(suppress::Suppress),
     #[command(subcommand)]
     Recipients(recipients::Recipients),
+    Purge(Box<purge::Purge>),
     Status(status::Status),
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
@@ -113,6 +115,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Jobs(args) => args.run().await,
         Command::Suppress(args) => args.run().await,
         Command::Recipients(args) => args.run().await,
+        Command::Purge(args) => args.run().await,
         Command::Status(args) => args.run().await,
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,

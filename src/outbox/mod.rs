@@ -10,8 +10,10 @@ pub mod record;
 mod settle;
 
 pub mod account;
+pub mod erase;
 pub mod jobs;
 pub mod lines;
+pub mod prune;
 pub mod recipients;
 pub mod rescue;
 pub mod status;
