@@ -52,7 +52,7 @@ declare
     released bigint;
 begin
     update outbox.jobs j
-       set wake_at = now()
+       set wake_at = now(), reason = null
      where j.phone = recipient and j.state in ('queued', 'sending') and (j.state = 'queued' and not j.ready) is true and j.reason = why;
     get diagnostics released = row_count;
     return released;

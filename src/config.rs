@@ -1,5 +1,6 @@
 //! The options of commands that send: each a flag and an environment variable, documented where its default lives.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -7,6 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::chert::auth::Credentials;
 use crate::chert::client::{Client, ClientError};
+use crate::inbound::optout::Words;
+use crate::job::BODY_MAX_CHARS;
 use crate::line::LineChoice;
 use crate::pace::slots::HORIZON;
 use crate::units::duration;
@@ -55,6 +58,12 @@ pub enum ConfigError {
         "OUTBOX_LEASE must be at least {needed} with an HTTP timeout of {timeout}: a lease outlives the call it covers"
     )]
     Lease { needed: String, timeout: String },
+    #[error(
+        "OUTBOX_OPT_OUT_TEXT is blank or too long: write the text that a stop is answered with, or leave it empty for none"
+    )]
+    OptOutText,
+    #[error("OUTBOX_OPT_OUT_WORDS: {0}")]
+    Words(String),
     #[error("CHERT_BASE_URL: {0}")]
     Client(#[from] ClientError),
 }
@@ -80,6 +89,9 @@ impl ChertOptions {
 pub struct WorkerOptions {
     #[command(flatten)]
     pub chert: ChertOptions,
+
+    #[command(flatten)]
+    pub holds: HoldOptions,
 
     /// How many jobs this process holds at once, waiting for their slot or being sent.
     #[arg(long, env = "OUTBOX_CONCURRENCY", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -130,6 +142,122 @@ pub struct WorkerOptions {
     /// What this worker is called in `status`; the host's name if it is not given.
     #[arg(long, env = "OUTBOX_WORKER_NAME")]
     pub name: Option<String>,
+}
+
+/// What makes a job wait although it could go: that a reply or a stop may have been missed, or that nobody answers.
+#[derive(Debug, Clone, Args)]
+pub struct HoldOptions {
+    /// Which jobs wait while nothing proves that replies are being received: those of class marketing (`campaigns`), `all` or
+    /// `none`.
+    #[arg(long, env = "OUTBOX_HOLD_ON_STALE", value_enum, default_value = "campaigns")]
+    pub hold_on_stale: HoldOnStale,
+
+    /// How old the newest proof that replies are being received may be.
+    #[arg(long, env = "OUTBOX_STALE_AFTER", default_value = "5m", value_parser = duration)]
+    pub stale_after: Duration,
+
+    /// After how many messages without a reply a recipient's jobs of class marketing wait for one; `none` for never.
+    #[arg(long, env = "OUTBOX_UNANSWERED_LIMIT", default_value = "3")]
+    pub unanswered_limit: UnansweredLimit,
+}
+
+/// What the flags default to.
+impl Default for HoldOptions {
+    fn default() -> HoldOptions {
+        HoldOptions {
+            hold_on_stale: HoldOnStale::Campaigns,
+            stale_after: Duration::from_secs(5 * 60),
+            unanswered_limit: UnansweredLimit(Some(3)),
+        }
+    }
+}
+
+/// Which jobs a silent feed holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HoldOnStale {
+    Campaigns,
+    All,
+    None,
+}
+
+impl HoldOnStale {
+    /// Whether jobs of class marketing are held, and whether all others are.
+    pub fn holds(self) -> (bool, bool) {
+        (self != HoldOnStale::None, self == HoldOnStale::All)
+    }
+}
+
+/// A number of messages, or as many as come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnansweredLimit(pub Option<u16>);
+
+impl std::str::FromStr for UnansweredLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<UnansweredLimit, String> {
+        match text.trim() {
+            "none" => Ok(UnansweredLimit(None)),
+            number => match number.parse() {
+                Ok(limit @ 1..) => Ok(UnansweredLimit(Some(limit))),
+                _ => Err("write a number of messages from 1 to 65535, or none".to_owned()),
+            },
+        }
+    }
+}
+
+/// What replies do.
+#[derive(Debug, Clone, Args)]
+pub struct ReplyOptions {
+    /// The one text that a stop is answered with; empty for none.
+    #[arg(
+        long,
+        env = "OUTBOX_OPT_OUT_TEXT",
+        default_value = "You are unsubscribed and will get no more messages. Reply START to get them again."
+    )]
+    pub opt_out_text: String,
+
+    /// How long after a stop its answer may still go.
+    #[arg(long, env = "OUTBOX_OPT_OUT_WITHIN", default_value = "5m", value_parser = duration)]
+    pub opt_out_within: Duration,
+
+    /// What a stop covers: `all`, or only the `campaign` of the message that it most likely answers.
+    #[arg(long, env = "OUTBOX_OPT_OUT_SCOPE", value_enum, default_value = "all")]
+    pub opt_out_scope: OptOutScope,
+
+    /// Files with more words for stop, start and review, separated by commas; the built-in lists are English, Spanish, French,
+    /// German and Portuguese.
+    #[arg(long, env = "OUTBOX_OPT_OUT_WORDS", value_delimiter = ',')]
+    pub opt_out_words: Vec<PathBuf>,
+}
+
+/// What a stop covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OptOutScope {
+    All,
+    Campaign,
+}
+
+impl ReplyOptions {
+    /// The built-in words and those of the files.
+    /// Errors: a file that cannot be read, with its name, and the line that is to blame.
+    pub fn words(&self) -> Result<Words, ConfigError> {
+        let mut words = Words::default();
+        for path in &self.opt_out_words {
+            let name = path.display().to_string();
+            let list = std::fs::read_to_string(path).map_err(|error| ConfigError::Words(format!("{name}: {error}")))?;
+            words.extend(&name, &list).map_err(|error| ConfigError::Words(error.to_string()))?;
+        }
+        Ok(words)
+    }
+
+    /// Checks what clap cannot.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let is_blank = !self.opt_out_text.is_empty() && self.opt_out_text.trim().is_empty();
+        if is_blank || self.opt_out_text.chars().count() > BODY_MAX_CHARS || self.opt_out_text.contains('\0') {
+            return Err(ConfigError::OptOutText);
+        }
+        Ok(())
+    }
 }
 
 /// Between the end of the HTTP timeout and the end of the lease: time to start late and to record.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgPool, PgTransaction};
 
+use crate::config::HoldOptions;
 use crate::database;
 use crate::outbox::OutboxError;
 use crate::outbox::marks::Marks;
@@ -14,37 +15,60 @@ use crate::outbox::marks::Marks;
 ///
 /// Suppressed and expired jobs end here, as parked if their outcome is unknown; one whose outcome has been unknown for longer
 /// than `key_horizon` is parked, since Chert may have forgotten its key; one behind an earlier message of its recipient
-/// waits for it. Safe to run from many workers at once. Rows are read from `marks` on, which are moved up.
+/// waits for it, and one that is held (see `holds`) holds up nobody behind it. Safe to run from many workers at once. Rows are read from `marks` on, which are moved up.
 /// Source: design 5; invariants 1, 4, 5 and 6.
-pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration, marks: &mut Marks) -> Result<i64, OutboxError> {
+pub async fn admit(
+    pool: &PgPool,
+    limit: i64,
+    key_horizon: Duration,
+    holds: &HoldOptions,
+    marks: &mut Marks,
+) -> Result<i64, OutboxError> {
     let key_horizon = interval(key_horizon);
     let (from_at, from_id) = marks.admission();
+    let (stale_holds_marketing, stale_holds_others) = holds.hold_on_stale.holds();
     let mut tx = database::begin(pool).await.map_err(OutboxError::Admit)?;
     let admitted = sqlx::query!(
         r#"
         with due as materialized (
             select id, phone, priority, due_at, expires_at, phone_line_id, named_line_id, unknown_since,
-                   coalesce(wake_at, due_at) as looked_for_at
+                   class, campaign, labels, past_suppression, coalesce(wake_at, due_at) as looked_for_at
               from outbox.jobs
              where state = 'queued' and not ready and coalesce(wake_at, due_at) <= now()
                and (coalesce(wake_at, due_at), id) >= ($3, $4)
              order by coalesce(wake_at, due_at), id
              limit $1
                for update skip locked
+        ), hearing as materialized (
+            select coalesce(max(proved_at) < now() - $5::interval, true) as is_stale, exists (select from outbox.erased) as knows_erased
+              from outbox.cursors
         ), judged as materialized (
             select due.id,
                    case when due.unknown_since < now() - $2::interval then 'parked'
                         -- It may be on the phone already, and must not be called unsent.
-                        when (s.phone is not null or due.expires_at <= now()) and due.unknown_since is not null then 'parked'
-                        when s.phone is not null then 'suppressed'
+                        when (stop.stops or due.expires_at <= now()) and due.unknown_since is not null then 'parked'
+                        when stop.stops then 'suppressed'
                         when due.expires_at <= now() then 'expired'
                         else 'queued'
                    end as state,
+                   case when due.past_suppression then null
+                        when r.review_since is not null then 'in_review'
+                        when hearing.is_stale and case when due.class = 'marketing' then $6::bool else $7::bool end then 'inbound_stale'
+                        when due.class = 'marketing' and r.unanswered >= $8 then 'unanswered'
+                   end as held,
                    coalesce(flying.lease_until + interval '1 second', before.wakes_at) as wakes_at,
                    coalesce(l.id, '*') as line_id,
                    r.first_touched_at is null and r.last_inbound_at is null as first_touch
               from due
-              left join outbox.suppressions s on s.phone = due.phone
+             cross join hearing
+             cross join lateral (
+                   select not due.past_suppression
+                          and (exists (select from outbox.suppressions s
+                                        where s.phone = due.phone and outbox.in_scope(s.scope, due.campaign, due.labels))
+                               or hearing.knows_erased
+                                  and exists (select from outbox.erased e
+                                               where e.phone_hash = outbox.phone_hash(due.phone)
+                                                 and outbox.in_scope(e.scope, due.campaign, due.labels))) as stops) stop
               left join outbox.recipients r on r.phone = due.phone
               -- A line that was taken from the account is no reason to wait: Chert pins its recipients anew.
               left join outbox.lines l
@@ -61,6 +85,7 @@ pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration, marks: &mut
                           end as wakes_at
                      from outbox.jobs earlier
                     where earlier.phone = due.phone and earlier.due_at <= now() and earlier.state in ('queued', 'sending')
+                      and not outbox.is_held(earlier.reason)
                       and (earlier.priority, earlier.due_at, earlier.id) < (due.priority, due.due_at, due.id)
                     order by earlier.priority desc, earlier.due_at desc, earlier.id desc
                     limit 1) before on true
@@ -69,18 +94,22 @@ pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration, marks: &mut
                set state = judged.state,
                    reason = case when judged.state = 'parked' then 'outcome_unknown'
                                  when judged.state <> 'queued' then judged.state
+                                 when judged.held is not null then judged.held
                                  when judged.wakes_at is not null then 'behind_earlier'
                             end,
                    finished_at = case when judged.state <> 'queued' then now() end,
-                   ready = judged.state = 'queued' and judged.wakes_at is null,
-                   wake_at = case when judged.wakes_at is not null then least(judged.wakes_at, j.expires_at) end,
+                   ready = judged.state = 'queued' and judged.held is null and judged.wakes_at is null,
+                   -- What is held is let go by whoever mends what holds it; the time is only a net.
+                   wake_at = case when judged.held is not null
+                                  then least(now() + interval '15 minutes' * (1 + random()), j.expires_at)
+                                  when judged.wakes_at is not null then least(judged.wakes_at, j.expires_at) end,
                    line_id = judged.line_id,
                    first_touch = judged.first_touch
               from judged
              where j.id = judged.id
-            returning j.phone, j.state
+            returning j.phone, j.state, j.reason
         )
-        select count(*) as "count!", coalesce(array_agg(phone) filter (where state <> 'queued'), '{}') as "ended!",
+        select count(*) as "count!", coalesce(array_agg(phone) filter (where state <> 'queued' or outbox.is_held(reason)), '{}') as "passable!",
                (select min(looked_for_at) from due) as first_at,
                (select min(id) from due where looked_for_at = (select min(looked_for_at) from due)) as first_id
           from admitted
@@ -89,18 +118,22 @@ pub async fn admit(pool: &PgPool, limit: i64, key_horizon: Duration, marks: &mut
         key_horizon,
         from_at,
         from_id,
+        interval(holds.stale_after),
+        stale_holds_marketing,
+        stale_holds_others,
+        holds.unanswered_limit.0.map_or(i32::MAX, i32::from),
     )
     .fetch_one(&mut *tx)
     .await
     .map_err(OutboxError::Admit)?;
-    wake_next(&mut tx, &admitted.ended).await.map_err(OutboxError::Admit)?;
+    wake_next(&mut tx, &admitted.passable).await.map_err(OutboxError::Admit)?;
     tx.commit().await.map_err(OutboxError::Admit)?;
     marks.admitted(admitted.first_at.zip(admitted.first_id));
-    wake_after_commit(pool, &admitted.ended).await;
+    wake_after_commit(pool, &admitted.passable).await;
     Ok(admitted.count)
 }
 
-/// Lets the next waiting job of each of these recipients be looked at now. It belongs into the transaction that ends a
+/// Lets the next waiting job of each of these recipients be looked at now. It belongs into the transaction that ends or holds a
 /// job, so that a crash cannot come between; and `wake_after_commit` belongs behind it.
 pub(crate) async fn wake_next(tx: &mut PgTransaction<'_>, phones: &[String]) -> Result<(), sqlx::Error> {
     if !phones.is_empty() {

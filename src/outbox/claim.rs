@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::chert::request::{SendRequest, identity};
 use crate::claim::{Claim, ClaimedLine};
 use crate::clock::Anchor;
+use crate::config::HoldOptions;
 use crate::database;
 use crate::line::{ANY_LINE, LineChoice};
 use crate::outbox::OutboxError;
@@ -51,6 +52,7 @@ pub struct Claimer {
     lease: Duration,
     key_horizon: Duration,
     line_choice: LineChoice,
+    holds: HoldOptions,
     /// What the last claim took from reading the clock to its commit.
     last_took_ms: AtomicU64,
     last_anchor: Mutex<Option<Anchor>>,
@@ -58,13 +60,14 @@ pub struct Claimer {
 
 impl Claimer {
     /// A claimer for `worker`, whose claims last for `lease`; `namespace` goes into every key, and a job whose outcome has
-    /// been unknown for longer than `key_horizon` is not handed out.
+    /// been unknown for longer than `key_horizon`, or that `holds` names, is not handed out.
     pub fn new(
         worker: String,
         namespace: String,
         lease: Duration,
         key_horizon: Duration,
         line_choice: LineChoice,
+        holds: HoldOptions,
     ) -> Claimer {
         Claimer {
             worker,
@@ -72,6 +75,7 @@ impl Claimer {
             lease,
             key_horizon,
             line_choice,
+            holds,
             last_took_ms: AtomicU64::new(0),
             last_anchor: Mutex::default(),
         }
@@ -120,7 +124,7 @@ impl Claimer {
         let before: Vec<Schedule> = lines.iter().map(|line| line.schedule(lead)).collect();
         let mut schedules = before.clone();
 
-        let found = find_jobs(&mut tx, &lines, &schedules, limit, now, self.key_horizon, marks).await?;
+        let found = find_jobs(&mut tx, &lines, &schedules, limit, now, self.key_horizon, &self.holds, marks).await?;
         let (again, found): (Vec<FoundJob>, Vec<FoundJob>) = found.into_iter().partition(|job| job.again);
         let faults: Vec<(i64, &'static str)> =
             found.iter().filter_map(|job| Some((job.id, self.fault_of(job)?))).collect();

@@ -159,7 +159,12 @@ async fn try_erase(
     may_return: bool,
 ) -> Result<Result<Receipt, Flying>, EraseError> {
     let mut tx = database::begin(pool).await.map_err(EraseError::Erase)?;
-    // First of all, so that nothing is claimed while we wait; it is taken back by whoever may return.
+    // Whoever applies events (inbound::apply) has read theirs, and would write down the number again: it goes first, or not at all.
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('chert-outbox'), hashtext('apply'))")
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(EraseError::Erase)?;
+    // Before all else, so that nothing is claimed while we wait; it is taken back by whoever may return.
     let suppressed = suppress(&mut tx, phone, &Scope::all(), REASON, SOURCE, None).await.map_err(EraseError::Erase)?;
     let (jobs, flying) = lock_jobs(&mut tx, phone).await.map_err(EraseError::Erase)?;
     if let Some(flying) = flying {

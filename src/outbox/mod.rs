@@ -11,6 +11,7 @@ mod settle;
 
 pub mod account;
 pub mod erase;
+pub mod hearing;
 pub mod jobs;
 pub mod lines;
 pub mod prune;
@@ -52,6 +53,8 @@ pub enum OutboxError {
     Account(#[source] sqlx::Error),
     #[error("looking for a suppression: {}", crate::database::describe(.0))]
     Suppressions(#[source] sqlx::Error),
+    #[error("looking at how replies are received: {}", crate::database::describe(.0))]
+    Hearing(#[source] sqlx::Error),
     #[error("writing the heartbeat: {}", crate::database::describe(.0))]
     Heartbeat(#[source] sqlx::Error),
 }
@@ -77,6 +80,7 @@ impl OutboxError {
         | OutboxError::Upcoming(error)
         | OutboxError::Account(error)
         | OutboxError::Suppressions(error)
+        | OutboxError::Hearing(error)
         | OutboxError::Heartbeat(error)) = self;
         is_of_class(error, class)
     }

@@ -7,6 +7,7 @@ use sqlx::PgTransaction;
 
 use crate::chert::request::SendRequest;
 use crate::claim::ClaimedLine;
+use crate::config::HoldOptions;
 use crate::line::ANY_LINE;
 use crate::outbox::admit::interval;
 use crate::outbox::marks::Marks;
@@ -90,6 +91,7 @@ pub(crate) async fn find_jobs(
     limit: usize,
     now: DateTime<Utc>,
     key_horizon: Duration,
+    holds: &HoldOptions,
     marks: &mut Marks,
 ) -> Result<Vec<FoundJob>, sqlx::Error> {
     let share = limit.div_ceil(lines.len().max(1));
@@ -109,6 +111,7 @@ pub(crate) async fn find_jobs(
         queue(ANY_LINE, first_touch, for_anyone.min(limit));
     }
     let from: Vec<Turn> = queues.iter().map(|(line_id, first_touch, _)| marks.of(line_id, *first_touch)).collect();
+    let (stale_holds_marketing, stale_holds_others) = holds.hold_on_stale.holds();
     let found = sqlx::query_as!(
         FoundJob,
         r#"
@@ -124,13 +127,20 @@ pub(crate) async fn find_jobs(
                 or c.first_touch is distinct from (r.first_touched_at is null and r.last_inbound_at is null)
                 -- `offset 0` keeps these two to one look at the index a job: without it the planner, who expects thousands of
                 -- jobs here, reads all suppressions and all of what is in flight into a hash table at every claim.
-                or exists (select from outbox.suppressions s where s.phone = c.phone offset 0)
+                or not c.past_suppression
+                   and (exists (select from outbox.suppressions s
+                                 where s.phone = c.phone and outbox.in_scope(s.scope, c.campaign, c.labels) offset 0)
+                        or r.review_since is not null
+                        or hearing.is_stale and case when c.class = 'marketing' then $10::bool else $11::bool end
+                        or c.class = 'marketing' and r.unanswered >= $12)
                 or exists (select from outbox.jobs flying where flying.phone = c.phone and flying.state = 'sending' offset 0)
                 or exists (select from outbox.jobs earlier
                             where earlier.phone = c.phone and earlier.state in ('queued', 'sending') and earlier.due_at <= $4
+                              and not outbox.is_held(earlier.reason)
                               and (earlier.priority, earlier.due_at, earlier.id) < (c.priority, c.due_at, c.id))) is true as "again!"
           from unnest($1::text[], $2::bool[], $3::bigint[], $6::smallint[], $7::timestamptz[], $8::bigint[])
             as q (line_id, first_touch, most, priority, due_at, id)
+         cross join (select coalesce(max(proved_at) < $4::timestamptz - $9::interval, true) as is_stale from outbox.cursors) hearing
          cross join lateral (
                select j.*
                  from outbox.jobs j
@@ -150,6 +160,10 @@ pub(crate) async fn find_jobs(
         &from.iter().map(|(priority, ..)| *priority).collect::<Vec<_>>(),
         &from.iter().map(|(_, due_at, _)| *due_at).collect::<Vec<_>>(),
         &from.iter().map(|(.., id)| *id).collect::<Vec<_>>(),
+        interval(holds.stale_after),
+        stale_holds_marketing,
+        stale_holds_others,
+        holds.unanswered_limit.0.map_or(i32::MAX, i32::from),
     )
     .fetch_all(&mut **tx)
     .await?;

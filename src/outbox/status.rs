@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use crate::database;
 use crate::outbox::OutboxError;
 use crate::outbox::account::{self, Account};
+use crate::outbox::hearing::{self, Way};
 use crate::outbox::lines::{self, LineStatus, LinesError};
 use crate::outbox::workers::{self, Worker};
 
@@ -23,6 +24,8 @@ pub struct Status {
     /// When the longest-waiting due job fell due.
     pub oldest_due_at: Option<DateTime<Utc>>,
     pub account: Account,
+    /// How replies are received.
+    pub hearing: Vec<Way>,
     pub lines: Vec<LineStatus>,
     pub workers: Vec<Worker>,
     /// Why no worker sends, if none does: there is none, or each that there is has paused.
@@ -47,6 +50,7 @@ const STATES: [&str; 9] =
 pub async fn status(pool: &PgPool) -> Result<Status, StatusError> {
     let account = account::read(pool).await?;
     let lines = lines::list(pool).await?;
+    let hearing = hearing::read(pool).await?;
     let workers = workers::list(pool).await?;
     let mut tx = database::begin_plain(pool).await.map_err(StatusError::Count)?;
     let counts = sqlx::query!(
@@ -72,6 +76,7 @@ pub async fn status(pool: &PgPool) -> Result<Status, StatusError> {
         ended: BTreeMap::new(),
         oldest_due_at: counts.iter().filter_map(|row| row.oldest_due_at).min(),
         account,
+        hearing,
         lines,
         no_worker_sends: no_worker_sends(&workers),
         workers,
@@ -140,6 +145,9 @@ pub fn explain(word: &str) -> &'static str {
         "retrying" => "will be tried again after a failed attempt",
         "outcome_unknown" => "will be asked again with its own key",
         "account_stopped" | "account_halted" => "dispatch is stopped for the whole account",
+        "inbound_stale" => "held until replies are known to be received: one, or a stop, may have been missed",
+        "unanswered" => "held until the recipient answers one of the messages before it",
+        "in_review" => "held until a person has looked at what the recipient said: recipients release",
         "rate_limit" => "Chert asked everybody to slow down (1007)",
         "unreachable" => "Chert could not be reached",
         "line_paused" => "its line is paused",

@@ -6,23 +6,26 @@ use sqlx::PgPool;
 
 use crate::database;
 use crate::outbox::OutboxError;
-use crate::phone::Phone;
 
-/// Which of these recipients are suppressed now. Source: invariant 6.
-pub async fn suppressed(pool: &PgPool, phones: &[Phone]) -> Result<HashSet<Phone>, OutboxError> {
+/// Which of these jobs must not be sent now: their recipient is suppressed in their scope, or held for a person to look at.
+/// Source: invariant 6.
+pub async fn stopped(pool: &PgPool, job_ids: &[i64]) -> Result<HashSet<i64>, OutboxError> {
     let mut tx = database::begin(pool).await.map_err(OutboxError::Suppressions)?;
-    let phones: Vec<String> = phones.iter().map(|phone| phone.as_str().to_owned()).collect();
     let found = sqlx::query_scalar!(
         r#"
-        select u.phone as "phone!"
-          from unnest($1::text[]) as u (phone)
-         where exists (select from outbox.suppressions s where s.phone = u.phone offset 0)
+        select j.id
+          from outbox.jobs j
+         where j.id = any ($1) and not j.past_suppression
+           and (exists (select from outbox.suppressions s
+                         where s.phone = j.phone and outbox.in_scope(s.scope, j.campaign, j.labels) offset 0)
+                or exists (select from outbox.recipients r
+                            where r.phone = j.phone and r.review_since is not null offset 0))
         "#,
-        &phones
+        job_ids
     )
     .fetch_all(&mut *tx)
     .await
     .map_err(OutboxError::Suppressions)?;
     tx.commit().await.map_err(OutboxError::Suppressions)?;
-    Ok(found.iter().filter_map(|phone| phone.parse().ok()).collect())
+    Ok(found.into_iter().collect())
 }

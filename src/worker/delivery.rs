@@ -36,7 +36,7 @@ async fn may_go(shared: &Shared, claim: &Claim, ticket: Ticket) -> bool {
     let mut stopping = shared.stopping.clone();
     tokio::select! {
         _ = stopping.wait_for(|stopping| *stopping) => return false,
-        allowed = shared.last_look.allows(&claim.phone, claim.slot) => if !allowed {
+        allowed = shared.last_look.allows(claim.job_id, claim.slot) => if !allowed {
             debug!(job.id = claim.job_id, "Job {} may not be wanted any more, and is handed back", claim.job_id);
             return false;
         },

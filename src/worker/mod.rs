@@ -85,7 +85,14 @@ pub async fn run(
     database::check_version(&pool).await?;
     let namespace = account::namespace(&pool, &options.deployment).await?;
     let id = uuid::Uuid::now_v7().to_string();
-    let claimer = Claimer::new(id.clone(), namespace, options.lease, options.claims_unknown_for(), options.line_choice);
+    let claimer = Claimer::new(
+        id.clone(),
+        namespace,
+        options.lease,
+        options.claims_unknown_for(),
+        options.line_choice,
+        options.holds.clone(),
+    );
     let places = usize::from(options.concurrency);
     let (outcomes, recorded) = mpsc::channel(places);
     let grace = options.grace;
@@ -199,7 +206,9 @@ async fn step(
     let whole = looks.begin(pass.after_idle);
     let is_whole = whole.is_some();
     let began = Instant::now();
-    let admitted = admit(&shared.pool, ADMIT_LIMIT, shared.options.claims_unknown_for(), &mut looks.marks).await?;
+    let admitted =
+        admit(&shared.pool, ADMIT_LIMIT, shared.options.claims_unknown_for(), &shared.options.holds, &mut looks.marks)
+            .await?;
     let mut took = began.elapsed();
     // Make room before claiming: a claimed job that waits for a place burns its slot.
     let places = places(shared, room).await;

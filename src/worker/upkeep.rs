@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
 use crate::outbox::workers::{Heartbeat, beat};
-use crate::outbox::{lines, rescue};
+use crate::outbox::{hearing, lines, rescue};
 use crate::worker::Shared;
 
 /// How often dead workers' jobs and expired jobs are looked for, and a heartbeat is written.
@@ -17,8 +17,9 @@ const HEARTBEAT_EVERY: u32 = 5;
 /// Looking takes long while somebody holds an old snapshot, over which dead index entries gather: then it is done less often,
 /// and takes one part in so many of the time.
 const RESCUE_SHARE: u32 = 20;
-/// The most expired jobs that one look sends to admission.
+/// The most expired jobs, and the most held ones, that one look sends to admission.
 const EXPIRE_LIMIT: i64 = 2_000;
+const RELEASE_LIMIT: i64 = 2_000;
 
 /// Runs until it is dropped.
 pub async fn run(shared: Arc<Shared>) {
@@ -79,6 +80,14 @@ async fn rescue_jobs(shared: &Shared) {
         Ok(expired) if expired > 0 => shared.bell.notify_one(),
         Ok(_) => {}
         Err(error) => debug!(%error, "No look for expired jobs"),
+    }
+    match hearing::release(&shared.pool, shared.options.holds.stale_after, RELEASE_LIMIT).await {
+        Ok(released) if released > 0 => {
+            info!("Replies are received again: {released} jobs that were held for that go on");
+            shared.bell.notify_one();
+        }
+        Ok(_) => {}
+        Err(error) => debug!(%error, "No look for held jobs"),
     }
 }
 

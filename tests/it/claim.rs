@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chert_outbox::config::HoldOptions;
 use chert_outbox::line::LineChoice;
 use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::claim::Claimer;
@@ -17,11 +18,18 @@ use crate::harness::Harness;
 pub const DAY: Duration = Duration::from_secs(86_400);
 
 pub fn claimer(worker: &str) -> Claimer {
-    Claimer::new(worker.to_owned(), "test".to_owned(), Duration::from_secs(60), DAY, LineChoice::Name)
+    Claimer::new(
+        worker.to_owned(),
+        "test".to_owned(),
+        Duration::from_secs(60),
+        DAY,
+        LineChoice::Name,
+        HoldOptions::default(),
+    )
 }
 
 pub async fn admit_all(it: &Harness) {
-    while admit(it.pool(), 10_000, DAY, &mut Marks::default()).await.expect("admits") > 0 {}
+    while admit(it.pool(), 10_000, DAY, &HoldOptions::default(), &mut Marks::default()).await.expect("admits") > 0 {}
 }
 
 pub async fn claimed(it: &Harness, worker: &str, limit: usize) -> Vec<i64> {

@@ -10,6 +10,7 @@ mod guards;
 mod harness;
 mod model;
 mod outcomes;
+mod people;
 mod plans;
 mod schema;
 mod wakeups;

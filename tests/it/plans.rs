@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chert_outbox::chert::reply::{Answer, Ids, Reply};
 use chert_outbox::claim::Claim;
+use chert_outbox::config::HoldOptions;
 use chert_outbox::database::{begin, connect};
 use chert_outbox::line::LineChoice;
 use chert_outbox::outbox::admit::admit;
@@ -12,7 +13,7 @@ use chert_outbox::outbox::claim::Claimer;
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::record::record;
 use chert_outbox::outbox::rescue::{expire, rescue};
-use chert_outbox::outbox::suppressions::suppressed;
+use chert_outbox::outbox::suppressions::stopped;
 use chert_outbox::outbox::upcoming::upcoming;
 use chert_outbox::outcome::{Outcome, classify};
 use chert_outbox::retry::next;
@@ -103,7 +104,7 @@ async fn i11_a_held_snapshot_makes_no_pass_read_over_what_the_passes_before_it_t
     let claimer = claimer("one");
     let (mut marks, mut claimed) = (Marks::default(), 0);
     while claimed < JOBS {
-        admit(&pool, BATCH as i64, DAY, &mut marks).await.expect("admits");
+        admit(&pool, BATCH as i64, DAY, &HoldOptions::default(), &mut marks).await.expect("admits");
         let claims = claimer.claim(&pool, BATCH, false, &mut marks).await.expect("claims").claims;
         assert_eq!(claims.len(), BATCH);
         claimed += claims.len() as i64;
@@ -153,12 +154,13 @@ async fn fill(pool: &PgPool) {
 
 async fn use_each_statement_once(pool: &PgPool) {
     let minute = Duration::from_secs(60);
-    let claimer = Claimer::new("it".to_owned(), "it".to_owned(), minute, 60 * minute, LineChoice::Chert);
-    admit(pool, 2_000, minute, &mut Marks::default()).await.expect("admits");
+    let claimer =
+        Claimer::new("it".to_owned(), "it".to_owned(), minute, 60 * minute, LineChoice::Chert, HoldOptions::default());
+    admit(pool, 2_000, minute, &HoldOptions::default(), &mut Marks::default()).await.expect("admits");
     let mut claims = claimer.claim(pool, 500, false, &mut Marks::default()).await.expect("claims").claims;
     assert_eq!(claims.len(), 500);
     let first = claims.pop().expect("there are 500");
-    assert!(suppressed(pool, std::slice::from_ref(&first.phone)).await.expect("looks").is_empty());
+    assert!(stopped(pool, &[first.job_id]).await.expect("looks").is_empty());
     let finished: Vec<_> =
         claims.into_iter().map(|claim| answer(claim, sent())).chain([answer(first, saturated())]).collect();
     let recorded = record(pool, "it", &finished, minute).await.expect("records");

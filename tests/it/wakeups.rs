@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chert_outbox::chert::reply::{Cause, Reply};
 use chert_outbox::claim::Finished;
+use chert_outbox::config::HoldOptions;
 use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::jobs;
 use chert_outbox::outbox::marks::Marks;
@@ -65,7 +66,10 @@ async fn i05_who_ends_a_job_wakes_the_next_one_although_it_dies_right_behind_its
     admit_all(&it).await;
     one_waits(&it).await;
     it.execute("update outbox.jobs set expires_at = now(), ready = false, wake_at = now() where id = 1").await;
-    and_die(&it, async |pool| admit(&pool, 10, DAY, &mut Marks::default()).await.expect("admits")).await;
+    and_die(&it, async |pool| {
+        admit(&pool, 10, DAY, &HoldOptions::default(), &mut Marks::default()).await.expect("admits")
+    })
+    .await;
 
     let it = Harness::start().await;
     it.execute(r#"insert into outbox.jobs (phone, body, payload) values ('+15550142200', 'refused', '{"attachments":[1e400]}')"#).await;
@@ -120,7 +124,7 @@ async fn i05_a_job_that_is_admitted_while_the_one_before_it_ends_is_woken_after_
                 values ('+15550142200', 'expired', now() - interval '1 minute', now())",
     )
     .await;
-    while_another_comes(&it, admit(it.pool(), 10, DAY, &mut Marks::default())).await;
+    while_another_comes(&it, admit(it.pool(), 10, DAY, &HoldOptions::default(), &mut Marks::default())).await;
 
     let it = Harness::start().await;
     it.execute(r#"insert into outbox.jobs (phone, body, payload) values ('+15550142200', 'refused', '{"attachments":[1e400]}')"#).await;

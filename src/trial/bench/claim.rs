@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use sqlx::PgPool;
 
+use crate::config::HoldOptions;
 use crate::line::LineChoice;
 use crate::outbox::account;
 use crate::outbox::admit::admit;
@@ -52,7 +53,7 @@ pub async fn run(
     let namespace = account::namespace(&pool, "default").await?;
     let worker = "bench".to_owned();
     let lease = Duration::from_secs(3_600);
-    let claimer = Claimer::new(worker, namespace, lease, 24 * lease, LineChoice::Chert);
+    let claimer = Claimer::new(worker, namespace, lease, 24 * lease, LineChoice::Chert, HoldOptions::default());
     let mut all: Vec<Measured> = Vec::new();
     for (rows, blocked) in [(SMALL, 0), (rows, 0), (rows, rows / 10)] {
         progress.say(format!("{rows} jobs ready, {blocked} blocked: filling"));
@@ -156,6 +157,6 @@ async fn block(pool: &PgPool, blocked: i64) -> Result<f64, BenchError> {
     .execute(pool)
     .await?;
     let start = Instant::now();
-    while admit(pool, ADMIT_LIMIT, KEY_HORIZON, &mut Marks::default()).await? > 0 {}
+    while admit(pool, ADMIT_LIMIT, KEY_HORIZON, &HoldOptions::default(), &mut Marks::default()).await? > 0 {}
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }

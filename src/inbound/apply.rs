@@ -1,0 +1,400 @@
+//! Applying: what stored events mean for recipients, suppressions and jobs, each once. One transaction a batch: after a crash the
+//! same events are applied, whole. One applier at a time in the whole deployment, whoever comes: so words are weighed in turn.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rand::RngExt as _;
+use sqlx::{PgPool, PgTransaction};
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use crate::config::{OptOutScope, ReplyOptions};
+use crate::database;
+use crate::inbound::InboundError;
+use crate::inbound::event::Incoming;
+use crate::inbound::optout::Words;
+use crate::inbound::weigh::{Before, Read, Verdict, weigh};
+use crate::outbox::admit::interval;
+use crate::outbox::suppress::suppress;
+use crate::phone::Phone;
+use crate::scope::Scope;
+
+/// The most events that one transaction applies.
+const BATCH: i64 = 500;
+/// How often is looked for events when nobody rings: a stop is to be honoured within a second.
+const EVERY: Duration = Duration::from_millis(200);
+/// After an error.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How events are applied.
+#[derive(Debug)]
+pub struct Applier {
+    words: Words,
+    options: ReplyOptions,
+}
+
+/// What a batch did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub events: usize,
+    pub opted_out: usize,
+    /// Jobs that ended because their recipient said stop.
+    pub suppressed_jobs: u64,
+}
+
+impl Applier {
+    /// An applier that knows these words.
+    pub fn new(words: Words, options: ReplyOptions) -> Applier {
+        Applier { words, options }
+    }
+
+    /// Applies stored events until `stopping`, soon after `bell` rings and often anyway.
+    pub async fn run(&self, pool: &PgPool, bell: &Arc<Notify>, mut stopping: watch::Receiver<bool>) {
+        let mut failing = false;
+        while !*stopping.borrow() {
+            let applied = tokio::time::timeout(database::TIMEOUT, self.apply(pool)).await;
+            let rest = match applied {
+                Ok(Ok(applied)) if applied.events == BATCH as usize => continue,
+                Ok(Ok(_)) => {
+                    failing = false;
+                    EVERY.mul_f64(rand::rng().random_range(0.8..1.2))
+                }
+                Ok(Err(error)) if !std::mem::replace(&mut failing, true) => {
+                    warn!(%error, "Replies and stops cannot be applied; they wait in outbox.events");
+                    PAUSE
+                }
+                Ok(Err(_)) | Err(_) => PAUSE,
+            };
+            tokio::select! {
+                _ = stopping.changed() => {}
+                () = bell.notified() => {}
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    /// Applies one batch; nothing if another process is applying just now. An event that the database refuses is put aside as
+    /// `unreadable`, so that it holds up no other. Errors: `InboundError::Apply`, nothing applied. Source: invariant 10.
+    pub async fn apply(&self, pool: &PgPool) -> Result<Applied, InboundError> {
+        match self.apply_batch(pool, BATCH).await {
+            Err(error) if error.is_refusal() => match self.apply_batch(pool, 1).await {
+                Err(error) if error.is_refusal() => put_aside(pool).await,
+                other => other,
+            },
+            other => other,
+        }
+    }
+
+    async fn apply_batch(&self, pool: &PgPool, limit: i64) -> Result<Applied, InboundError> {
+        let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
+        let applied = self.apply_in(&mut tx, limit).await.map_err(InboundError::Apply)?;
+        tx.commit().await.map_err(InboundError::Apply)?;
+        if applied.opted_out > 0 {
+            info!(
+                "{} recipients said stop; {} jobs of theirs are suppressed",
+                applied.opted_out, applied.suppressed_jobs
+            );
+        }
+        Ok(applied)
+    }
+
+    async fn apply_in(&self, tx: &mut PgTransaction<'_>, limit: i64) -> Result<Applied, sqlx::Error> {
+        let stored = if lock(tx).await? { read_events(tx, limit).await? } else { Vec::new() };
+        if stored.is_empty() {
+            return Ok(Applied::default());
+        }
+        let reads: Vec<Read> = stored.iter().map(|stored| Read::of(&stored.event, &self.words)).collect();
+        let before = read_before(tx, &reads).await?;
+        let verdicts = weigh(&reads, |phone| before.get(phone.as_str()).copied().unwrap_or_default());
+        let answered = find_answered(tx, &stored, &reads).await?;
+
+        let mut applied = Applied { events: stored.len(), ..Applied::default() };
+        let mut confirm = Vec::new();
+        for (phone, verdict) in &verdicts {
+            let Some(event_id) = &verdict.stop else { continue };
+            let index = reads.iter().position(|read| read.event_id == *event_id).expect("the stop is of this batch");
+            let scope = self.scope(answered[index].as_ref());
+            let done = suppress(tx, phone, &scope, "said stop", "reply", Some(event_id)).await?;
+            applied.suppressed_jobs += done.jobs;
+            if done.new == [true] {
+                applied.opted_out += 1;
+                confirm.push((phone.clone(), stored[index].id));
+            }
+        }
+        let lifted: Vec<String> = phones(verdicts.iter().filter(|(_, verdict)| verdict.start));
+        lift(tx, &lifted).await?;
+        self.confirm(tx, &confirm).await?;
+        wake(tx, &phones(&verdicts)).await?;
+        mark_answered(tx, &reads, &answered).await?;
+        touch_recipients(tx, &verdicts).await?;
+        finish(tx, &stored, &reads, &answered).await?;
+        Ok(applied)
+    }
+
+    /// All, where a campaign's name is none that a scope can have.
+    fn scope(&self, answered: Option<&Answered>) -> Scope {
+        match (self.options.opt_out_scope, answered.and_then(|job| job.campaign.as_ref())) {
+            (OptOutScope::Campaign, Some(campaign)) => {
+                format!("campaign={campaign}").parse().unwrap_or_else(|_| Scope::all())
+            }
+            _ => Scope::all(),
+        }
+    }
+
+    /// The one text that a stop is answered with, itself let past the suppression; too late it is not sent at all.
+    async fn confirm(&self, tx: &mut PgTransaction<'_>, stops: &[(Phone, i64)]) -> Result<(), sqlx::Error> {
+        if stops.is_empty() || self.options.opt_out_text.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            r#"
+            insert into outbox.jobs (phone, body, dedupe_key, priority, expires_at, labels, past_suppression)
+            select u.phone, $3, 'opt-out-confirmation:' || u.event, -32768, now() + $4::interval,
+                   '{"outbox": "opt-out-confirmation"}', true
+              from unnest($1::text[], $2::bigint[]) as u (phone, event)
+                on conflict on constraint jobs_dedupe_key_key do nothing
+            "#,
+            &stops.iter().map(|(phone, _)| phone.as_str().to_owned()).collect::<Vec<_>>(),
+            &stops.iter().map(|(_, event)| *event).collect::<Vec<_>>(),
+            self.options.opt_out_text,
+            interval(self.options.opt_out_within),
+        )
+        .execute(&mut **tx)
+        .await?;
+        Ok(())
+    }
+}
+
+/// A stored event that waits to be applied.
+struct Stored {
+    id: i64,
+    received_at: DateTime<Utc>,
+    event: Incoming,
+}
+
+/// The message that a reply most likely answers.
+struct Answered {
+    job_id: i64,
+    campaign: Option<String>,
+}
+
+fn phones<'a>(verdicts: impl IntoIterator<Item = (&'a Phone, &'a Verdict)>) -> Vec<String> {
+    verdicts.into_iter().map(|(phone, _)| phone.as_str().to_owned()).collect()
+}
+
+/// Whether this is the one applier. A process that is frozen in the middle loses the lock, and its transaction, within two seconds.
+async fn lock(tx: &mut PgTransaction<'_>) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select set_config('idle_in_transaction_session_timeout', '2s', true) is not null
+           and pg_try_advisory_xact_lock(hashtext('chert-outbox'), hashtext('apply')) as "mine!"
+        "#
+    )
+    .fetch_one(&mut **tx)
+    .await
+}
+
+async fn read_events(tx: &mut PgTransaction<'_>, limit: i64) -> Result<Vec<Stored>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select id, event_id, type as kind, body, occurred_at, received_at
+          from outbox.events
+         where applied_at is null
+         order by id
+         limit $1
+        "#,
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let stored = rows.into_iter().map(|row| Stored {
+        id: row.id,
+        received_at: row.received_at,
+        event: Incoming {
+            event_id: row.event_id,
+            kind: row.kind,
+            occurred_at: row.occurred_at,
+            phone: None,
+            body: row.body.unwrap_or_default(),
+        },
+    });
+    Ok(stored.collect())
+}
+
+async fn read_before(tx: &mut PgTransaction<'_>, reads: &[Read]) -> Result<HashMap<String, Before>, sqlx::Error> {
+    let senders: Vec<String> =
+        reads.iter().filter_map(|read| Some(read.message.as_ref()?.0.from.as_str().to_owned())).collect();
+    let rows =
+        sqlx::query!("select phone, opted_out_at, opted_in_at from outbox.recipients where phone = any ($1)", &senders)
+            .fetch_all(&mut **tx)
+            .await?;
+    let before = |opted_out_at, opted_in_at| Before { opted_out_at, opted_in_at };
+    Ok(rows.into_iter().map(|row| (row.phone, before(row.opted_out_at, row.opted_in_at))).collect())
+}
+
+/// For each event, the newest message that had been sent to its sender when it was written. The two clocks may differ a little: half a
+/// minute is allowed for that, but nothing that was sent after the event had arrived.
+async fn find_answered(
+    tx: &mut PgTransaction<'_>,
+    stored: &[Stored],
+    reads: &[Read],
+) -> Result<Vec<Option<Answered>>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select answered.id as "job_id?", answered.campaign as "campaign?"
+          from unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) with ordinality as u (phone, at, received_at, n)
+          left join lateral (
+               select j.id, j.campaign
+                 from outbox.jobs j
+                where j.phone = u.phone and j.sent_at <= least(u.received_at, u.at + interval '30 seconds')
+                order by j.sent_at desc
+                limit 1) answered on true
+         order by u.n
+        "#,
+        &reads.iter().map(|read| Some(read.message.as_ref()?.0.from.as_str().to_owned())).collect::<Vec<_>>()
+            as &[Option<String>],
+        &reads.iter().map(|read| read.at).collect::<Vec<_>>(),
+        &stored.iter().map(|stored| stored.received_at).collect::<Vec<_>>(),
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.job_id.map(|job_id| Answered { job_id, campaign: row.campaign })).collect())
+}
+
+/// A start takes back what a stop did, and nothing that an operator decided.
+async fn lift(tx: &mut PgTransaction<'_>, phones: &[String]) -> Result<(), sqlx::Error> {
+    if !phones.is_empty() {
+        sqlx::query!("delete from outbox.suppressions where phone = any ($1) and source = 'reply'", phones)
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Who has written is nobody who leaves us unanswered, and no first touch any more: what waited for that is looked at again.
+async fn wake(tx: &mut PgTransaction<'_>, phones: &[String]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        update outbox.jobs j
+           set ready = false, wake_at = now(), reason = null
+         where j.phone = any ($1) and j.state in ('queued', 'sending')
+           and (j.state = 'queued' and (j.reason = 'unanswered' or j.ready and j.first_touch)) is true
+        "#,
+        phones
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn mark_answered(
+    tx: &mut PgTransaction<'_>,
+    reads: &[Read],
+    answered: &[Option<Answered>],
+) -> Result<(), sqlx::Error> {
+    let mut first: BTreeMap<i64, DateTime<Utc>> = BTreeMap::new();
+    for (read, answered) in reads.iter().zip(answered) {
+        if let Some(job) = answered {
+            let at = first.entry(job.job_id).or_insert(read.at);
+            *at = read.at.min(*at);
+        }
+    }
+    sqlx::query!(
+        r#"
+        update outbox.jobs j
+           set replied_at = least(j.replied_at, u.at)
+          from unnest($1::bigint[], $2::timestamptz[]) as u (id, at)
+         where j.id = u.id
+        "#,
+        &first.keys().copied().collect::<Vec<_>>(),
+        &first.values().copied().collect::<Vec<_>>(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// After the jobs, as the recorder does: two transactions that lock both in one order cannot wait for each other.
+async fn touch_recipients(tx: &mut PgTransaction<'_>, verdicts: &BTreeMap<Phone, Verdict>) -> Result<(), sqlx::Error> {
+    let of = |field: fn(&Verdict) -> Option<String>| verdicts.values().map(field).collect::<Vec<_>>();
+    sqlx::query!(
+        r#"
+        insert into outbox.recipients as r (phone, line_id, last_inbound_at, opted_out_at, opted_in_at, review_since, review_reason)
+        select u.phone, l.id, u.at, u.opted_out_at, u.opted_in_at, case when u.review is not null then now() end, u.review
+          from unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[])
+            as u (phone, at, opted_out_at, opted_in_at, review, line_number)
+          left join outbox.lines l on l.number = u.line_number and l.removed_at is null
+            on conflict (phone) do update
+           set line_id = coalesce(r.line_id, excluded.line_id),
+               last_inbound_at = greatest(r.last_inbound_at, excluded.last_inbound_at),
+               -- What went out after they wrote is still unanswered; how much of it, is counted in the index.
+               unanswered = case when r.last_outbound_at > excluded.last_inbound_at
+                                 then least(r.unanswered, greatest(1, (
+                                      select count(*)
+                                        from (select from outbox.jobs j
+                                               where j.phone = r.phone and j.sent_at > excluded.last_inbound_at
+                                               limit 100) later)))
+                                 else 0 end,
+               opted_out_at = excluded.opted_out_at, opted_in_at = excluded.opted_in_at,
+               review_since = coalesce(r.review_since, excluded.review_since),
+               review_reason = coalesce(r.review_reason, excluded.review_reason)
+        "#,
+        &phones(verdicts),
+        &verdicts.values().map(|verdict| verdict.last_inbound_at).collect::<Vec<_>>(),
+        &verdicts.values().map(|verdict| verdict.opted_out_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &verdicts.values().map(|verdict| verdict.opted_in_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &of(|verdict| verdict.review.clone()) as &[Option<String>],
+        &of(|verdict| verdict.line_number.clone()) as &[Option<String>],
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn finish(
+    tx: &mut PgTransaction<'_>,
+    stored: &[Stored],
+    reads: &[Read],
+    answered: &[Option<Answered>],
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        update outbox.events e
+           set applied_at = clock_timestamp(), effect = u.effect, job_id = u.job_id
+          from unnest($1::bigint[], $2::text[], $3::bigint[]) as u (id, effect, job_id)
+         where e.id = u.id
+        "#,
+        &stored.iter().map(|stored| stored.id).collect::<Vec<_>>(),
+        &reads.iter().map(|read| read.effect().to_owned()).collect::<Vec<_>>(),
+        &answered.iter().map(|job| job.as_ref().map(|job| job.job_id)).collect::<Vec<_>>() as &[Option<i64>],
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Puts the oldest event aside, which the database refuses to apply.
+async fn put_aside(pool: &PgPool) -> Result<Applied, InboundError> {
+    let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
+    if lock(&mut tx).await.map_err(InboundError::Apply)? {
+        let aside = sqlx::query_scalar!(
+            r#"
+            update outbox.events
+               set applied_at = clock_timestamp(), effect = 'unreadable'
+             where id = (select id from outbox.events where applied_at is null order by id limit 1)
+            returning id
+            "#
+        )
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(InboundError::Apply)?;
+        if let Some(id) = aside {
+            warn!(event.id = id, "Event {id} cannot be applied and is put aside: chert-outbox events tail shows it");
+        }
+    }
+    tx.commit().await.map_err(InboundError::Apply)?;
+    Ok(Applied { events: 1, ..Applied::default() })
+}
