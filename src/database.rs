@@ -49,15 +49,28 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseErro
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(DatabaseError::Url);
     }
-    let options = PgConnectOptions::from_str(url).map_err(|_| DatabaseError::Url)?.application_name("chert-outbox");
-    // A pooler refuses a connection that sets what it does not know of, and no number comes to us as text.
-    let options = options.extra_float_digits(None);
+    let options = options(url)?;
     let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
     // The pool would knock at a closed door until its time is up, and say no more than that.
     let first = tokio::time::timeout(Duration::from_secs(10), PgConnection::connect_with(&options)).await;
     let first = first.unwrap_or(Err(sqlx::Error::PoolTimedOut));
     first.map_err(|error| DatabaseError::Connect(describe(&error)))?;
     Ok(pool.connect_lazy_with(options))
+}
+
+/// What our sessions are called in `pg_stat_activity`, and what those that a pooler lends us are. Both begin alike.
+const APPLICATION: &str = "chert-outbox";
+const APPLICATION_POOLED: &str = "chert-outbox behind a pooler";
+
+fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| DatabaseError::Url)?;
+    // The options tell the capacity in no other way, and their URL is too dear to be made for every transaction: what it
+    // says is kept in the name.
+    let is_pooled =
+        options.to_url_lossy().query_pairs().any(|(key, value)| key == "statement-cache-capacity" && value == "0");
+    let options = options.application_name(if is_pooled { APPLICATION_POOLED } else { APPLICATION });
+    // A pooler refuses a connection that sets what it does not know of, and no number comes to us as text.
+    Ok(options.extra_float_digits(None))
 }
 
 /// Begins a transaction in which every statement is planned along its index. With a million rows the planner is tempted
@@ -85,9 +98,7 @@ fn opening(pool: &PgPool) -> &'static str {
 /// Whether sessions are lent to us for one transaction each, by a pooler in transaction mode: DATABASE_URL says so with
 /// `statement-cache-capacity=0`, since nothing prepared is there any more in the next transaction.
 pub fn is_pooled(pool: &PgPool) -> bool {
-    // The options tell their capacity in no other way.
-    let url = pool.connect_options().to_url_lossy();
-    url.query_pairs().any(|(key, value)| key == "statement-cache-capacity" && value == "0")
+    pool.connect_options().get_application_name() == Some(APPLICATION_POOLED)
 }
 
 /// What `migrate` did.
@@ -202,4 +213,19 @@ async fn version(connection: &mut PgConnection) -> Result<Option<i64>, DatabaseE
         .fetch_one(&mut *connection)
         .await
         .map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pool_knows_whether_a_pooler_lends_it_its_sessions() {
+        for (query, pooled) in
+            [("", false), ("?statement-cache-capacity=0", true), ("?statement-cache-capacity=10", false)]
+        {
+            let options = options(&format!("postgres://host/app{query}")).expect("a URL");
+            assert_eq!(is_pooled(&PgPoolOptions::new().connect_lazy_with(options)), pooled, "{query}");
+        }
+    }
 }

@@ -1,9 +1,12 @@
 //! `prove`: breaks everything on purpose, and counts.
 
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Args;
 use comfy_table::CellAlignment;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
 use crate::cli::stage::Stage;
@@ -12,7 +15,8 @@ use crate::trial::Audience as _;
 use crate::trial::prove::{ProveError, Scenario, Verdict, prove, scenarios};
 
 /// Break real parts on purpose - workers, Postgres, the API, time, operators - and count what was lost, doubled, out of
-/// order, over pace or sent after a stop. Each scenario runs in a Postgres, a Chert and workers of its own on this machine.
+/// order, over pace or sent after a stop. Each scenario runs in a Postgres, a Chert and workers of its own on this machine,
+/// two scenarios at a time.
 #[derive(Debug, Args)]
 #[command(
     after_help = "A seed decides what a scenario inserts and breaks; give the seed of a failure to play it again.
@@ -20,8 +24,8 @@ use crate::trial::prove::{ProveError, Scenario, Verdict, prove, scenarios};
 Exit codes: 0 if every count is 0, else 1.
 
 Examples:
-  chert-outbox prove                                    # all of it, about eight minutes
-  chert-outbox prove --quick                            # in about one
+  chert-outbox prove                                    # all of it, in under five minutes on two cores
+  chert-outbox prove --quick                            # in less than one
   chert-outbox prove --list
   chert-outbox prove --scenario kill-random --seed 42
   chert-outbox prove --json 2>/dev/null | jq '.verdicts[] | select(.ok | not)'"
@@ -53,6 +57,8 @@ pub struct Prove {
 struct Report {
     ok: bool,
     seed: u64,
+    /// From the first scenario's beginning to the last one's end; some are played side by side.
+    secs: f64,
     verdicts: Vec<Verdict>,
     skipped: Vec<Skipped>,
 }
@@ -73,30 +79,24 @@ impl Prove {
         }
         let mut stop = stop::signaled(|| eprintln!("Stopping: everything that was started ends"))?;
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-        let mut report = Report { ok: true, seed, verdicts: Vec::new(), skipped: Vec::new() };
-        let mut stage = Stage::new();
+        let (began, mut stage) = (Instant::now(), Stage::new());
         stage.say(&format!("{} scenarios, seed {seed}", chosen.len()));
-        for scenario in &chosen {
-            stage.say(&format!("{}: {}", scenario.name, scenario.breaks));
-            let proved = tokio::select! {
-                proved = prove(scenario, seed, &mut stage) => proved,
-                // Whatever was going on is dropped, and with it every process.
-                _ = stop.wait_for(|stop| *stop) => anyhow::bail!("stopped before the end"),
-            };
-            stage.close();
+        let proved = tokio::select! {
+            proved = prove_all(&chosen, seed, &stage) => proved?,
+            // Whatever was going on is dropped, and with it every process.
+            _ = stop.wait_for(|stop| *stop) => anyhow::bail!("stopped before the end"),
+        };
+        let mut report = Report { ok: true, seed, secs: 0.0, verdicts: Vec::new(), skipped: Vec::new() };
+        for (scenario, proved) in proved {
             match proved {
                 Ok(verdict) => {
-                    stage.say(&format!("    {}", sentence(&verdict)));
                     report.ok &= verdict.ok;
                     report.verdicts.push(verdict);
                 }
-                Err(ProveError::Skipped(why)) => {
-                    stage.say(&format!("    skipped: {why}"));
-                    report.skipped.push(Skipped { scenario: scenario.name, why });
-                }
-                Err(error) => return Err(anyhow::Error::new(error).context(scenario.name)),
+                Err(why) => report.skipped.push(Skipped { scenario: scenario.name, why }),
             }
         }
+        report.secs = began.elapsed().as_secs_f64();
         if self.json {
             print_json(&report)?;
         } else {
@@ -115,6 +115,48 @@ impl Prove {
         Ok(all.into_iter().filter(named).filter(|scenario| scenario.quick || !self.quick).collect())
     }
 }
+
+/// A verdict, or why the scenario cannot be played here.
+type Proved = Result<Verdict, String>;
+
+/// Plays the scenarios, two at a time where nothing speaks against it, and returns them in the order of the list.
+async fn prove_all<'a>(
+    chosen: &[&'a Scenario],
+    seed: u64,
+    stage: &Stage,
+) -> anyhow::Result<Vec<(&'a Scenario, Proved)>> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let (alone, beside): (Vec<_>, Vec<_>) = chosen.iter().enumerate().partition(|(_, scenario)| scenario.alone());
+    let play = |(place, scenario): (usize, &&'a Scenario)| {
+        let (scenario, stage) = (*scenario, stage.beside(scenario.name));
+        async move { Ok::<_, anyhow::Error>((place, scenario, prove_one(scenario, seed, stage).await?)) }
+    };
+    let beside = stream::iter(beside.into_iter().map(play)).buffer_unordered(cores.min(AT_ONCE));
+    let alone = stream::iter(alone.into_iter().map(play)).buffered(1);
+    let mut proved: Vec<_> = beside.chain(alone).try_collect().await?;
+    proved.sort_by_key(|(place, ..)| *place);
+    Ok(proved.into_iter().map(|(_, scenario, proved)| (scenario, proved)).collect())
+}
+
+async fn prove_one(scenario: &Scenario, seed: u64, mut stage: Stage) -> anyhow::Result<Proved> {
+    stage.say(scenario.breaks);
+    let proved = prove(scenario, seed, &mut stage).await;
+    stage.close();
+    match proved {
+        Ok(verdict) => {
+            stage.say(&sentence(&verdict));
+            Ok(Ok(verdict))
+        }
+        Err(ProveError::Skipped(why)) => {
+            stage.say(&format!("skipped: {why}"));
+            Ok(Err(why))
+        }
+        Err(error) => Err(anyhow::Error::new(error).context(scenario.name)),
+    }
+}
+
+/// How many scenarios are played side by side: most of their time they wait.
+const AT_ONCE: usize = 2;
 
 fn print_list(scenarios: &[&Scenario]) {
     let mut rows = table(&["scenario", "breaks", "--quick"]);
@@ -171,12 +213,11 @@ fn print(report: &Report) {
         (0..COUNTED.len())
             .map(|column| report.verdicts.iter().map(|verdict| counts(verdict)[column]).sum::<u64>().to_string()),
     );
-    let secs: f64 = report.verdicts.iter().map(|verdict| verdict.secs).sum();
     let peak = report.verdicts.iter().map(|verdict| verdict.peak_rss_kb / 1024).max().unwrap_or(0);
     total.extend([
         sum(|verdict| verdict.findings.len() as u64),
         peak.to_string(),
-        format!("{secs:.0}"),
+        format!("{:.0}", report.secs),
         format!("seed {}", report.seed),
     ]);
     rows.add_row(total);

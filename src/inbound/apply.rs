@@ -90,7 +90,14 @@ impl Applier {
 
     async fn apply_batch(&self, pool: &PgPool, limit: i64) -> Result<Applied, InboundError> {
         let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
-        let applied = self.apply_in(&mut tx, limit).await.map_err(InboundError::Apply)?;
+        let applied = match self.apply_in(&mut tx, limit).await {
+            Ok(applied) => applied,
+            Err(error) => {
+                // Here and now: a transaction that is merely dropped ends a moment later, and holds the lock until then.
+                tx.rollback().await.map_err(InboundError::Apply)?;
+                return Err(InboundError::Apply(error));
+            }
+        };
         tx.commit().await.map_err(InboundError::Apply)?;
         if applied.opted_out > 0 {
             info!(

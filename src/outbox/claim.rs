@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -23,7 +23,7 @@ use crate::outbox::lines::follow_clock;
 use crate::outbox::marks::Marks;
 use crate::outbox::queues::{FoundJob, LockedLine, find_jobs, lock_lines};
 use crate::pace::allot::{Candidate, allot};
-use crate::pace::slots::{HORIZON, Schedule};
+use crate::pace::slots::{HORIZON, Schedule, stagger};
 use crate::retry::Standing;
 
 /// A claim that lost a race for a recipient is tried again at once, this often.
@@ -55,7 +55,15 @@ pub struct Claimer {
     holds: HoldOptions,
     /// What the last claim took from reading the clock to its commit.
     last_took_ms: AtomicU64,
-    last_anchor: Mutex<Option<Anchor>>,
+    clock: Mutex<DatabaseClock>,
+}
+
+/// What is known of the database's clock.
+#[derive(Debug, Default, Clone, Copy)]
+struct DatabaseClock {
+    anchor: Option<Anchor>,
+    /// When it was set last, as far as this worker knows.
+    set_at: Option<DateTime<Utc>>,
 }
 
 impl Claimer {
@@ -77,7 +85,7 @@ impl Claimer {
             line_choice,
             holds,
             last_took_ms: AtomicU64::new(0),
-            last_anchor: Mutex::default(),
+            clock: Mutex::default(),
         }
     }
 
@@ -114,14 +122,22 @@ impl Claimer {
         let Some(now) = lines.first().map(|line| line.now) else {
             return Ok(Claimed::default());
         };
-        let (anchor, jump) = self.anchor(asked, now);
+        let clock = *self.clock();
+        let (anchor, jump) = Anchor::new(clock.anchor, asked, now);
         if jump.abs() > LEAST_JUMP {
             tx.rollback().await?;
-            follow_clock(pool, jump).await?;
+            // If this fails, the jump is found again, against the anchor from before it.
+            let set_at = follow_clock(pool, jump, clock.set_at).await?;
+            *self.clock() = DatabaseClock { anchor: Some(anchor), set_at };
             return Ok(Claimed::default());
         }
+        *self.clock() = DatabaseClock { anchor: Some(anchor), ..clock };
         let lead = (2 * Duration::from_millis(self.last_took_ms.load(Ordering::Relaxed))).clamp(LEAST_LEAD, MOST_LEAD);
-        let before: Vec<Schedule> = lines.iter().map(|line| line.schedule(lead)).collect();
+        let schedule = |(place, line): (usize, &LockedLine)| {
+            let schedule = line.schedule(lead);
+            Schedule { lead: lead + stagger(place, lines.len(), schedule.gap), ..schedule }
+        };
+        let before: Vec<Schedule> = lines.iter().enumerate().map(schedule).collect();
         let mut schedules = before.clone();
 
         let found = find_jobs(&mut tx, &lines, &schedules, limit, now, self.key_horizon, &self.holds, marks).await?;
@@ -166,11 +182,8 @@ impl Claimer {
         Ok(Claimed { claims, refused: refused.len() })
     }
 
-    fn anchor(&self, asked: Instant, now: DateTime<Utc>) -> (Anchor, TimeDelta) {
-        let mut last = self.last_anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        let (anchor, jump) = Anchor::new(*last, asked, now);
-        *last = Some(anchor);
-        (anchor, jump)
+    fn clock(&self) -> MutexGuard<'_, DatabaseClock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Freezes what the job will say: its line, its key, its bytes.

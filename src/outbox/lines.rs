@@ -207,15 +207,22 @@ pub async fn resume(pool: &PgPool, which: &Which) -> Result<u64, LinesError> {
 }
 
 /// Somebody set the database's clock: moves the lines' next slots along by `jump`, so that they lie as far off as before,
-/// and never further than a whole gap. Whoever notices it within ten seconds waits for the first to do so.
-pub(crate) async fn follow_clock(pool: &PgPool, jump: TimeDelta) -> Result<(), sqlx::Error> {
+/// and never further than a whole gap. The first to notice it does so; whoever notices it within ten seconds takes it for
+/// the same jump, unless it is the one that `known` tells of, which this function returned last time.
+pub(crate) async fn follow_clock(
+    pool: &PgPool,
+    jump: TimeDelta,
+    known: Option<DateTime<Utc>>,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     let jump_us = jump.num_microseconds().unwrap_or(0);
     let mut tx = database::begin_plain(pool).await?;
     let first = sqlx::query!(
         r#"
         update outbox.account set clock_set_at = clock_timestamp()
-         where clock_set_at is null or clock_timestamp() not between clock_set_at - interval '10 seconds' and clock_set_at + interval '10 seconds'
-        "#
+         where clock_set_at is not distinct from $1
+            or clock_timestamp() not between clock_set_at - interval '10 seconds' and clock_set_at + interval '10 seconds'
+        "#,
+        known,
     )
     .execute(&mut *tx)
     .await?;
@@ -235,7 +242,9 @@ pub(crate) async fn follow_clock(pool: &PgPool, jump: TimeDelta) -> Result<(), s
         .execute(&mut *tx)
         .await?;
     }
-    tx.commit().await
+    let set_at = sqlx::query_scalar!("select clock_set_at from outbox.account").fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(set_at)
 }
 
 /// A line as people see it.

@@ -33,13 +33,25 @@ pub fn latest_start(gap: Duration) -> Option<Duration> {
     (!gap.is_zero()).then(|| guard(gap) / 4)
 }
 
+/// How much later than now a line may send first that stands at this place among the `lines` of one claim. Lines that open
+/// at one instant, as after a block of the account, would else call together ever after: many calls would be refused, and a
+/// stall of some milliseconds would cost all of them their slots. 6 ms a line, and less where it would come to more than
+/// half the gap, or half the horizon.
+pub fn stagger(place: usize, lines: usize, gap: Duration) -> Duration {
+    const STEP: Duration = Duration::from_millis(6);
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    // Whole microseconds, as the database keeps them.
+    let step = STEP.min(gap.min(HORIZON) / 2 / count(lines).max(1)).as_micros() as u64;
+    Duration::from_micros(step) * count(place)
+}
+
 /// A line's schedule, as the database keeps it between claims.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     /// The gap between any two messages; zero for none.
     pub gap: Duration,
     /// A paced message gets no slot sooner than this: the claim that takes it needs the time to commit, and a slot that
-    /// has passed by then is lost.
+    /// has passed by then is lost. Lines that open together have different leads, by [`stagger`].
     pub lead: Duration,
     /// The gap between two first touches; zero for none.
     pub first_touch_gap: Duration,
@@ -120,6 +132,13 @@ mod tests {
         assert_eq!(line.peek(false, now, now + HORIZON), Some(now + Duration::from_millis(1_100)));
     }
 
+    #[test]
+    fn lines_that_open_at_one_instant_spread_over_half_their_gap_at_most() {
+        let last = |lines, gap_ms| stagger(lines - 1, lines, Duration::from_millis(gap_ms)).as_millis();
+        assert_eq!([last(1, 1_000), last(5, 1_000), last(40, 1_000)], [0, 24, 234]);
+        assert_eq!([last(200, 1_000), last(200, 60_000), last(200, 0)], [497, 995, 0]);
+    }
+
     proptest! {
         /// Any number of workers that claim at any instants, in any mix of classes: the row lock makes their claims a
         /// sequence, and over every sequence the gaps and the cap hold.
@@ -129,15 +148,16 @@ mod tests {
             gap_ms in prop_oneof![Just(0u64), 1u64..3_000],
             first_gap_ms in prop_oneof![Just(0u64), 1u64..20_000],
             cap in proptest::option::of(0u32..12),
-            lead_ms in 0u64..200,
+            leads_ms in proptest::collection::vec(0u64..1_200, 1..5),
         ) {
             let (gap, first_gap) = (Duration::from_millis(gap_ms), Duration::from_millis(first_gap_ms));
             let mut line = Schedule {
-                gap, lead: Duration::from_millis(lead_ms), first_touch_gap: first_gap, next_at: at(0), next_first_touch_at: at(0),
+                gap, lead: Duration::ZERO, first_touch_gap: first_gap, next_at: at(0), next_first_touch_at: at(0),
                 first_touches_left: cap, day_ends_at: at(50_000),
             };
             let (mut now, mut slots, mut firsts) = (at(0), Vec::new(), Vec::new());
-            for (pause_ms, jobs) in claims {
+            for ((pause_ms, jobs), lead_ms) in claims.into_iter().zip(leads_ms.into_iter().cycle()) {
+                line.lead = Duration::from_millis(lead_ms);
                 now += Duration::from_millis(pause_ms as u64);
                 for first_touch in jobs {
                     if let Some(slot) = line.peek(first_touch, now, now + HORIZON) {

@@ -16,9 +16,10 @@ use super::caller::{Account, AccountChange};
 use super::calls::Calls;
 use super::fault::{Faults, FaultsChange};
 use super::ledger::LedgerEntry;
-use super::{BODY_LIMIT_BYTES, Shared, lines};
+use super::{BODY_LIMIT_BYTES, Shared, by_hand, lines};
 
-type Answer = Result<Json<Value>, (StatusCode, Json<Value>)>;
+/// JSON, or a refusal that says why.
+pub type Answer = Result<Json<Value>, (StatusCode, Json<Value>)>;
 
 /// All admin routes.
 pub fn routes() -> Router<Arc<Shared>> {
@@ -30,6 +31,7 @@ pub fn routes() -> Router<Arc<Shared>> {
         .route("/_sim/account", put(change_account))
         .route("/_sim/lines/{id}", put(change_line))
         .route("/_sim/health", get(health))
+        .merge(by_hand::routes())
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
 }
 
@@ -115,10 +117,11 @@ async fn health(State(shared): State<Arc<Shared>>) -> Json<Value> {
 }
 
 /// JSON whatever the content type, so that a bare `curl -d` works.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, Json<Value>)> {
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, Json<Value>)> {
     serde_json::from_slice(body).map_err(|error| refusal(error.to_string()))
 }
 
-fn refusal(message: String) -> (StatusCode, Json<Value>) {
+/// 400 with this message.
+pub fn refusal(message: String) -> (StatusCode, Json<Value>) {
     (StatusCode::BAD_REQUEST, Json(json!({ "error": message })))
 }

@@ -117,7 +117,7 @@ fn is_key(key: &str) -> bool {
 }
 
 /// E.164: a plus, then 7 to 15 digits, the first of them not 0.
-fn is_usable_phone(phone: &str) -> bool {
+pub fn is_usable_phone(phone: &str) -> bool {
     let digits = phone.strip_prefix('+').unwrap_or_default();
     (7..=15).contains(&digits.len())
         && digits.bytes().all(|byte| byte.is_ascii_digit())

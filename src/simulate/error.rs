@@ -85,6 +85,11 @@ impl Refusal {
         }
     }
 
+    /// 1002 with status 413: the body is over the limit, or broke off.
+    pub fn oversized() -> Refusal {
+        Refusal { http_status: 413, ..Refusal::new(1002) }.because("The body is over 1 MiB or did not arrive.")
+    }
+
     /// The same with a message that names the cause; it must not repeat what the caller sent.
     pub fn because(self, message: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal { message: message.into(), ..self }

@@ -4,40 +4,52 @@
 //! ```text
 //! serve ─▶ send ─▶ caller ─▶ rate ─▶ checks ─▶ state ─▶ answer
 //!                                               │ fault, key, dedup window, line, ledger: one lock
+//!                                               ▼
+//!                           fate, recipients ─▶ timetable ─▶ inbound ─▶ events ─▶ list, stream, webhooks
 //!          lookup, admin: what happened, and what shall go wrong
+//!          by_hand: who writes, reacts and reads now
 //! ```
 //!
 //! Its open questions and its faults are `Options`; faults also change while it runs (`Handle::set_faults`, `/_sim`).
 
 mod admin;
 mod answer;
+mod by_hand;
 mod caller;
 mod calls;
 mod checks;
 mod clock;
 mod error;
+mod events;
+mod fate;
 mod fault;
+mod inbound;
 mod ledger;
 mod lines;
 mod lookup;
 mod memory;
 mod options;
 mod rate;
+mod recipients;
+mod request;
 mod send;
 mod serve;
 mod state;
 #[cfg(test)]
 mod tests;
+mod timetable;
+mod webhooks;
 mod wire;
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -45,14 +57,24 @@ use tracing::{info, warn};
 use caller::Account;
 use clock::{Clock, Stamp, retry_after_secs, system_time};
 use error::Refusal;
+use events::StreamRules;
 use rate::RequestRate;
 use state::State;
+use webhooks::{Deliverer, QUEUE_LIMIT};
 
 pub use caller::AccountChange;
 pub use calls::Calls;
+pub use events::{Attempt, Event, EventDelivery, EventStatus};
+pub use fate::MessageState;
 pub use fault::{Fault, Faults, FaultsChange, FaultsError};
+pub use inbound::{Inbound, InboundError, Reaction};
 pub use ledger::{Attachment, LedgerEntry};
-pub use options::{Cap, ConcurrentKey, DEFAULT_SECRET, ErrorShape, Options, Rate, SameKeyOtherBody};
+pub use options::{
+    Cap, ConcurrentKey, DEFAULT_SECRET, ErrorShape, EventOptions, EventShape, MessageOptions, MessageShape, Options,
+    Rate, Recipients, SameKeyOtherBody, WebhookOptions,
+};
+pub use recipients::{Habit, STOPS};
+pub use webhooks::WebhookFaults;
 
 /// Largest request body, in bytes.
 const BODY_LIMIT_BYTES: usize = 1024 * 1024;
@@ -70,10 +92,13 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[error("making the HTTP client for webhooks")]
+    Webhooks(#[source] reqwest::Error),
 }
 
 /// Starts a simulator on the current tokio runtime; it answers when this returns.
-/// Errors: `StartError::Faults` if the probabilities add up to more than 1, `Listen` if the address is not free.
+/// Errors: `StartError::Faults` if the probabilities add up to more than 1, `Listen` if the address is not free, `Webhooks`
+/// without TLS.
 pub async fn start(options: Options) -> Result<Simulator, StartError> {
     let faults = Faults::of(&options).checked().map_err(StartError::Faults)?;
     let asked = SocketAddr::new(options.host, options.port);
@@ -82,6 +107,7 @@ pub async fn start(options: Options) -> Result<Simulator, StartError> {
     let addr = listener.local_addr().map_err(listen_error)?;
 
     let clock = Clock::start(options.time_scale);
+    let (dispatches, queue) = mpsc::channel(QUEUE_LIMIT);
     let shared = Arc::new(Shared {
         clock,
         line_count: options.lines as usize,
@@ -93,11 +119,20 @@ pub async fn start(options: Options) -> Result<Simulator, StartError> {
             is_suspended: false,
             clock_ahead_secs: 0,
         }),
-        state: Mutex::new(State::new(&options, clock, faults)),
+        deliverer: Deliverer::new(&options.webhooks).map_err(StartError::Webhooks)?,
+        stream: StreamRules {
+            life: options.events.stream_life,
+            heartbeat: options.events.stream_heartbeat,
+            shape: options.events.stream_shape,
+        },
+        state: Mutex::new(State::new(&options, clock, faults, dispatches)),
     });
+    let stop = CancellationToken::new();
+    tokio::spawn(webhooks::run(Arc::clone(&shared), queue, stop.clone()));
+    tokio::spawn(timetable::run(Arc::clone(&shared), stop.clone()));
     let accepting = Some(Accepting::start(listener, &shared));
     info!("Simulator listens on {addr}");
-    Ok(Simulator { addr, handle: Handle { shared }, accepting, kept_port: None })
+    Ok(Simulator { addr, handle: Handle { shared }, accepting, kept_port: None, _running: StopOnDrop(stop) })
 }
 
 /// A running simulator; dropping it stops it.
@@ -107,6 +142,8 @@ pub struct Simulator {
     accepting: Option<Accepting>,
     /// Keeps the port while nobody listens there.
     kept_port: Option<TcpSocket>,
+    /// Ends the timetable and the webhooks.
+    _running: StopOnDrop,
 }
 
 impl Simulator {
@@ -239,6 +276,8 @@ struct Shared {
     error_shape: ErrorShape,
     rate: Option<RequestRate>,
     account: RwLock<Account>,
+    deliverer: Deliverer,
+    stream: StreamRules,
     state: Mutex<State>,
 }
 
@@ -251,9 +290,13 @@ impl Shared {
         self.account.write().expect("no holder of the account panics")
     }
 
+    fn account(&self) -> RwLockReadGuard<'_, Account> {
+        self.account.read().expect("no holder of the account panics")
+    }
+
     /// The first two checks of every route: who calls, and how often. Errors: 2xxx, then 1007.
     fn admit(&self, arrival: Stamp, headers: &HeaderMap, raw_body: &[u8]) -> Result<(), Refusal> {
-        let account = self.account.read().expect("no holder of the account panics");
+        let account = self.account();
         caller::check(&account, headers, raw_body, system_time().timestamp())?;
         drop(account);
         let taken = self.rate.as_ref().map_or(Ok(()), |rate| rate.take(arrival.at_us));
@@ -288,6 +331,8 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/api/v1/send", post(send::send))
         .route("/api/v1/phone-numbers", get(lookup::phone_numbers))
         .route("/api/v1/messages/{id}", get(lookup::message))
+        .merge(events::routes())
+        .merge(webhooks::routes())
         .merge(admin::routes())
         .fallback(lookup::unknown_route)
         .method_not_allowed_fallback(lookup::unknown_method)

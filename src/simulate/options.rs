@@ -8,6 +8,14 @@ use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
+mod events;
+mod messages;
+mod webhooks;
+
+pub use events::{EventOptions, EventShape};
+pub use messages::{MessageOptions, MessageShape, Recipients};
+pub use webhooks::WebhookOptions;
+
 /// The secret that the simulator takes when none is given; public, so that it may be printed.
 pub const DEFAULT_SECRET: &str = "00112233445566778899aabbccddeeff";
 
@@ -50,7 +58,8 @@ pub struct Options {
     pub time_zone: Tz,
 
     /// Simulated seconds per real second, up to 100000: with 600, ten minutes pass in one second. It drives the
-    /// first-touch gap, the day, the dedup window, the key lifetime and delivery; `retry_after` is in real seconds.
+    /// first-touch gap, the day, the dedup window, the key lifetime, delivery and recipients; `retry_after`, the stream and
+    /// webhooks keep real time.
     #[arg(long, env = "SIMULATE_TIME_SCALE", default_value = "1", value_parser = scale)]
     pub time_scale: f64,
 
@@ -126,6 +135,15 @@ pub struct Options {
     /// Most messages kept in the ledger; the oldest go first, and are counted.
     #[arg(long, env = "SIMULATE_LEDGER_LIMIT", default_value = "1000000", value_parser = at_least_one)]
     pub ledger_limit: usize,
+
+    #[command(flatten)]
+    pub messages: MessageOptions,
+
+    #[command(flatten)]
+    pub events: EventOptions,
+
+    #[command(flatten)]
+    pub webhooks: WebhookOptions,
 }
 
 /// What the flags default to, whatever the environment says.
@@ -159,6 +177,9 @@ impl Default for Options {
             fault_hang: 0.0,
             seed: None,
             ledger_limit: 1_000_000,
+            messages: MessageOptions::default(),
+            events: EventOptions::default(),
+            webhooks: WebhookOptions::default(),
         }
     }
 }
@@ -253,6 +274,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|given| if given.is_zero() { Err("expected more than nothing".into()) } else { Ok(given) })
+}
+
 fn probability(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(chance) if (0.0..=1.0).contains(&chance) => Ok(chance),
@@ -302,11 +327,21 @@ mod tests {
         assert_eq!(options.first_touch_cap, Cap(None));
         assert_eq!(options.request_rate, Some(Rate { count: 90, period: Duration::from_secs(60) }));
         assert_eq!(parse(&["--time-zone=America/New_York"]).unwrap().time_zone, Tz::America__New_York);
+        let options = parse(&["--webhook-waits=0s,20ms", "--webhook-http=false"]).unwrap();
+        assert_eq!(options.webhooks.webhook_waits, [Duration::ZERO, Duration::from_millis(20)]);
+        assert!(!options.webhooks.webhook_http);
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for flag in ["--fault-html=2", "--time-scale=0", "--request-rate=0/s", "--request-rate=5", "--lines=0"] {
+        for flag in [
+            "--fault-html=2",
+            "--time-scale=0",
+            "--request-rate=0/s",
+            "--request-rate=5",
+            "--lines=0",
+            "--stream-life=0s",
+        ] {
             assert!(parse(&[flag]).is_err(), "{flag}");
         }
     }

@@ -52,9 +52,7 @@ pub async fn send(State(shared): State<Arc<Shared>>, request: Request) -> Respon
 /// The checks that come before the idempotency key. Errors: 2xxx, 1007, 1xxx, 4098, 5001, 2006, in this order.
 async fn read(shared: &Shared, arrival: Stamp, request: Request) -> Result<Call, Refusal> {
     let (head, body) = request.into_parts();
-    let raw_body = to_bytes(body, BODY_LIMIT_BYTES).await.map_err(|_| {
-        Refusal { http_status: 413, ..Refusal::new(1002) }.because("The body is over 1 MiB or did not arrive.")
-    })?;
+    let raw_body = to_bytes(body, BODY_LIMIT_BYTES).await.map_err(|_| Refusal::oversized())?;
     shared.admit(arrival, &head.headers, &raw_body)?;
     let wanted = checks::parse(&raw_body, shared.line_count)?;
     Ok(Call { arrival, wanted, fingerprint: fingerprint(&raw_body) })

@@ -5,22 +5,27 @@ use std::collections::HashMap;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::calls::Calls;
 use super::checks::Wanted;
 use super::clock::{Clock, Stamp, micros, retry_after_secs};
 use super::error::Refusal;
+use super::events::Log;
+use super::fate::Fate;
 use super::fault::{Fault, Faults};
 use super::ledger::{Ledger, LedgerEntry};
 use super::lines::{self, Lines};
 use super::memory::Memory;
 use super::options::{ConcurrentKey, Options, SameKeyOtherBody};
+use super::timetable::Timetable;
+use super::webhooks::{Dispatch, Subscriptions, WebhookFaults};
 
 /// Most idempotency keys and most recent bodies remembered, whatever their lifetime: a bound on memory.
 const MEMORY_LIMIT: usize = 2_000_000;
 /// Most phones known. Forgetting one would touch it first a second time, so the next one is refused with 3001.
-const PHONES_LIMIT: usize = 4_000_000;
+pub const PHONES_LIMIT: usize = 4_000_000;
 
 /// A `/send` request that is valid in itself.
 pub struct Call {
@@ -77,12 +82,21 @@ pub struct Receipt {
     pub lead_created: bool,
 }
 
-/// A phone that we have sent to, and the line that it is pinned to.
+/// A phone that we have sent to, or that wrote to us, and the line that it is pinned to.
 #[derive(Clone, Copy)]
 pub struct Lead {
     pub lead_id: Uuid,
     pub convo_id: Uuid,
     pub line: usize,
+    /// Our last message to it.
+    pub last_message_id: Option<Uuid>,
+}
+
+impl Lead {
+    /// Somebody new, pinned to this line.
+    pub fn new(line: usize) -> Lead {
+        Lead { lead_id: random_uuid(), convo_id: random_uuid(), line, last_message_id: None }
+    }
 }
 
 struct Answered {
@@ -98,28 +112,45 @@ pub struct State {
     pub ledger: Ledger,
     pub calls: Calls,
     pub faults: Faults,
+    pub log: Log,
+    pub subscriptions: Subscriptions,
+    pub webhook_faults: WebhookFaults,
+    /// Where deliveries to webhooks go.
+    pub dispatches: mpsc::Sender<Dispatch>,
+    pub timetable: Timetable,
+    /// What became of the messages that somebody set by hand. They live as long as the ledger remembers as many.
+    pub fates_set: Memory<Uuid, Fate>,
+    pub seed: u64,
+    pub rng: StdRng,
+    pub clock: Clock,
+    pub options: Options,
     keys: Memory<String, Answered>,
     /// By a hash of phone and body: keeping a million bodies twice would cost more than the odd collision.
     recent: Memory<u64, Receipt>,
-    rng: StdRng,
-    clock: Clock,
-    options: Options,
 }
 
 impl State {
     /// A Chert that has sent nothing yet.
-    pub fn new(options: &Options, clock: Clock, faults: Faults) -> State {
+    pub fn new(options: &Options, clock: Clock, faults: Faults, dispatches: mpsc::Sender<Dispatch>) -> State {
+        let seed = options.seed.unwrap_or_else(rand::random);
         State {
             lines: Lines::new(options, clock),
             leads: HashMap::new(),
             ledger: Ledger::new(options.ledger_limit),
             calls: Calls::default(),
             faults,
-            keys: Memory::new(micros(options.key_lifetime), MEMORY_LIMIT),
-            recent: Memory::new(options.dedup_window.map_or(0, micros), MEMORY_LIMIT),
-            rng: StdRng::seed_from_u64(options.seed.unwrap_or_else(rand::random)),
+            log: Log::new(options, clock),
+            subscriptions: Subscriptions::new(options.webhooks.webhook_http),
+            webhook_faults: WebhookFaults::of(&options.webhooks),
+            dispatches,
+            timetable: Timetable::new(),
+            fates_set: Memory::new(i64::MAX, options.ledger_limit),
+            seed,
+            rng: StdRng::seed_from_u64(seed),
             clock,
             options: options.clone(),
+            keys: Memory::new(micros(options.key_lifetime), MEMORY_LIMIT),
+            recent: Memory::new(options.dedup_window.map_or(0, micros), MEMORY_LIMIT),
         }
     }
 
@@ -218,6 +249,7 @@ impl State {
             self.remember(&call, *ready_us, &outcome);
             return outcome;
         }
+        self.write_first(&call.wanted.phone, call.arrival);
         match self.line_for(&call) {
             Ok(line) => self.accept(call, line, *ready_us),
             Err(refusal) => {
@@ -281,11 +313,13 @@ impl State {
         let message_id = random_uuid();
         let known = self.leads.get_mut(&call.wanted.phone);
         let lead_created = known.is_none();
+        // Whoever wrote first is known, and has nothing from us yet.
+        let is_first = known.as_ref().is_none_or(|lead| lead.last_message_id.is_none());
         let lead = if let Some(lead) = known {
-            lead.line = line;
+            (lead.line, lead.last_message_id) = (line, Some(message_id));
             *lead
         } else {
-            let lead = Lead { lead_id: random_uuid(), convo_id: random_uuid(), line };
+            let lead = Lead { last_message_id: Some(message_id), ..Lead::new(line) };
             self.leads.insert(call.wanted.phone.clone(), lead);
             self.lines.touch(line, simulated_us);
             lead
@@ -313,6 +347,7 @@ impl State {
             attachments,
         };
         self.ledger.append(message_id, entry);
+        self.follow_up(message_id, is_first);
         outcome
     }
 
@@ -337,6 +372,6 @@ fn recent_hash(wanted: &Wanted) -> u64 {
 }
 
 /// A version 4 id from the thread's generator: the system's would cost a call into the kernel each time.
-fn random_uuid() -> Uuid {
+pub fn random_uuid() -> Uuid {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid()
 }

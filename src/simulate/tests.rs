@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::chert::auth::Credentials;
 
+mod events;
+mod webhooks;
+
 const PHONE: &str = "+15550142200";
 
 /// A simulator and a caller that knows its secret.

@@ -181,10 +181,12 @@ pub async fn wrongly_spent(pool: &PgPool, retried: &BTreeMap<i64, i32>) -> Resul
 
 /// How many connections of workers there are.
 pub async fn connections(conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    sqlx::query_scalar!(r#"select count(*) as "count!" from pg_stat_activity where application_name = 'chert-outbox'"#)
-        .fetch_one(conn)
-        .await
-        .map(i64::unsigned_abs)
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from pg_stat_activity where application_name like 'chert-outbox%'"#
+    )
+    .fetch_one(conn)
+    .await
+    .map(i64::unsigned_abs)
 }
 
 /// A whole table as JSON, a row a line.

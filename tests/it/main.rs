@@ -2,6 +2,7 @@
 //! holds (see ARCHITECTURE.md).
 
 mod claim;
+mod clock;
 mod commands;
 mod crash;
 mod database;
@@ -12,5 +13,6 @@ mod model;
 mod outcomes;
 mod people;
 mod plans;
+mod replies;
 mod schema;
 mod wakeups;

@@ -7,9 +7,11 @@ use chert_outbox::chert::reply::{Answer, Ids, Reply};
 use chert_outbox::claim::Claim;
 use chert_outbox::config::HoldOptions;
 use chert_outbox::database::{begin, connect};
+use chert_outbox::inbound::store::{Source, store};
 use chert_outbox::line::LineChoice;
 use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::claim::Claimer;
+use chert_outbox::outbox::hearing;
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::record::record;
 use chert_outbox::outbox::rescue::{expire, rescue};
@@ -23,12 +25,13 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use crate::claim::{DAY, claimer};
 use crate::database::Database;
 use crate::harness::until;
+use crate::replies::{applier, message};
 
 /// What grows with the backlog, with history and with the list of those who must not be written to.
-const BIG: [&str; 4] = ["jobs", "recipients", "attempts", "suppressions"];
+const BIG: [&str; 5] = ["jobs", "recipients", "attempts", "suppressions", "events"];
 
 /// What each index finds its rows by; a condition on a later column alone reads all of it.
-const LEADS: [(&str, &str); 11] = [
+const LEADS: [(&str, &str); 14] = [
     ("jobs_pkey", "id"),
     ("jobs_to_admit", "COALESCE(wake_at, due_at)"),
     ("jobs_ready", "line_id"),
@@ -40,23 +43,36 @@ const LEADS: [(&str, &str); 11] = [
     ("attempts_pkey", "job_id"),
     ("recipients_pkey", "phone"),
     ("suppressions_pkey", "phone"),
+    ("jobs_sent_to", "phone"),
+    ("events_pkey", "id"),
+    ("events_to_apply", "id"),
 ];
 
 /// Words of each hot statement alone, and the indexes that it must be read by.
-const HOT: [(&str, &[&str]); 13] = [
+const HOT: [(&str, &[&str]); 20] = [
     ("with due as", &["jobs_to_admit", "recipients_pkey", "one_in_flight_per_recipient", "jobs_of_recipient"]),
     ("for update of o skip locked", &["jobs_ready"]),
     ("select c.id", &["jobs_ready", "recipients_pkey", "suppressions_pkey", "jobs_of_recipient"]),
     ("update outbox.jobs j set state = 'sending'", &["jobs_pkey"]),
     ("update outbox.lines l set next_at", &[]),
-    ("where exists (select from outbox.suppressions", &["suppressions_pkey"]),
+    ("select j.id from outbox.jobs j where j.id = any ($1)", &["jobs_pkey", "suppressions_pkey", "recipients_pkey"]),
     ("A row of somebody else", &["attempts_pkey"]),
     ("update outbox.jobs j set state = u.state", &["jobs_pkey"]),
-    ("insert into outbox.recipients", &[]),
-    ("update outbox.jobs set wake_at = now()", &["jobs_of_recipient", "jobs_pkey"]),
+    ("insert into outbox.recipients as r (phone, line_id, first_touched_at", &[]),
+    (
+        "update outbox.jobs set wake_at = now() where id = any (array( select head.id",
+        &["jobs_of_recipient", "jobs_pkey"],
+    ),
     ("select least(", &["jobs_to_admit", "jobs_leased", "jobs_ready"]),
     ("with dead as materialized", &["jobs_leased"]),
     ("update outbox.jobs set ready = false, wake_at = now() where id = any (array(", &["jobs_expiring", "jobs_pkey"]),
+    ("update outbox.jobs set wake_at = now(), reason = null", &["jobs_held_stale", "jobs_pkey"]),
+    ("select id, event_id, type as kind", &["events_to_apply"]),
+    ("select answered.id", &["jobs_sent_to"]),
+    ("with added as", &["jobs_of_recipient"]),
+    ("set ready = false, wake_at = now(), reason = null", &["jobs_of_recipient"]),
+    ("insert into outbox.recipients as r (phone, line_id, last_inbound_at", &["jobs_sent_to"]),
+    ("update outbox.events e", &["events_pkey"]),
 ];
 
 #[tokio::test]
@@ -147,6 +163,11 @@ async fn fill(pool: &PgPool) {
         select '+1' || (5000000000 + n), 'flies', 'sending', now() + interval '1 minute', 'other', 'k' from generate_series(1, 2000) n;
         insert into outbox.jobs (phone, body, state, finished_at)
         select '+1' || (6000000000 + n), 'history', 'sent', now() from generate_series(1, 50000) n;
+        update outbox.jobs set sent_at = now() where state = 'sent';
+        insert into outbox.jobs (phone, body, class, reason, wake_at)
+        select '+1' || (7000000000 + n), 'held', 'marketing', 'inbound_stale', now() + interval '1 hour' from generate_series(1, 10000) n;
+        insert into outbox.events (event_id, type, source, body, occurred_at, applied_at, effect)
+        select 'old' || n, 'message.received', 'list', '{}', now(), now(), 'reply' from generate_series(1, 20000) n;
         insert into outbox.attempts (job_id, claim, outcome, started_at, worker)
         select n, 1, 'sent', now(), 'other' from generate_series(1000001, 1050000) n;";
     sqlx::raw_sql(fill).execute(pool).await.expect("fills");
@@ -168,6 +189,11 @@ async fn use_each_statement_once(pool: &PgPool) {
     upcoming(pool, &Marks::default(), true).await.expect("looks ahead");
     rescue(pool, "it").await.expect("rescues");
     expire(pool, 2_000).await.expect("expires");
+    hearing::release(pool, minute, 2_000).await.expect("releases");
+    store(pool, Source::List, &[message("e1", "+12000000001", "stop"), message("e2", "+12000000002", "yes")])
+        .await
+        .expect("stores");
+    assert_eq!(applier(&[]).apply(pool).await.expect("applies").opted_out, 1);
 }
 
 fn sent() -> Answer {

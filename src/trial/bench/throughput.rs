@@ -241,7 +241,7 @@ impl Counters {
         while sessions_left {
             sessions_left = sqlx::query_scalar(
                 "select exists (select from pg_stat_activity
-                                 where datname = current_database() and application_name = 'chert-outbox')",
+                                 where datname = current_database() and application_name like 'chert-outbox%')",
             )
             .fetch_one(pool)
             .await?;

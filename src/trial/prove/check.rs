@@ -18,8 +18,8 @@ use crate::trial::tally::{Tally, tally};
 /// A call that left before the suppression was committed may arrive this much later: it is on the wire, and counted.
 const ON_THE_WIRE_US: i64 = 1_000_000;
 
-/// What a worker may hold at most, whatever waits in the database: 64 jobs in flight need a tenth of it.
-const MEMORY_LIMIT_KB: u64 = 100 * 1024;
+/// What a worker may hold at most, whatever waits in the database: one with 512 jobs in flight needs half of it.
+const MEMORY_LIMIT_KB: u64 = 64 * 1024;
 
 /// What a scenario came to.
 #[derive(Debug, Clone, Serialize)]
@@ -49,8 +49,8 @@ pub struct Verdict {
     pub evidence: Option<PathBuf>,
 }
 
-/// Judges a world in which nothing happens any more, and ends it.
-pub async fn verdict(scenario: &str, mut world: World, began: Instant) -> Result<Verdict, ProveError> {
+/// Judges a world in which nothing happens any more.
+pub async fn verdict(scenario: &str, world: &mut World, began: Instant) -> Result<Verdict, ProveError> {
     let jobs = facts::jobs(&world.pool).await?;
     let lines = facts::lines(&world.pool).await?;
     let ledger = world.simulator.ledger();
@@ -62,10 +62,10 @@ pub async fn verdict(scenario: &str, mut world: World, began: Instant) -> Result
         *states.entry(format!("{}{reason}", job.state)).or_default() += 1;
     }
     let (on_the_wire, sent_after_suppression) = after_suppression(&world.suppressions, &ledger);
-    check_attempts(&mut world).await?;
-    check_logs(&mut world);
-    check_memory(&mut world);
-    check_connections(&mut world).await?;
+    check_attempts(world).await?;
+    check_logs(world);
+    check_memory(world);
+    check_connections(world).await?;
     let mut verdict = Verdict {
         scenario: scenario.to_owned(),
         seed: world.seed,
@@ -147,7 +147,7 @@ async fn check_connections(world: &mut World) -> Result<(), ProveError> {
 }
 
 /// Keeps what shows how it came about.
-async fn keep(world: World, ledger: &[LedgerEntry]) -> Result<PathBuf, ProveError> {
+async fn keep(world: &mut World, ledger: &[LedgerEntry]) -> Result<PathBuf, ProveError> {
     let directory = world.logs.path().to_owned();
     let mut conn = PgConnection::connect(&world.server.url("postgres")).await?;
     for table in ["jobs", "attempts", "lines", "workers"] {
@@ -156,5 +156,6 @@ async fn keep(world: World, ledger: &[LedgerEntry]) -> Result<PathBuf, ProveErro
     }
     let ledger = serde_json::to_string_pretty(ledger).map_err(std::io::Error::from)?;
     fs::write(directory.join("ledger.json"), ledger)?;
-    Ok(world.logs.keep())
+    world.logs.disable_cleanup(true);
+    Ok(directory)
 }

@@ -71,7 +71,7 @@ fn setup() -> Setup {
 /// One worker stays, another is killed again and again.
 async fn kill_at_random(world: &mut World) -> Result<(), ProveError> {
     world.faults(Faults { drop_after: 0.05, drop_before: 0.03, ..Faults::default() })?;
-    world.insert(3 * JOBS / 2, RECIPIENTS).await?;
+    world.insert(JOBS, RECIPIENTS).await?;
     world.start_worker()?;
     world.start_worker()?;
     let mut kills = 0;

@@ -14,14 +14,14 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "load-million",
         breaks: "a million rows that wait, half of them for later and half on a paused line",
         quick: false,
-        setup: Setup::default,
+        setup: || alone(40),
         play: |world| Box::pin(wait_by_the_million(world)),
     },
     Scenario {
         name: "load-one-recipient",
         breaks: "a hundred thousand jobs for one recipient, before those of others",
         quick: false,
-        setup: Setup::default,
+        setup: || alone(40),
         play: |world| Box::pin(crowd_one_recipient(world)),
     },
     Scenario {
@@ -42,17 +42,22 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "load-one-line",
         breaks: "sixteen workers on one line",
         quick: false,
-        setup: || Setup { lines: 1, ..Setup::default() },
+        setup: || alone(1),
         play: |world| Box::pin(share_one_line(world)),
     },
     Scenario {
         name: "load-many-lines",
         breaks: "two hundred lines on one worker",
         quick: false,
-        setup: || Setup { lines: 200, ..Setup::default() },
+        setup: || alone(200),
         play: |world| Box::pin(serve_many_lines(world)),
     },
 ];
+
+/// A machine of its own: what is measured is how much of it is used.
+fn alone(lines: u32) -> Setup {
+    Setup { lines, alone: true, ..Setup::default() }
+}
 
 /// How much of their rate lines must get while messages wait for them: less than a third is not for want of a processor. A
 /// quiet machine gives four fifths and more.
@@ -128,7 +133,7 @@ async fn crowd_one_recipient(world: &mut World) -> Result<(), ProveError> {
 
 /// Lines without pace and an API that answers at once: as many jobs pass in a second as otherwise in a minute.
 fn unpaced(lines: u32) -> Setup {
-    let mut setup = Setup { lines, gap: Duration::ZERO, ..Setup::default() };
+    let mut setup = Setup { gap: Duration::ZERO, ..alone(lines) };
     (setup.simulator.latency, setup.simulator.latency_jitter) = (Duration::ZERO, Duration::ZERO);
     setup
 }

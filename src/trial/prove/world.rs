@@ -39,6 +39,8 @@ pub struct Setup {
     /// Chert's own behaviour. It does not enforce paces: a breach is to be seen on the phones.
     pub simulator: simulate::Options,
     pub machine: Machine,
+    /// Whether no other scenario may be played beside this one: it measures a rate, or keeps the machine busy by itself.
+    pub alone: bool,
     /// More of the workers' environment.
     pub worker_env: Vec<(&'static str, String)>,
 }
@@ -67,6 +69,7 @@ impl Default for Setup {
                 ..simulate::Options::default()
             },
             machine: Machine::Plain,
+            alone: false,
             worker_env: Vec::new(),
         }
     }

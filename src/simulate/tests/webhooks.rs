@@ -1,0 +1,329 @@
+//! Webhooks from the outside: a real receiver, and what reaches it.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use axum::body::Bytes;
+use axum::http::StatusCode;
+
+use super::*;
+use crate::chert::auth;
+
+/// A server that answers with the statuses that it was told, then with 200, and hands on what it got.
+struct Receiver {
+    url: String,
+    got: mpsc::Receiver<Got>,
+}
+
+struct Got {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Got {
+    fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+impl Receiver {
+    async fn start(statuses: &[u16]) -> Receiver {
+        let (give, got) = mpsc::channel(1000);
+        let statuses = Arc::new(Mutex::new(statuses.iter().copied().collect::<VecDeque<u16>>()));
+        let take = move |headers: HeaderMap, body: Bytes| {
+            let (give, status) = (give.clone(), statuses.lock().unwrap().pop_front().unwrap_or(200));
+            async move {
+                give.send(Got { headers, body }).await.unwrap();
+                StatusCode::from_u16(status).unwrap()
+            }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hooks", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, Router::new().route("/hooks", post(take))).await });
+        Receiver { url, got }
+    }
+
+    async fn next(&mut self) -> Got {
+        self.got.recv().await.unwrap()
+    }
+}
+
+/// Attempts at once, one after the other.
+fn quick() -> Options {
+    let webhooks = WebhookOptions { webhook_waits: vec![Duration::ZERO; 3], ..WebhookOptions::default() };
+    Options { webhooks, ..plain() }
+}
+
+impl Far {
+    async fn api(&self, method: Method, route: &str, body: Value) -> Reply {
+        self.call(method, self.simulator.base_url() + route, &Far::bearer(), body.to_string()).await
+    }
+
+    async fn subscribe(&self, wish: Value) -> Value {
+        let created = self.api(Method::POST, "/webhook-subscriptions", wish).await;
+        assert_eq!(created.status, 200, "{}", created.body);
+        created.body["subscription"].clone()
+    }
+
+    /// Somebody writes. Returns the event's number.
+    fn hear(&self) -> u64 {
+        let inbound = Inbound { phone: PHONE.into(), text: Some("Hi".into()), ..Inbound::default() };
+        let event_id = self.simulator.handle().receive(&inbound).unwrap();
+        self.simulator.handle().events().iter().rfind(|event| event.event_id == event_id).unwrap().seq
+    }
+
+    /// The delivery of this event, as soon as it has ended.
+    async fn ended(&self, seq: u64) -> EventDelivery {
+        let delivery = || self.simulator.shared().state().log.get(seq).unwrap().delivery.clone();
+        until(|| delivery().status() != EventStatus::Pending).await;
+        delivery()
+    }
+
+    async fn replay(&self, seq: u64, query: &str) -> Reply {
+        let id = self.simulator.shared().state().log.get(seq).unwrap().id.clone();
+        self.api(Method::POST, &format!("/events/{id}/replay{query}"), json!({})).await
+    }
+}
+
+/// Waits until something is so; it must not take long.
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("it comes to be so");
+}
+
+impl Simulator {
+    fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_shown_once_and_a_repeat_makes_another_subscription() {
+    let far = far(plain()).await;
+    let wish = json!({"url": "https://worker.example/hooks", "events": ["message.received"]});
+    let one = far.subscribe(wish.clone()).await;
+    assert_eq!(one["secret"].as_str().unwrap().len(), 64);
+    assert_eq!((&one["version"], &one["is_active"]), (&json!("2026-04-01"), &json!(true)));
+    let other = far.subscribe(wish).await;
+    assert_ne!((&one["id"], &one["secret"]), (&other["id"], &other["secret"]));
+    let route = format!("/webhook-subscriptions/{}", one["id"].as_str().unwrap());
+    let listed = far.get("/webhook-subscriptions").await.body;
+    assert_eq!(listed["subscriptions"].as_array().unwrap().len(), 2);
+    let changed = far.api(Method::PATCH, &route, json!({"version": "2026-05-04", "is_active": false})).await.body;
+    assert_eq!(
+        (&changed["subscription"]["version"], &changed["subscription"]["url"]),
+        (&json!("2026-05-04"), &one["url"])
+    );
+    let told = far.get(&route).await.body;
+    assert_eq!(told, changed);
+    for text in [&listed, &told] {
+        assert!(!text.to_string().contains("secret"));
+    }
+    assert_eq!(far.api(Method::DELETE, &route, json!({})).await.status, 200);
+    assert_eq!(far.get(&route).await.code(), 2011);
+    for (wish, code) in [(json!({}), 1001), (json!({"url": "http://worker.example"}), 1002), (json!({"url": 7}), 1002)]
+    {
+        assert_eq!(far.api(Method::POST, "/webhook-subscriptions", wish).await.code(), code);
+    }
+    let foreign = far.call(Method::GET, far.simulator.base_url() + "/webhook-subscriptions", &[], String::new()).await;
+    assert_eq!(foreign.code(), 2012);
+}
+
+#[tokio::test]
+async fn a_webhook_carries_both_signatures_and_the_version_that_was_asked_for() {
+    let far = far(quick()).await;
+    let mut receiver = Receiver::start(&[]).await;
+    let one = far.subscribe(json!({"url": receiver.url, "version": "2026-05-04"})).await;
+    let seq = far.hear();
+    let got = receiver.next().await;
+    let secret = one["secret"].as_str().unwrap();
+    let modern = got.header("x-webhook-signature").strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+    let legacy = got.header("x-chert-signature").strip_prefix("v1,").unwrap().split_once(',').unwrap();
+    assert_eq!(modern, legacy);
+    let unix_secs: i64 = modern.0.parse().unwrap();
+    assert!((system_time().timestamp() - unix_secs).abs() < 60);
+    assert!(auth::verify(secret, unix_secs, &got.body, modern.1));
+    let event = &far.simulator.handle().events()[0];
+    assert_eq!(got.header("x-webhook-event"), "message.received");
+    assert_eq!(got.header("x-webhook-event-id"), event.event_id);
+    assert_eq!(got.header("x-webhook-subscription-id"), one["id"].as_str().unwrap());
+    let body = got.json();
+    assert_eq!((&body["event_id"], &body["webhook_version"]), (&json!(event.event_id), &json!("2026-05-04")));
+    let delivery = far.ended(seq).await;
+    assert_eq!((delivery.status(), delivery.url.as_deref()), (EventStatus::Delivered, Some(receiver.url.as_str())));
+    assert!(delivery.delivered_at.is_some());
+    assert_eq!(far.get("/events?status=delivered").await.body["count"], json!(1));
+}
+
+#[tokio::test]
+async fn five_hundreds_are_tried_three_times_and_everything_else_once() {
+    for (statuses, tried, status) in [
+        (&[500, 503][..], 3, EventStatus::Delivered),
+        (&[500, 503, 502], 3, EventStatus::Failed),
+        (&[400], 1, EventStatus::Failed),
+        (&[429], 1, EventStatus::Failed),
+        (&[302], 1, EventStatus::Failed),
+        (&[204], 1, EventStatus::Delivered),
+    ] {
+        let far = far(quick()).await;
+        let receiver = Receiver::start(statuses).await;
+        far.subscribe(json!({"url": receiver.url})).await;
+        let seq = far.hear();
+        let delivery = far.ended(seq).await;
+        assert_eq!((delivery.attempts.len(), delivery.status()), (tried, status), "{statuses:?}");
+        assert_eq!(delivery.attempts[0].status, Some(statuses[0]));
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_tried_three_times_and_silence_is_a_timeout() {
+    let far = far(quick()).await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    far.subscribe(json!({"url": format!("http://{closed}/")})).await;
+    let seq = far.hear();
+    let attempts = far.ended(seq).await.attempts;
+    assert_eq!(attempts.iter().map(|attempt| attempt.error).collect::<Vec<_>>(), [Some("unreachable"); 3]);
+
+    let webhooks = WebhookOptions {
+        webhook_waits: vec![Duration::ZERO],
+        webhook_timeout: Duration::from_millis(50),
+        ..WebhookOptions::default()
+    };
+    let far = super::far(Options { webhooks, ..plain() }).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    far.subscribe(json!({"url": format!("http://{}/", silent.local_addr().unwrap())})).await;
+    let seq = far.hear();
+    assert_eq!(far.ended(seq).await.attempts[0].error, Some("timeout"));
+}
+
+#[tokio::test]
+async fn each_subscription_gets_what_it_wants_and_a_switched_off_one_nothing() {
+    let far = far(quick()).await;
+    let (mut all, mut reactions, off) =
+        (Receiver::start(&[]).await, Receiver::start(&[]).await, Receiver::start(&[]).await);
+    far.subscribe(json!({"url": all.url})).await;
+    far.subscribe(json!({"url": reactions.url, "events": ["reaction.added"]})).await;
+    let one = far.subscribe(json!({"url": off.url})).await;
+    let route = format!("/webhook-subscriptions/{}", one["id"].as_str().unwrap());
+    far.api(Method::PATCH, &route, json!({"is_active": false})).await;
+    far.text(PHONE, "Hi").await;
+    let heard = far.hear();
+    far.simulator.handle().react(&Reaction { phone: PHONE.into(), ..Reaction::default() }).unwrap();
+    far.ended(heard).await;
+    far.ended(heard + 1).await;
+    let mut kinds = vec![all.next().await.json()["event"].take(), all.next().await.json()["event"].take()];
+    kinds.sort_by_key(|kind| kind.to_string());
+    assert_eq!(kinds, ["message.received", "reaction.added"]);
+    assert_eq!(reactions.next().await.json()["event"], "reaction.added");
+    assert!(reactions.got.is_empty() && off.got.is_empty());
+}
+
+#[tokio::test]
+async fn the_dev_inbox_takes_events_down_and_sends_none() {
+    let far = far(quick()).await;
+    far.hear();
+    far.subscribe(json!({"url": "https://dev-inbox"})).await;
+    let seq = far.hear();
+    let taken = far.get("/dev-inbox").await.body;
+    assert_eq!((&taken["count"], &taken["events"][0]["delivery"]["status"]), (&json!(1), &json!("dev_inbox")));
+    assert_eq!(far.get("/events?status=dev_inbox").await.body["events"], taken["events"]);
+    let refused = far.replay(seq, "").await;
+    assert_eq!((refused.status, refused.code(), &refused.body["ok"]), (400, 1002, &json!(false)));
+}
+
+#[tokio::test]
+async fn a_replay_is_signed_afresh_keeps_the_event_id_and_mends_the_status() {
+    let far = far(quick()).await;
+    let mut receiver = Receiver::start(&[400, 503]).await;
+    let one = far.subscribe(json!({"url": receiver.url})).await;
+    let seq = far.hear();
+    assert_eq!(far.ended(seq).await.status(), EventStatus::Failed);
+    let failed = far.replay(seq, "").await;
+    assert_eq!((failed.status, failed.code(), &failed.body["downstream_status"]), (502, 3004, &json!(503)));
+    assert_eq!((&failed.body["ok"], &failed.body["retryable"]), (&json!(false), &json!(true)));
+    assert_eq!(failed.headers["x-trace-id"].to_str().unwrap(), failed.body["trace_id"].as_str().unwrap());
+    let query = format!("?subscription_id={}", one["id"].as_str().unwrap());
+    let replayed = far.replay(seq, &query).await;
+    assert_eq!((replayed.status, &replayed.body["ok"]), (200, &json!(true)));
+    assert_eq!(replayed.body["event"]["delivery"]["status"], "delivered");
+    let ids: Vec<Value> = [receiver.next().await, receiver.next().await, receiver.next().await]
+        .map(|got| got.json()["event_id"].take())
+        .into();
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    assert_eq!(far.replay(seq, "?subscription_id=other").await.code(), 1002);
+    let unknown = far.api(Method::POST, "/events/evt_0/replay", json!({})).await;
+    assert_eq!((unknown.status, unknown.code(), &unknown.body["ok"]), (404, 2011, &json!(false)));
+}
+
+#[tokio::test]
+async fn faults_lose_double_and_hold_back_and_change_the_shape() {
+    let far = far(quick()).await;
+    let mut receiver = Receiver::start(&[]).await;
+    far.subscribe(json!({"url": receiver.url})).await;
+    let fault = async |change: Value| {
+        let changed = far.admin(Method::PUT, "/webhooks", change).await;
+        assert_eq!(changed.status, 200, "{}", changed.body);
+    };
+    fault(json!({"loss": 1})).await;
+    let lost = far.hear();
+    fault(json!({"loss": 0, "double": 1, "shape": "row"})).await;
+    let doubled = far.hear();
+    let (one, other) = (receiver.next().await.json(), receiver.next().await.json());
+    assert_eq!(one, other);
+    assert_eq!(one["event_id"], one["payload"]["event_id"]);
+    assert_eq!(far.ended(doubled).await.attempts.len(), 2);
+    assert!(far.simulator.handle().events()[lost as usize - 1].delivery.attempts.is_empty());
+
+    fault(json!({"double": 0, "reorder": 1, "reorder_by_ms": 40})).await;
+    let seqs: Vec<u64> = (0..50).map(|_| far.hear()).collect();
+    let mut told = Vec::new();
+    for _ in &seqs {
+        told.push(receiver.next().await.json()["event_id"].take());
+    }
+    let events = far.simulator.handle().events();
+    let in_order: Vec<Value> = seqs.iter().map(|seq| json!(events[*seq as usize - 1].event_id)).collect();
+    assert_ne!(told, in_order);
+    assert!(in_order.iter().all(|id| told.contains(id)));
+
+    for change in [json!({"loss": 2}), json!({"misspelt": 1}), json!({"shape": "x"})] {
+        assert_eq!(far.admin(Method::PUT, "/webhooks", change).await.status, 400);
+    }
+    let wrong = WebhookFaults { double: -0.1, ..WebhookFaults::default() };
+    assert_eq!(far.simulator.handle().webhook_faults(wrong), Err(FaultsError::Probabilities));
+    assert_eq!(far.admin(Method::GET, "/webhooks", json!({})).await.body["reorder"], json!(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_webhooks_all_arrive() {
+    let far = far(quick()).await;
+    let mut receiver = Receiver::start(&[]).await;
+    far.subscribe(json!({"url": receiver.url})).await;
+    let handle = far.simulator.handle();
+    let inbound = Inbound { phone: PHONE.into(), ..Inbound::default() };
+    let sent: BTreeSet<String> = (0..2000).map(|_| handle.receive(&inbound).unwrap()).collect();
+    let mut told = BTreeSet::new();
+    for _ in 0..2000 {
+        told.insert(receiver.next().await.json()["event_id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(told, sent);
+}
+
+#[tokio::test]
+async fn a_simulator_that_is_gone_tells_nobody() {
+    let far = far(quick()).await;
+    let receiver = Receiver::start(&[]).await;
+    far.subscribe(json!({"url": receiver.url})).await;
+    let handle = far.simulator.handle();
+    far.simulator.shutdown().await;
+    handle.receive(&Inbound { phone: PHONE.into(), ..Inbound::default() }).unwrap();
+    assert_eq!(handle.events().len(), 1, "the log outlives it");
+    until(|| Arc::strong_count(&handle.shared) == 1).await;
+    assert!(receiver.got.is_empty());
+}

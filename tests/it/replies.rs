@@ -1,0 +1,300 @@
+//! What replies, stops and starts do, from the stored event on; and what holds jobs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chert_outbox::config::ReplyOptions;
+use chert_outbox::inbound::apply::{Applied, Applier};
+use chert_outbox::inbound::event::Incoming;
+use chert_outbox::inbound::store::{Source, store};
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::Parser;
+use serde_json::json;
+use sqlx::PgPool;
+use tokio::sync::{Notify, watch};
+
+use crate::harness::{Harness, until};
+
+const ANN: &str = "+15550142200";
+const BOB: &str = "+15550142201";
+
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    replies: ReplyOptions,
+}
+
+/// An applier with options as from its command line.
+pub fn applier(args: &[&str]) -> Applier {
+    let options = Options::try_parse_from([&["it"], args].concat()).unwrap_or_else(|error| panic!("{error}")).replies;
+    Applier::new(options.words().expect("the lists are readable"), options)
+}
+
+/// What `phone` wrote just now.
+pub fn message(event_id: &str, phone: &str, text: &str) -> Incoming {
+    message_at(event_id, phone, text, now())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the far end has a clock of its own")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+fn message_at(event_id: &str, phone: &str, text: &str, at: DateTime<Utc>) -> Incoming {
+    let envelope = json!({
+        "event": "message.received", "event_id": event_id, "timestamp": at.to_rfc3339(),
+        "data": {"chat": {"owner_handle": {"handle": "+15550100002"}},
+                 "message": {"direction": "inbound", "sender_handle": {"handle": phone, "is_me": false},
+                             "parts": [{"type": "text", "value": text}]}},
+    });
+    Incoming::read(&envelope.to_string(), now()).expect("an event")
+}
+
+impl Harness {
+    /// Stores these events by one way and applies all that wait.
+    async fn hears(&self, applier: &Applier, events: &[Incoming]) -> Applied {
+        store(self.pool(), Source::List, events).await.expect("stores");
+        applier.apply(self.pool()).await.expect("applies")
+    }
+
+    async fn insert_marketing(&self, phone: &str, body: &str) -> i64 {
+        sqlx::query_scalar("insert into outbox.jobs (phone, body, class) values ($1, $2, 'marketing') returning id")
+            .bind(phone)
+            .bind(body)
+            .fetch_one(self.pool())
+            .await
+            .expect("a good row is taken")
+    }
+
+    fn texts_to(&self, phone: &str) -> Vec<String> {
+        self.ledger().into_iter().filter(|entry| entry.phone == phone).map(|entry| entry.body).collect()
+    }
+}
+
+async fn effects(pool: &PgPool) -> Vec<(String, Option<String>)> {
+    sqlx::query_as("select event_id, effect from outbox.events order by id").fetch_all(pool).await.expect("readable")
+}
+
+#[tokio::test]
+async fn i06_a_stop_ends_what_waits_and_is_answered_once() {
+    let it = Harness::start().await;
+    let (first, second) = (it.insert(ANN, "one").await, it.insert(ANN, "two").await);
+    it.insert(BOB, "Hi Bob").await;
+    let applier = applier(&["--opt-out-text", "Bye"]);
+    let applied = it.hears(&applier, &[message("e1", ANN, " Stop! ")]).await;
+    assert_eq!(applied, Applied { events: 1, opted_out: 1, suppressed_jobs: 2 });
+    for job in [first, second] {
+        assert_eq!(it.state(job).await, "suppressed/suppressed");
+    }
+    it.hears(&applier, &[message("e2", ANN, "STOP")]).await;
+    let later = it.insert(ANN, "three").await;
+    it.drain().await;
+    assert_eq!(it.state(later).await, "suppressed/suppressed");
+    assert_eq!((it.texts_to(ANN), it.texts_to(BOB)), (vec!["Bye".to_owned()], vec!["Hi Bob".to_owned()]));
+    assert_eq!(it.field(first, "reason").await.as_deref(), Some("suppressed"));
+    let opt_out = Some("opt_out".to_owned());
+    assert_eq!(effects(it.pool()).await, [("e1".to_owned(), opt_out.clone()), ("e2".to_owned(), opt_out)]);
+}
+
+#[tokio::test]
+async fn i02_a_stop_does_not_call_unsent_what_may_be_on_the_phone() {
+    let it = Harness::start().await;
+    let job = it.insert(ANN, "one").await;
+    it.execute(
+        "update outbox.jobs set unknown_since = now(), reason = 'outcome_unknown', wake_at = now() + interval '1 hour'",
+    )
+    .await;
+    it.hears(&applier(&[]), &[message("e1", ANN, "stop")]).await;
+    assert_eq!(it.state(job).await, "parked/outcome_unknown");
+}
+
+#[tokio::test]
+async fn an_answer_to_a_stop_that_comes_too_late_is_not_sent() {
+    let it = Harness::start().await;
+    it.hears(&applier(&["--opt-out-within", "1ms"]), &[message("e1", ANN, "stop")]).await;
+    it.drain().await;
+    assert_eq!((it.texts_to(ANN).len(), it.count("state = 'expired'").await), (0, 1));
+}
+
+#[tokio::test]
+async fn i10_an_event_is_stored_once_and_applied_once_however_often_it_comes() {
+    let it = Harness::start().await;
+    let job = it.insert(ANN, "How are you?").await;
+    it.drain().await;
+    let event = message("e1", ANN, "fine");
+    let mut new = 0;
+    for source in [Source::Webhook, Source::Stream, Source::List, Source::Webhook] {
+        new += store(it.pool(), source, &[event.clone(), event.clone()]).await.expect("stores");
+    }
+    let applier = applier(&[]);
+    let applied = applier.apply(it.pool()).await.expect("applies");
+    assert_eq!((new, applied.events), (1, 1));
+    store(it.pool(), Source::List, &[event]).await.expect("stores");
+    assert_eq!(applier.apply(it.pool()).await.expect("applies").events, 0);
+    assert!(it.field(job, "replied_at").await.is_some());
+    let answered: Option<i64> =
+        sqlx::query_scalar("select job_id from outbox.events").fetch_one(it.pool()).await.expect("readable");
+    assert_eq!(answered, Some(job));
+}
+
+#[tokio::test]
+async fn a_start_takes_back_a_stop_and_nothing_that_an_operator_decided() {
+    let it = Harness::start().await;
+    let applier = applier(&["--opt-out-text", ""]);
+    let at = now() - TimeDelta::minutes(10);
+    let minutes = TimeDelta::minutes;
+    it.hears(&applier, &[message_at("stop", ANN, "stop", at), message_at("start", ANN, "START", at + minutes(1))])
+        .await;
+    // The same two, the later word first; and one that an operator decided.
+    it.hears(&applier, &[message_at("start2", BOB, "unstop", at + minutes(1))]).await;
+    it.hears(&applier, &[message_at("stop2", BOB, "stop", at)]).await;
+    it.execute("insert into outbox.suppressions (phone, reason) values ('+15550142209', 'asked by mail')").await;
+    it.hears(&applier, &[message("start3", "+15550142209", "start")]).await;
+    let left: Vec<String> =
+        sqlx::query_scalar("select phone from outbox.suppressions").fetch_all(it.pool()).await.expect("readable");
+    assert_eq!(left, ["+15550142209"]);
+}
+
+#[tokio::test]
+async fn a_stop_may_cover_the_campaign_that_it_answers_alone() {
+    let it = Harness::start().await;
+    it.execute("insert into outbox.jobs (phone, body, campaign) values ('+15550142200', 'Buy now', 'sale')").await;
+    it.drain().await;
+    it.execute(
+        "insert into outbox.jobs (phone, body, campaign) values ('+15550142200', 'Buy more', 'sale'), ('+15550142200', 'Your order', 'orders')",
+    )
+    .await;
+    it.hears(&applier(&["--opt-out-scope", "campaign", "--opt-out-text", ""]), &[message("e1", ANN, "stop")]).await;
+    it.drain().await;
+    assert_eq!(it.texts_to(ANN), ["Buy now", "Your order"]);
+    assert_eq!(it.count("state = 'suppressed' and campaign = 'sale'").await, 1);
+}
+
+#[tokio::test]
+async fn what_may_mean_a_stop_holds_the_recipient_until_a_person_has_looked() {
+    let it = Harness::start().await;
+    it.hears(&applier(&[]), &[message("e1", ANN, "I think you have the wrong number")]).await;
+    let job = it.insert(ANN, "Hi").await;
+    it.drain_with(&["--drain-wait", "1s"]).await;
+    assert_eq!(it.state(job).await, "queued/in_review");
+    it.execute("update outbox.recipients set review_since = null, review_reason = null").await;
+    it.execute("select outbox.release('+15550142200', 'in_review')").await;
+    it.drain().await;
+    assert_eq!(it.state(job).await, "sent");
+}
+
+#[tokio::test]
+async fn who_does_not_answer_gets_no_more_marketing_and_everything_else() {
+    let it = Harness::start().await;
+    it.hears(&applier(&[]), &[]).await;
+    let mut jobs = Vec::new();
+    for n in 0..5 {
+        jobs.push(it.insert_marketing(ANN, &format!("offer {n}")).await);
+    }
+    let order = it.insert(ANN, "Your order is here").await;
+    it.drain_with(&["--drain-wait", "1s"]).await;
+    assert_eq!(it.texts_to(ANN), ["offer 0", "offer 1", "offer 2", "Your order is here"]);
+    assert_eq!((it.state(jobs[3]).await.as_str(), it.state(order).await.as_str()), ("queued/unanswered", "sent"));
+    it.hears(&applier(&[]), &[message("e1", ANN, "thanks")]).await;
+    it.drain().await;
+    assert_eq!(it.texts_to(ANN)[4..], ["offer 3", "offer 4"]);
+}
+
+#[tokio::test]
+async fn marketing_waits_while_nothing_proves_that_replies_arrive() {
+    let it = Harness::start().await;
+    let (offer, order) = (it.insert_marketing(ANN, "offer").await, it.insert(ANN, "order").await);
+    it.drain_with(&["--drain-wait", "1s"]).await;
+    assert_eq!((it.state(offer).await.as_str(), it.state(order).await.as_str()), ("queued/inbound_stale", "sent"));
+    let unaffected = it.insert_marketing(BOB, "offer").await;
+    it.drain_with(&["--hold-on-stale", "none"]).await;
+    assert_eq!(it.state(unaffected).await, "sent");
+    let worker = it.worker(&[]).await;
+    it.hears(&applier(&[]), &[]).await;
+    it.until("the held job has gone", || async { it.state(offer).await == "sent" }).await;
+    worker.stop().await;
+    // An old proof is none; and what had been admitted before is looked at once more.
+    let late = it.insert_marketing(ANN, "offer two").await;
+    it.execute("update outbox.cursors set proved_at = now() - interval '1 hour'").await;
+    it.execute("update outbox.jobs set ready = true, line_id = 'pl_1', first_touch = false where state = 'queued'")
+        .await;
+    it.drain_with(&["--drain-wait", "1s", "--hold-on-stale", "all"]).await;
+    assert_eq!(it.state(late).await, "queued/inbound_stale");
+}
+
+#[tokio::test]
+async fn who_writes_first_is_no_first_touch_and_has_the_line_they_wrote_to() {
+    let it = Harness::start().await;
+    it.hears(&applier(&[]), &[message("e1", ANN, "Do you deliver?")]).await;
+    let line: Option<String> =
+        sqlx::query_scalar("select line_id from outbox.recipients").fetch_one(it.pool()).await.expect("readable");
+    assert_eq!(line.as_deref(), Some("pl_2"));
+    let job = it.insert(ANN, "Yes").await;
+    it.drain().await;
+    assert_eq!(it.field(job, "first_touch").await.as_deref(), Some("false"));
+}
+
+#[tokio::test]
+async fn an_event_that_the_database_refuses_holds_up_no_other() {
+    let it = Harness::start().await;
+    it.execute("alter table outbox.recipients add constraint not_ann check (phone <> '+15550142200')").await;
+    let events = [message("e1", ANN, "hello"), message("e2", BOB, "stop")];
+    store(it.pool(), Source::List, &events).await.expect("stores");
+    let applier = applier(&[]);
+    while applier.apply(it.pool()).await.expect("applies").events > 0 {}
+    let effects: BTreeMap<String, Option<String>> = effects(it.pool()).await.into_iter().collect();
+    assert_eq!((effects["e1"].as_deref(), effects["e2"].as_deref()), (Some("unreadable"), Some("opt_out")));
+}
+
+/// Eight workers send as fast as they can while recipients say stop: whatever reaches a phone later than a second after the stop was
+/// committed is one too many, and what was on the wire just then is counted.
+#[tokio::test]
+async fn i06_a_stop_is_honoured_within_a_second_by_eight_racing_workers() {
+    const RECIPIENTS: i32 = 60;
+    let it = Harness::with(|options| options.latency = Duration::from_millis(15)).await;
+    it.insert_many(3_000, RECIPIENTS).await;
+    let mut workers = Vec::new();
+    for _ in 0..8 {
+        workers.push(it.worker(&["--concurrency", "16"]).await);
+    }
+    let applier = Arc::new(applier(&["--opt-out-text", ""]));
+    it.until("they are at it", || async { it.simulator.handle().ledger_len() > 200 }).await;
+    let mut stops = Vec::new();
+    for n in 0..RECIPIENTS / 2 {
+        let phone = format!("+1555014{n:04}");
+        store(it.pool(), Source::Webhook, &[message(&format!("e{n}"), &phone, "stop")]).await.expect("stores");
+        assert_eq!(applier.apply(it.pool()).await.expect("applies").opted_out, 1);
+        stops.push((phone, it.simulator.handle().now_us()));
+    }
+    it.until("nothing waits", || async { it.count("state in ('queued', 'sending')").await == 0 }).await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    let ledger = it.ledger();
+    let after = |bound_us: i64| {
+        let late = |(phone, at): &(String, i64)| {
+            ledger.iter().filter(|e| e.phone == *phone && e.at_us > at + bound_us).count()
+        };
+        stops.iter().map(late).sum::<usize>()
+    };
+    let (on_the_wire, late) = (after(0), after(1_000_000));
+    let suppressed = it.count("state = 'suppressed'").await;
+    assert!(suppressed > 300, "the stops came in the middle: {suppressed} were suppressed");
+    assert_eq!(late, 0, "later than a second after the stop; {on_the_wire} were on the wire");
+    // One call a recipient can be under way, and no second one follows it.
+    assert!(on_the_wire <= stops.len(), "{on_the_wire} after {} stops", stops.len());
+    assert_eq!(it.count("state = 'sent'").await + suppressed, 3_000);
+}
+
+#[tokio::test]
+async fn the_applier_looks_by_itself_and_at_the_bell_and_stops_when_told() {
+    let it = Harness::start().await;
+    let (stop, stopping) = watch::channel(false);
+    let (pool, bell) = (it.pool().clone(), Arc::new(Notify::new()));
+    let running = tokio::spawn(async move { applier(&[]).run(&pool, &bell, stopping).await });
+    store(it.pool(), Source::Webhook, &[message("e1", ANN, "stop")]).await.expect("stores");
+    until("it is applied", || async { effects(it.pool()).await[0].1.is_some() }).await;
+    stop.send_replace(true);
+    tokio::time::timeout(Duration::from_secs(10), running).await.expect("it stops").expect("it does not panic");
+}
