@@ -21,7 +21,7 @@ use crate::outbox::OutboxError;
 use crate::outbox::admit::{wake_after_commit, wake_next};
 use crate::outbox::lines::follow_clock;
 use crate::outbox::marks::Marks;
-use crate::outbox::queues::{FoundJob, LockedLine, find_jobs, lock_lines};
+use crate::outbox::queues::{Bars, FoundJob, LockedLine, find_jobs, lock_lines};
 use crate::pace::allot::{Candidate, allot};
 use crate::pace::slots::{HORIZON, Schedule, stagger};
 use crate::retry::Standing;
@@ -140,7 +140,8 @@ impl Claimer {
         let before: Vec<Schedule> = lines.iter().enumerate().map(schedule).collect();
         let mut schedules = before.clone();
 
-        let found = find_jobs(&mut tx, &lines, &schedules, limit, now, self.key_horizon, &self.holds, marks).await?;
+        let bars = Bars { key_horizon: self.key_horizon, holds: &self.holds };
+        let found = find_jobs(&mut tx, &lines, &schedules, limit, now, bars, marks).await?;
         let (again, found): (Vec<FoundJob>, Vec<FoundJob>) = found.into_iter().partition(|job| job.again);
         let faults: Vec<(i64, &'static str)> =
             found.iter().filter_map(|job| Some((job.id, self.fault_of(job)?))).collect();

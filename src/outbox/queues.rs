@@ -90,8 +90,7 @@ pub(crate) async fn find_jobs(
     schedules: &[Schedule],
     limit: usize,
     now: DateTime<Utc>,
-    key_horizon: Duration,
-    holds: &HoldOptions,
+    bars: Bars<'_>,
     marks: &mut Marks,
 ) -> Result<Vec<FoundJob>, sqlx::Error> {
     let share = limit.div_ceil(lines.len().max(1));
@@ -111,6 +110,7 @@ pub(crate) async fn find_jobs(
         queue(ANY_LINE, first_touch, for_anyone.min(limit));
     }
     let from: Vec<Turn> = queues.iter().map(|(line_id, first_touch, _)| marks.of(line_id, *first_touch)).collect();
+    let Bars { key_horizon, holds } = bars;
     let (stale_holds_marketing, stale_holds_others) = holds.hold_on_stale.holds();
     let found = sqlx::query_as!(
         FoundJob,
@@ -169,6 +169,14 @@ pub(crate) async fn find_jobs(
     .await?;
     marks.found(found.iter().map(|job| (job.line_id.as_str(), job.first_touch, job.turn())));
     Ok(found)
+}
+
+/// What keeps a job at the head of a queue from being handed out.
+#[derive(Clone, Copy)]
+pub(crate) struct Bars<'a> {
+    /// How long its outcome may have been unknown.
+    pub key_horizon: Duration,
+    pub holds: &'a HoldOptions,
 }
 
 /// A line that this claim holds, as it stands now that it is locked.

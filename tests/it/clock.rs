@@ -1,6 +1,7 @@
 //! A database whose clock is set.
 
-use chert_outbox::chert::client::ListedLine;
+use chert_outbox::chert::lines::ListedLine;
+use chert_outbox::config::HoldOptions;
 use chert_outbox::database;
 use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::claim::Claimer;
@@ -32,7 +33,7 @@ async fn i03_slots_follow_a_clock_that_is_set_and_set_again_at_once() {
     .await
     .expect("they are prepared");
     let began = Instant::now();
-    admit(&pool, 10, DAY, &mut Marks::default()).await.expect("admits");
+    admit(&pool, 10, DAY, &HoldOptions::default(), &mut Marks::default()).await.expect("admits");
 
     let (one, two) = (claimer("one"), claimer("two"));
     look(&pool, [&one, &two]).await;

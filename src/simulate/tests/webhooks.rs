@@ -185,8 +185,10 @@ async fn five_hundreds_are_tried_three_times_and_everything_else_once() {
 #[tokio::test]
 async fn nobody_there_is_tried_three_times_and_silence_is_a_timeout() {
     let far = far(quick()).await;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    far.subscribe(json!({"url": format!("http://{closed}/")})).await;
+    // Nobody listens there, and nobody else can.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    far.subscribe(json!({"url": format!("http://{}/", closed.local_addr().unwrap())})).await;
     let seq = far.hear();
     let attempts = far.ended(seq).await.attempts;
     assert_eq!(attempts.iter().map(|attempt| attempt.error).collect::<Vec<_>>(), [Some("unreachable"); 3]);
