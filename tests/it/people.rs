@@ -385,6 +385,30 @@ async fn an_erasure_waits_for_no_dead_worker_and_its_late_answer_brings_nothing_
 }
 
 #[tokio::test]
+async fn an_erasure_waits_for_whoever_applies_events_and_takes_out_what_they_wrote() {
+    let it = Harness::start().await;
+    let mut applier = it.pool().begin().await.expect("begins");
+    sqlx::raw_sql(
+        "select pg_advisory_xact_lock(hashtext('chert-outbox'), hashtext('apply'));
+         insert into outbox.recipients (phone, last_inbound_at) values ('+15550142200', now())",
+    )
+    .execute(&mut *applier)
+    .await
+    .expect("applies");
+    let pool = it.pool().clone();
+    let erasure = tokio::spawn(async move { erase(&pool, &ann(), None, false, |_| {}).await.expect("erases") });
+    let waits = "select exists (select from pg_locks where locktype = 'advisory' and not granted)";
+    it.until("the erasure waits, or is over", || async {
+        let waits: bool = sqlx::query_scalar(waits).fetch_one(it.pool()).await.expect("locks can be listed");
+        waits || erasure.is_finished()
+    })
+    .await;
+    applier.commit().await.expect("commits");
+    assert_eq!(erasure.await.expect("it ends").counts.recipients, 1);
+    assert_eq!(places_of(it.pool(), "15550142200").await, [""; 0]);
+}
+
+#[tokio::test]
 async fn i06_nobody_may_return_before_their_last_words_were_read() {
     let it = Harness::start().await;
     it.execute(
