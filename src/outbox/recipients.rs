@@ -174,7 +174,7 @@ pub async fn in_review(pool: &PgPool, whole: bool, limit: i64) -> Result<Vec<Rec
         select case when $1 then phone else outbox.masked(phone) end as "phone!", line_id, first_touched_at, last_outbound_at,
                last_inbound_at, unanswered, time_zone, review_since, review_reason, opted_out_at, opted_in_at
           from outbox.recipients
-         where review_since is not null
+         where review_reason is not null
          order by review_since
          limit $2
         "#,
