@@ -397,7 +397,8 @@ async fn an_erasure_waits_for_whoever_applies_events_and_takes_out_what_they_wro
     .expect("applies");
     let pool = it.pool().clone();
     let erasure = tokio::spawn(async move { erase(&pool, &ann(), None, false, |_| {}).await.expect("erases") });
-    let waits = "select exists (select from pg_locks where locktype = 'advisory' and not granted)";
+    let waits = "select exists (select from pg_locks join pg_database d on d.oid = database
+                                where locktype = 'advisory' and not granted and datname = current_database())";
     it.until("the erasure waits, or is over", || async {
         let waits: bool = sqlx::query_scalar(waits).fetch_one(it.pool()).await.expect("locks can be listed");
         waits || erasure.is_finished()
