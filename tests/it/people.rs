@@ -107,6 +107,22 @@ async fn i06_a_suppression_ends_what_waits_in_its_scope_and_lets_the_rest_go() {
 }
 
 #[tokio::test]
+async fn i01_a_crash_after_a_suppression_leaves_nobody_behind_a_job_that_ended() {
+    let it = Harness::start().await;
+    it.execute(
+        "insert into outbox.jobs (phone, body, labels) values ('+15550142200', 'ends', '{\"topic\": \"offers\"}'), ('+15550142200', 'goes', '{}');
+         update outbox.jobs set reason = 'behind_earlier', wake_at = now() + interval '1 hour' where id = 2",
+    )
+    .await;
+    let mut tx = chert_outbox::database::begin(it.pool()).await.expect("begins");
+    let scope = "topic=offers".parse().expect("valid");
+    let done = suppress::suppress(&mut tx, &ann(), &scope, "stop", "test", None).await.expect("suppresses");
+    tx.commit().await.expect("commits");
+    assert_eq!((done.new.as_slice(), done.jobs, done.parked), (&[true][..], 1, 0));
+    assert_eq!(it.count("id = 2 and wake_at <= now()").await, 1);
+}
+
+#[tokio::test]
 async fn the_list_is_shown_masked_taken_back_and_carried_to_another_database() {
     let it = Harness::start().await;
     let dir = tempfile::tempdir().expect("a directory");
