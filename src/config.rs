@@ -1,5 +1,6 @@
 //! The options of commands that send: each a flag and an environment variable, documented where its default lives.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use crate::chert::client::{Client, ClientError};
 use crate::inbound::optout::Words;
 use crate::job::BODY_MAX_CHARS;
 use crate::line::LineChoice;
+use crate::notify::receiver::Receiver;
+use crate::notify::sign::{Key, KeyError};
 use crate::pace::slots::HORIZON;
-use crate::units::duration;
+use crate::units::{Rate, duration};
 
 /// How to reach the Chert API and prove who calls.
 #[derive(Debug, Clone, Args)]
@@ -64,8 +67,23 @@ pub enum ConfigError {
     OptOutText,
     #[error("OUTBOX_OPT_OUT_WORDS: {0}")]
     Words(String),
+    #[error(
+        "CHERT_WEBHOOK_SECRET is not set: OUTBOX_WEBHOOK_LISTEN needs the secret that Chert told when the subscription was created \
+         (chert-outbox webhooks create)"
+    )]
+    NoWebhookSecret,
+    #[error("OUTBOX_EVENTS_EVERY must be at least 1s")]
+    EventsEvery,
     #[error("CHERT_BASE_URL: {0}")]
     Client(#[from] ClientError),
+    #[error("OUTBOX_NOTIFY_URL must look like https://app.example/hooks/outbox, or be none")]
+    NotifyUrl,
+    #[error("OUTBOX_NOTIFY_SECRET is not set: what is posted to OUTBOX_NOTIFY_URL is signed with it")]
+    NoNotifySecret,
+    #[error("OUTBOX_NOTIFY_SECRET: {0}")]
+    NotifySecret(#[from] KeyError),
+    #[error("setting up the HTTP client for OUTBOX_NOTIFY_URL")]
+    NotifySetup(#[from] reqwest::Error),
 }
 
 impl ChertOptions {
@@ -260,6 +278,75 @@ impl ReplyOptions {
     }
 }
 
+/// How replies and stops are received.
+#[derive(Debug, Clone, Args)]
+pub struct InboundOptions {
+    /// Receive webhooks here, at /webhooks/chert, e.g. 127.0.0.1:8081; not at all unless it is given. Chert posts to public
+    /// HTTPS only, so a proxy that ends TLS stands in front.
+    #[arg(long, env = "OUTBOX_WEBHOOK_LISTEN")]
+    pub webhook_listen: Option<SocketAddr>,
+
+    /// The secret of the webhook subscription, which Chert tells once; during a rotation the current and the previous one,
+    /// separated by a comma.
+    #[arg(long = "webhook-secret", env = "CHERT_WEBHOOK_SECRET", hide_env_values = true, value_delimiter = ',')]
+    pub webhook_secrets: Vec<SecretString>,
+
+    /// Hear events as they happen, on a connection to Chert; one worker of all does.
+    #[arg(long, env = "OUTBOX_EVENTS_STREAM", value_enum, default_value = "on")]
+    pub events_stream: Switch,
+
+    /// Read Chert's list of events from time to time, which brings whatever the other ways have lost.
+    #[arg(long, env = "OUTBOX_EVENTS_LIST", value_enum, default_value = "on")]
+    pub events_list: Switch,
+
+    /// How often the list of events is read.
+    #[arg(long, env = "OUTBOX_EVENTS_EVERY", default_value = "1m", value_parser = duration)]
+    pub events_every: Duration,
+}
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+impl Switch {
+    pub fn is_on(self) -> bool {
+        self == Switch::On
+    }
+}
+
+impl InboundOptions {
+    /// Checks what clap cannot: options that need each other.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.webhook_listen.is_some() && self.secrets().is_empty() {
+            return Err(ConfigError::NoWebhookSecret);
+        }
+        if self.events_every < Duration::from_secs(1) {
+            return Err(ConfigError::EventsEvery);
+        }
+        Ok(())
+    }
+
+    /// The secrets that a webhook may be signed with; what was left empty is none.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let given = self.webhook_secrets.iter().map(|secret| secret.expose_secret().trim());
+        given.filter(|secret| !secret.is_empty()).map(SecretString::from).collect()
+    }
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Sends what is inserted.
+    Send,
+    /// Receives replies and stops.
+    Inbound,
+    /// Asks what became of messages that were sent.
+    Delivery,
+}
+
 /// Between the end of the HTTP timeout and the end of the lease: time to start late and to record.
 pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
 
@@ -280,5 +367,58 @@ impl WorkerOptions {
     /// call may arrive a lease after its claim, and what a dead worker left counts as unknown only from the end of its lease.
     pub fn claims_unknown_for(&self) -> Duration {
         self.key_horizon.saturating_sub(2 * self.lease)
+    }
+}
+
+/// How deliveries are followed.
+#[derive(Debug, Clone, Args)]
+pub struct DeliveryOptions {
+    /// How often at most this process asks Chert what became of a message, e.g. `5/s`. Sends go before: it asks nothing while
+    /// the account is blocked.
+    #[arg(long, env = "OUTBOX_LOOKUP_RATE", default_value = "5/s")]
+    pub lookup_rate: Rate,
+}
+
+/// How the producer's application is told.
+#[derive(Debug, Clone, Args)]
+pub struct NotifyOptions {
+    /// Where signed webhooks tell of messages that were sent, delivered, read, failed or answered (Standard Webhooks), e.g.
+    /// `https://app.example/hooks/outbox`. One for the whole deployment; `none` switches them off again for all workers.
+    #[arg(long, env = "OUTBOX_NOTIFY_URL", hide_env_values = true)]
+    pub notify_url: Option<String>,
+
+    /// What they are signed with, `whsec_` and 24 to 64 bytes in base64; best given in the environment.
+    #[arg(long, env = "OUTBOX_NOTIFY_SECRET", hide_env_values = true)]
+    pub notify_secret: Option<SecretString>,
+
+    /// Name the recipient's number in them.
+    #[arg(long, env = "OUTBOX_NOTIFY_PHONE")]
+    pub notify_phone: bool,
+}
+
+/// What the options say about webhooks out.
+#[derive(Debug, Clone)]
+pub enum Notify {
+    /// Nothing: this process posts none, and others go on.
+    Unsaid,
+    /// Nobody posts any more.
+    Off,
+    To(Receiver),
+}
+
+impl NotifyOptions {
+    /// Reads the options. Errors: an address that is none, or no secret for it.
+    pub fn read(&self) -> Result<Notify, ConfigError> {
+        let url = match self.notify_url.as_deref().map(str::trim) {
+            None | Some("") => return Ok(Notify::Unsaid),
+            Some("none") => return Ok(Notify::Off),
+            Some(url) => reqwest::Url::parse(url).map_err(|_| ConfigError::NotifyUrl)?,
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(ConfigError::NotifyUrl);
+        }
+        let secret = self.notify_secret.as_ref().filter(|secret| !secret.expose_secret().is_empty());
+        let key = Key::read(secret.ok_or(ConfigError::NoNotifySecret)?)?;
+        Ok(Notify::To(Receiver::new(url, key, self.notify_phone)?))
     }
 }

@@ -141,7 +141,7 @@ pub struct Adopted {
 }
 
 /// Gives the database to another deployment, with a key namespace of its own. What the original had begun stays its own:
-/// such jobs are parked here, and all that were not sent forget their keys.
+/// such jobs are parked here, all that were not sent forget their keys, and nobody is told or asked of what it has sent.
 pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseError> {
     let failed = |error: sqlx::Error| DatabaseError::Adopt(describe(&error));
     let mut tx = begin_plain(pool).await.map_err(failed)?;
@@ -149,10 +149,13 @@ pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseE
         .fetch_one(&mut *tx)
         .await
         .map_err(failed)?;
-    sqlx::query!("update outbox.account set deployment = $1, namespace = gen_random_uuid()::text", deployment)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed)?;
+    sqlx::query!(
+        "update outbox.account set deployment = $1, namespace = gen_random_uuid()::text, notifications = false",
+        deployment
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(failed)?;
     let parked = sqlx::query!(
         r#"
         update outbox.jobs
@@ -164,6 +167,9 @@ pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseE
     .execute(&mut *tx)
     .await
     .map_err(failed)?;
+    // Whom the original tells, and what it follows, is its own too.
+    sqlx::query!("delete from outbox.notifications").execute(&mut *tx).await.map_err(failed)?;
+    sqlx::query!("delete from outbox.lookups").execute(&mut *tx).await.map_err(failed)?;
     sqlx::query!("update outbox.jobs set idempotency_key = null, named_line_id = null where state not in ('sent', 'duplicate') and idempotency_key is not null")
         .execute(&mut *tx)
         .await

@@ -4,12 +4,14 @@ pub mod cli;
 pub mod trial;
 
 pub mod inbound;
+pub mod notify;
 pub mod worker;
 
 pub mod outbox;
 
 pub mod chert;
 pub mod database;
+pub mod delivery;
 pub mod outcome;
 pub mod pace;
 pub mod retry;

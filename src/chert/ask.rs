@@ -1,7 +1,8 @@
 //! Everything that is asked of the API beside sending: a signed request, and its JSON or the reason why there is none.
 
-use reqwest::Method;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, Response};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -33,6 +34,25 @@ impl AskError {
     }
 }
 
+/// What may stand in a part of a route as it is.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// An id from outside as one part of a route, percent-encoded.
+pub(super) fn segment(id: &str) -> String {
+    utf8_percent_encode(id, SEGMENT).to_string()
+}
+
+/// The response, if it is 2xx. Errors: `AskError::Refused` with what the response says.
+pub(super) async fn accepted(response: Response) -> Result<Response, AskError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let body = read(response, MAX_BODY).await.map_err(AskError::Unreachable)?;
+    Err(AskError::Refused(Box::new(Answer::decode(status.as_u16(), retry_after.as_deref(), None, &body))))
+}
+
 impl Client {
     /// Asks `route` (such as `events/evt_1/replay`; its parts percent-encoded where they come from outside), with this query
     /// and, unless it is null, this body. `what` names what is expected, for the error.
@@ -46,14 +66,8 @@ impl Client {
     ) -> Result<T, AskError> {
         let response = self.request(method, route, query, body).send().await;
         let response = response.map_err(|error| AskError::Unreachable(cause(&error)))?;
-        let status = response.status();
-        let retry_after =
-            response.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let response = accepted(response).await?;
         let body = read(response, MAX_BODY).await.map_err(AskError::Unreachable)?;
-        if !status.is_success() {
-            let answer = Answer::decode(status.as_u16(), retry_after.as_deref(), None, &body);
-            return Err(AskError::Refused(Box::new(answer)));
-        }
         // A deletion may answer with nothing at all.
         let body = if body.is_empty() { b"null".to_vec() } else { body };
         serde_json::from_slice(&body).map_err(|_| AskError::Unreadable(what))

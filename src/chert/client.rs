@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 
@@ -105,7 +105,7 @@ pub(super) async fn read(mut response: reqwest::Response, most: usize) -> Result
 }
 
 /// The innermost reason, which is the one that helps; the URL is left out.
-pub(super) fn cause(error: &reqwest::Error) -> Cause {
+pub(crate) fn cause(error: &reqwest::Error) -> Cause {
     if error.is_timeout() {
         return Cause("no answer in time".to_owned());
     }
@@ -116,7 +116,12 @@ pub(super) fn cause(error: &reqwest::Error) -> Cause {
     Cause(innermost.to_string())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a signature is made for the wall clock that the far end checks it by")]
 pub(super) fn unix_secs() -> i64 {
-    Utc::now().timestamp()
+    wall_clock().timestamp()
+}
+
+/// This machine's clock, for what the far end's clock is held against; for everything of our own the database's counts.
+#[expect(clippy::disallowed_methods, reason = "signatures and the event log are made by the wall clock of the far end")]
+pub fn wall_clock() -> DateTime<Utc> {
+    Utc::now()
 }

@@ -156,6 +156,10 @@ impl Show {
         fact("sent", job.sent_at.map(|at| at.format("%F %T UTC").to_string()));
         fact("line", job.sent_line_id.clone().or(job.line_id.clone()));
         fact("message", job.message_id.clone());
+        fact("delivery", job.delivery_state.clone());
+        fact("delivered", job.delivered_at.map(|at| at.format("%F %T UTC").to_string()));
+        fact("read", job.read_at.map(|at| at.format("%F %T UTC").to_string()));
+        fact("answered", job.replied_at.map(|at| at.format("%F %T UTC").to_string()));
         fact("trace", job.trace_id.clone());
         fact("key", job.idempotency_key.clone());
         outln!("{}", facts.trim_fmt());

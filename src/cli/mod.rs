@@ -11,11 +11,13 @@ macro_rules! outln {
 pub mod bench;
 pub mod demo;
 pub mod enqueue;
+pub mod events;
 pub mod import;
 pub mod jobs;
 pub mod lines;
 mod load;
 pub mod migrate;
+pub mod notifications;
 pub mod prove;
 pub mod purge;
 pub mod recipients;
@@ -24,6 +26,7 @@ mod stage;
 pub mod status;
 mod stop;
 pub mod suppress;
+pub mod webhooks;
 pub mod worker;
 
 use std::process::ExitCode;
@@ -48,7 +51,7 @@ pub const SOME_FAILED: u8 = 3;
   chert-outbox demo                       see all of it work on this machine, in under a minute
   chert-outbox migrate                    create the outbox in the database that DATABASE_URL names
   chert-outbox lines sync                 read your phone lines from Chert
-  chert-outbox worker                     send what is inserted, until SIGTERM"
+  chert-outbox worker                     send what is inserted and receive replies, until SIGTERM"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -59,7 +62,7 @@ pub struct Cli {
 enum Command {
     Migrate(migrate::Migrate),
     Enqueue(Box<enqueue::Enqueue>),
-    Worker(worker::Worker),
+    Worker(Box<worker::Worker>),
     #[command(subcommand)]
     Lines(lines::Lines),
     #[command(subcommand)]
@@ -69,6 +72,12 @@ enum Command {
     #[command(subcommand)]
     Recipients(recipients::Recipients),
     Purge(Box<purge::Purge>),
+    #[command(subcommand)]
+    Notifications(notifications::Notifications),
+    #[command(subcommand)]
+    Events(events::Events),
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
     Status(status::Status),
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
@@ -116,6 +125,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Suppress(args) => args.run().await,
         Command::Recipients(args) => args.run().await,
         Command::Purge(args) => args.run().await,
+        Command::Notifications(args) => args.run().await,
+        Command::Events(args) => args.run().await,
+        Command::Webhooks(args) => args.run().await,
         Command::Status(args) => args.run().await,
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,

@@ -6,14 +6,33 @@
 //! list    ─┘
 //! ```
 
-pub mod apply;
+use std::net::SocketAddr;
+
+pub mod run;
+
+mod list;
+pub mod listener;
+pub mod signature;
+mod stream;
+pub mod webhook;
+
 pub mod event;
-pub mod optout;
+pub mod position;
 pub mod reader;
+pub mod sse;
 pub mod store;
+pub mod tail;
+mod trouble;
+
+pub mod apply;
+pub mod optout;
 pub mod weigh;
 
-/// What a statement was for when the database refused it.
+pub mod delivery;
+
+use run::{Shared, WayError, stopped};
+
+/// What went wrong with what comes in; of a statement, what it was for.
 #[derive(Debug, thiserror::Error)]
 pub enum InboundError {
     #[error("storing events: {}", crate::database::describe(.0))]
@@ -22,8 +41,16 @@ pub enum InboundError {
     Elect(#[source] sqlx::Error),
     #[error("applying events: {}", crate::database::describe(.0))]
     Apply(#[source] sqlx::Error),
+    #[error("reading events: {}", crate::database::describe(.0))]
+    Read(#[source] sqlx::Error),
     #[error("somebody else reads these events now")]
     LostElection,
+    #[error("OUTBOX_WEBHOOK_LISTEN: cannot listen on {addr}")]
+    Listen {
+        addr: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl InboundError {

@@ -18,6 +18,8 @@ pub struct Reader {
     fence: i64,
     /// How far the reader before had come.
     pub position: Option<String>,
+    /// How long ago this way last proved that replies are being received.
+    pub proved_ago: Option<Duration>,
 }
 
 /// Takes the lease of `source` for `holder`, or keeps it; none if somebody else holds it. `holder` is unique to a process.
@@ -34,7 +36,7 @@ pub async fn elect(
         update outbox.cursors
            set fence = fence + (holder is distinct from $2)::int, holder = $2, lease_until = clock_timestamp() + $3::interval
          where name = $1 and (holder is null or holder = $2 or lease_until < clock_timestamp())
-        returning fence, position
+        returning fence, position, extract(epoch from clock_timestamp() - proved_at)::float8 as proved_secs_ago
         "#,
         source.word(),
         holder,
@@ -44,7 +46,12 @@ pub async fn elect(
     .await
     .map_err(InboundError::Elect)?;
     tx.commit().await.map_err(InboundError::Elect)?;
-    Ok(elected.map(|row| Reader { source, fence: row.fence, position: row.position }))
+    Ok(elected.map(|row| Reader {
+        source,
+        fence: row.fence,
+        position: row.position,
+        proved_ago: row.proved_secs_ago.map(|secs| Duration::try_from_secs_f64(secs).unwrap_or_default()),
+    }))
 }
 
 impl Reader {

@@ -10,6 +10,7 @@ use crate::config::HoldOptions;
 use crate::database;
 use crate::outbox::OutboxError;
 use crate::outbox::marks::Marks;
+use crate::outbox::progress::announce_each;
 
 /// Looks at up to `limit` rows that are new and due, or whose time to wake has come, and returns how many there were.
 ///
@@ -107,9 +108,11 @@ pub async fn admit(
                    first_touch = judged.first_touch
               from judged
              where j.id = judged.id
-            returning j.phone, j.state, j.reason
+            returning j.id, j.phone, j.state, j.reason
         )
         select count(*) as "count!", coalesce(array_agg(phone) filter (where state <> 'queued' or outbox.is_held(reason)), '{}') as "passable!",
+               coalesce(array_agg(id) filter (where state <> 'queued'), '{}') as "ended!",
+               coalesce(array_agg(state) filter (where state <> 'queued'), '{}') as "ended_as!",
                (select min(looked_for_at) from due) as first_at,
                (select min(id) from due where looked_for_at = (select min(looked_for_at) from due)) as first_id
           from admitted
@@ -127,6 +130,8 @@ pub async fn admit(
     .await
     .map_err(OutboxError::Admit)?;
     wake_next(&mut tx, &admitted.passable).await.map_err(OutboxError::Admit)?;
+    let news: Vec<_> = admitted.ended.iter().copied().zip(admitted.ended_as.iter().map(String::as_str)).collect();
+    announce_each(&mut tx, &news).await.map_err(OutboxError::Admit)?;
     tx.commit().await.map_err(OutboxError::Admit)?;
     marks.admitted(admitted.first_at.zip(admitted.first_id));
     wake_after_commit(pool, &admitted.passable).await;

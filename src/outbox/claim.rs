@@ -21,6 +21,7 @@ use crate::outbox::OutboxError;
 use crate::outbox::admit::{wake_after_commit, wake_next};
 use crate::outbox::lines::follow_clock;
 use crate::outbox::marks::Marks;
+use crate::outbox::progress::announce_each;
 use crate::outbox::queues::{Bars, FoundJob, LockedLine, find_jobs, lock_lines};
 use crate::pace::allot::{Candidate, allot};
 use crate::pace::slots::{HORIZON, Schedule, stagger};
@@ -259,20 +260,23 @@ async fn refuse(tx: &mut PgTransaction<'_>, faults: &[(i64, &'static str)]) -> R
     if faults.is_empty() {
         return Ok(Vec::new());
     }
-    let phones = sqlx::query_scalar!(
+    let refused = sqlx::query!(
         r#"
         update outbox.jobs j
            set state = case when j.unknown_since is null then 'failed' else 'parked' end, reason = u.reason,
                ready = false, finished_at = now()
           from unnest($1::bigint[], $2::text[]) as u (id, reason)
          where j.id = u.id
-        returning j.phone
+        returning j.id, j.phone, j.state
         "#,
         &faults.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
         &faults.iter().map(|(_, reason)| (*reason).to_owned()).collect::<Vec<_>>(),
     )
     .fetch_all(&mut **tx)
     .await?;
+    let news: Vec<_> = refused.iter().map(|row| (row.id, row.state.as_str())).collect();
+    announce_each(tx, &news).await?;
+    let phones: Vec<String> = refused.into_iter().map(|row| row.phone).collect();
     wake_next(tx, &phones).await?;
     Ok(phones)
 }

@@ -63,6 +63,11 @@ pub struct JobRow {
     pub created_at: DateTime<Utc>,
     pub sent_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
+    /// What became of the message: `sent`, `delivered`, `failed`, `unconfirmed`, `not_found`, or a word of Chert's.
+    pub delivery_state: Option<String>,
+    pub delivered_at: Option<DateTime<Utc>>,
+    pub read_at: Option<DateTime<Utc>>,
+    pub replied_at: Option<DateTime<Utc>>,
     #[serde(skip)]
     pub ready: bool,
     #[serde(skip)]
@@ -77,7 +82,7 @@ pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, JobsErr
         r#"
         select id, outbox.masked(phone) as "phone!", state, reason, class, priority, due_at, wake_at, expires_at, attempt, max_attempts,
                deferrals, line_id, sent_line_id, message_id, error_code, error_message, error_detail, trace_id, dedupe_key,
-               idempotency_key, created_at, sent_at, finished_at, ready, first_touch
+               idempotency_key, created_at, sent_at, finished_at, delivery_state, delivered_at, read_at, replied_at, ready, first_touch
           from outbox.jobs
          where ($1::bigint is null or id = $1) and ($2::text is null or state = $2)
            and ($3::text is null or reason = $3) and ($4::text is null or phone = $4)

@@ -9,6 +9,10 @@ mod queues;
 pub mod record;
 mod settle;
 
+pub mod lookups;
+pub mod notifications;
+pub mod progress;
+
 pub mod account;
 pub mod erase;
 pub mod hearing;
@@ -53,6 +57,10 @@ pub enum OutboxError {
     Account(#[source] sqlx::Error),
     #[error("looking for a suppression: {}", crate::database::describe(.0))]
     Suppressions(#[source] sqlx::Error),
+    #[error("following what was sent: {}", crate::database::describe(.0))]
+    Lookups(#[source] sqlx::Error),
+    #[error("telling the producer: {}", crate::database::describe(.0))]
+    Notifications(#[source] sqlx::Error),
     #[error("looking at how replies are received: {}", crate::database::describe(.0))]
     Hearing(#[source] sqlx::Error),
     #[error("writing the heartbeat: {}", crate::database::describe(.0))]
@@ -80,6 +88,8 @@ impl OutboxError {
         | OutboxError::Upcoming(error)
         | OutboxError::Account(error)
         | OutboxError::Suppressions(error)
+        | OutboxError::Lookups(error)
+        | OutboxError::Notifications(error)
         | OutboxError::Hearing(error)
         | OutboxError::Heartbeat(error)) = self;
         is_of_class(error, class)

@@ -155,9 +155,11 @@ pub(super) struct Deleted {
     pub attempts: u64,
 }
 
-/// Deletes jobs, whose rows the caller has locked, and all that is kept by their ids. A table that names jobs has its line here.
+/// Deletes jobs, whose rows the caller has locked, and all that is kept by their ids. A table that names jobs has
+/// its line here; notifications say nothing without their job, and go by themselves after a week.
 pub(super) async fn delete_jobs(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Deleted, sqlx::Error> {
     let attempts = sqlx::query!("delete from outbox.attempts where job_id = any ($1)", ids).execute(&mut **tx).await?;
+    sqlx::query!("delete from outbox.lookups where job_id = any ($1)", ids).execute(&mut **tx).await?;
     let jobs = sqlx::query!("delete from outbox.jobs where id = any ($1)", ids).execute(&mut **tx).await?;
     Ok(Deleted { jobs: jobs.rows_affected(), attempts: attempts.rows_affected() })
 }

@@ -15,6 +15,8 @@ use crate::failpoint::{self, Point};
 use crate::outbox::OutboxError;
 use crate::outbox::account::{self, Block};
 use crate::outbox::admit::{interval, wake_after_commit, wake_next};
+use crate::outbox::lookups::follow;
+use crate::outbox::progress::announce_each;
 use crate::outbox::settle::settle_lines;
 use crate::outcome::Outcome;
 use crate::retry::Next;
@@ -220,6 +222,8 @@ async fn update_jobs(
                error_code = u.error_code, error_message = u.error_message, error_detail = u.error_detail,
                trace_id = coalesce(u.trace_id, j.trace_id),
                sent_at = case when u.outcome = 'sent' then u.started_at else j.sent_at end,
+               -- Without an id nobody can look: then nothing is ever known of it.
+               delivery_state = case when u.outcome = 'sent' and u.message_id is not null then 'sent' else j.delivery_state end,
                finished_at = case when u.state <> 'queued' then clock_timestamp() end
           from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::interval[], $7::bool[], $8::text[],
                       $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::text[],
@@ -229,7 +233,7 @@ async fn update_jobs(
          where j.id = u.id and j.claims = u.claim
            -- A late yes still counts while nobody has claimed the job again; anything else needs its claim.
            and (j.state = 'sending' or (j.state in ('queued', 'parked') and u.outcome in ('sent', 'duplicate')))
-        returning j.id, j.state, j.phone
+        returning j.id, j.state, j.phone, j.message_id, j.sent_at
         "#,
         &changes.iter().map(|c| c.finished.job_id).collect::<Vec<_>>(),
         &changes.iter().map(|c| c.finished.claim).collect::<Vec<_>>(),
@@ -253,6 +257,13 @@ async fn update_jobs(
     )
     .fetch_all(&mut **tx)
     .await?;
+
+    // A duplicate has no message of its own: what it names is another job's, or nobody's.
+    let sent = updated.iter().filter(|row| row.state == "sent");
+    let followed: Vec<_> = sent.filter_map(|row| Some((row.id, row.message_id.clone()?, row.sent_at?))).collect();
+    follow(tx, &followed).await?;
+    let news = updated.iter().filter(|row| row.state != "queued").map(|row| (row.id, row.state.as_str()));
+    announce_each(tx, &news.collect::<Vec<_>>()).await?;
 
     let count = |states: &[&str]| updated.iter().filter(|row| states.contains(&row.state.as_str())).count() as u64;
     let recorded = Recorded {

@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use crate::database;
 use crate::outbox::OutboxError;
 use crate::outbox::admit::{wake_after_commit, wake_next};
+use crate::outbox::progress::announce;
 
 /// The most jobs that one call takes over.
 const MAX_RESCUES: i64 = 500;
@@ -48,10 +49,11 @@ pub async fn rescue(pool: &PgPool, worker: &str) -> Result<Rescued, OutboxError>
                    finished_at = case when dead.exhausted then now() end
               from dead
              where j.id = dead.id
-            returning j.phone, j.state
+            returning j.id, j.phone, j.state
         )
         select count(*) filter (where state = 'queued') as "queued!", count(*) filter (where state = 'parked') as "parked!",
-               coalesce(array_agg(phone) filter (where state = 'parked'), '{}') as "ended!"
+               coalesce(array_agg(phone) filter (where state = 'parked'), '{}') as "ended!",
+               coalesce(array_agg(id) filter (where state = 'parked'), '{}') as "parked_ids!"
           from freed
         "#,
         MAX_RESCUES,
@@ -61,6 +63,7 @@ pub async fn rescue(pool: &PgPool, worker: &str) -> Result<Rescued, OutboxError>
     .await
     .map_err(OutboxError::Rescue)?;
     wake_next(&mut tx, &rescued.ended).await.map_err(OutboxError::Rescue)?;
+    announce(&mut tx, &rescued.parked_ids, "parked").await.map_err(OutboxError::Rescue)?;
     tx.commit().await.map_err(OutboxError::Rescue)?;
     wake_after_commit(pool, &rescued.ended).await;
     Ok(Rescued { queued: rescued.queued, parked: rescued.parked })

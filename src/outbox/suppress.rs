@@ -7,6 +7,7 @@ use sqlx::{PgPool, PgTransaction};
 
 use crate::database::{self, describe};
 use crate::outbox::admit::{wake_after_commit, wake_next};
+use crate::outbox::progress::announce_each;
 use crate::outbox::{MAX_RACES, is_conflict};
 use crate::phone::Phone;
 use crate::scope::Scope;
@@ -109,13 +110,15 @@ pub async fn suppress_all(
                           offset 0) w))
            -- Claimed meanwhile: it is on its way. "is true" as in outbox.wake_next.
            and (j.state = 'queued') is true
-        returning j.phone, j.state
+        returning j.id, j.phone, j.state
         "#,
         &phones,
         &scopes,
     )
     .fetch_all(&mut **tx)
     .await?;
+    let news: Vec<(i64, &str)> = ended.iter().map(|job| (job.id, job.state.as_str())).collect();
+    announce_each(tx, &news).await?;
     let parked = ended.iter().filter(|job| job.state == "parked").count();
     let mut recipients: Vec<String> = ended.iter().map(|job| job.phone.clone()).collect();
     recipients.sort_unstable();

@@ -66,6 +66,8 @@ impl WorkerProcess {
             .env("CHERT_BASE_URL", &setup.base_url)
             .env("CHERT_SIGNING_SECRET", &setup.secret)
             .env("OUTBOX_WORKER_NAME", name)
+            // Trials count what is sent; one of what comes back says so in `setup.env`.
+            .env("OUTBOX_ROLES", "send")
             .env("RUST_LOG", "info,sqlx=warn")
             .envs(setup.env.iter().map(|(variable, value)| (*variable, value.as_str())))
             .stdin(Stdio::null())

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::process::Stdio;
 use std::time::Duration;
 
+use chert_outbox::chert::client::Client;
 use chert_outbox::config::WorkerOptions;
 use chert_outbox::outbox::lines::{self, Paces, Which};
 use chert_outbox::simulate::{self, Cap, Fault, Faults, LedgerEntry, Simulator};
@@ -72,7 +73,7 @@ impl Harness {
         change(&mut options);
         let simulator = simulate::start(options).await.expect("a port is free");
         let it = Harness { database: Database::create().await, simulator, _turn: turn };
-        let listed = client(&it.args(&[])).lines().await.expect("the simulator lists its lines");
+        let listed = it.client().lines().await.expect("the simulator lists its lines");
         lines::sync(it.pool(), &listed).await.expect("lines are written");
         it.pace(Paces {
             gap: Some(Duration::ZERO),
@@ -128,6 +129,11 @@ impl Harness {
         .expect("good rows are taken");
     }
 
+    /// A client of the simulator.
+    pub fn client(&self) -> Client {
+        client(&self.args(&[]))
+    }
+
     fn args(&self, more: &[&str]) -> Vec<String> {
         let fixed = ["worker", "--base-url", &self.simulator.base_url(), "--signing-secret", simulate::DEFAULT_SECRET];
         let quick = ["--http-timeout", "2s", "--lease", "5s", "--lines-refresh", "0", "--poll", "200ms"];
@@ -172,6 +178,8 @@ impl Harness {
             .env("DATABASE_URL", self.database.url())
             .env("CHERT_BASE_URL", self.simulator.base_url())
             .env("CHERT_SIGNING_SECRET", simulate::DEFAULT_SECRET)
+            // Tests of what comes back say so; the others are spared its connections.
+            .env("OUTBOX_ROLES", "send")
             .env("RUST_LOG", "warn")
             .kill_on_drop(true);
         command
@@ -193,6 +201,12 @@ impl Harness {
 
     pub async fn count(&self, condition: &str) -> i64 {
         let sql = format!("select count(*) from outbox.jobs where {condition}");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(self.pool()).await.expect("the condition is SQL")
+    }
+
+    /// How many events are stored that the condition holds for.
+    pub async fn events(&self, condition: &str) -> i64 {
+        let sql = format!("select count(*) from outbox.events where {condition}");
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(self.pool()).await.expect("the condition is SQL")
     }
 
@@ -294,7 +308,7 @@ impl Worker {
     }
 }
 
-fn client(args: &[String]) -> chert_outbox::chert::client::Client {
+fn client(args: &[String]) -> Client {
     let options = Options::try_parse_from(args).unwrap_or_else(|error| panic!("{error}")).worker;
     options.chert.client().expect("the options are complete")
 }

@@ -3,17 +3,21 @@
 
 use std::time::Duration;
 
+use chert_outbox::chert::messages::Message;
 use chert_outbox::chert::reply::{Answer, Ids, Reply};
 use chert_outbox::claim::Claim;
 use chert_outbox::config::HoldOptions;
 use chert_outbox::database::{begin, connect};
+use chert_outbox::delivery::Look;
 use chert_outbox::inbound::store::{Source, store};
 use chert_outbox::line::LineChoice;
 use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::claim::Claimer;
 use chert_outbox::outbox::erase::erase;
 use chert_outbox::outbox::hearing;
+use chert_outbox::outbox::lookups;
 use chert_outbox::outbox::marks::Marks;
+use chert_outbox::outbox::notifications::{self, Fate, Told};
 use chert_outbox::outbox::prune::{Kind, Mark, prune};
 use chert_outbox::outbox::record::record;
 use chert_outbox::outbox::rescue::{expire, rescue};
@@ -30,10 +34,10 @@ use crate::harness::until;
 use crate::replies::{applier, message};
 
 /// What grows with the backlog, with history and with the list of those who must not be written to.
-const BIG: [&str; 5] = ["jobs", "recipients", "attempts", "suppressions", "events"];
+const BIG: [&str; 7] = ["jobs", "recipients", "attempts", "suppressions", "events", "lookups", "notifications"];
 
 /// What each index finds its rows by; a condition on a later column alone reads all of it.
-const LEADS: [(&str, &str); 19] = [
+const LEADS: [(&str, &str); 24] = [
     ("jobs_pkey", "id"),
     ("jobs_to_admit", "COALESCE(wake_at, due_at)"),
     ("jobs_ready", "line_id"),
@@ -45,6 +49,11 @@ const LEADS: [(&str, &str); 19] = [
     ("attempts_pkey", "job_id"),
     ("recipients_pkey", "phone"),
     ("suppressions_pkey", "phone"),
+    ("lookups_pkey", "job_id"),
+    ("lookups_due", "due_at"),
+    ("lookups_of_message", "message_id"),
+    ("notifications_pkey", "id"),
+    ("notifications_due", "due_at"),
     ("jobs_sent_to", "phone"),
     ("events_pkey", "id"),
     ("events_to_apply", "id"),
@@ -56,7 +65,7 @@ const LEADS: [(&str, &str); 19] = [
 ];
 
 /// Words of each hot statement alone, and the indexes that it must be read by.
-const HOT: [(&str, &[&str]); 28] = [
+const HOT: [(&str, &[&str]); 41] = [
     ("with due as", &["jobs_to_admit", "recipients_pkey", "one_in_flight_per_recipient", "jobs_of_recipient"]),
     ("for update of o skip locked", &["jobs_ready"]),
     ("select c.id", &["jobs_ready", "recipients_pkey", "suppressions_pkey", "jobs_of_recipient"]),
@@ -88,6 +97,19 @@ const HOT: [(&str, &[&str]); 28] = [
     ("and body is not null and applied_at is not null", &["events_with_text"]),
     ("> ($2, $3) and applied_at is not null", &["events_received"]),
     ("delete from outbox.events where id", &["events_pkey"]),
+    ("insert into outbox.lookups", &[]),
+    ("update outbox.lookups set looks = looks + 1", &["lookups_due", "lookups_pkey"]),
+    ("select extract(epoch from due_at - clock_timestamp())", &["lookups_due"]),
+    ("for update of l skip locked", &["lookups_pkey"]),
+    ("update outbox.lookups l set due_at = clock_timestamp()", &["lookups_pkey"]),
+    ("where message_id = $1", &["lookups_of_message"]),
+    ("update outbox.lookups l set looks = l.looks + 1", &["lookups_pkey"]),
+    ("delete from outbox.lookups", &["lookups_pkey"]),
+    ("update outbox.jobs j set delivery_state", &["jobs_pkey"]),
+    ("update outbox.notifications set attempts", &["notifications_due", "notifications_pkey"]),
+    ("select id, dedupe_key, labels", &["jobs_pkey"]),
+    ("update outbox.notifications n set due_at", &["notifications_pkey"]),
+    ("delete from outbox.notifications", &["notifications_pkey"]),
 ];
 
 #[tokio::test]
@@ -103,7 +125,9 @@ async fn i11_no_hot_statement_reads_more_than_its_index() {
     sqlx::raw_sql("analyze").execute(&pool).await.expect("statistics are read");
     assert_eq!(faults(&pool, None).await, [""; 0], "with fresh statistics");
 
-    for index in ["jobs_ready", "jobs_to_admit", "jobs_of_recipient"] {
+    for index in
+        ["jobs_ready", "jobs_to_admit", "jobs_of_recipient", "lookups_due", "lookups_of_message", "notifications_due"]
+    {
         let found = faults(&pool, Some(index)).await;
         assert!(found.iter().any(|fault| fault.contains(index)), "{index} is missing, and found was only {found:?}");
     }
@@ -184,7 +208,12 @@ async fn fill(pool: &PgPool) {
         insert into outbox.events (event_id, type, source, body, occurred_at, applied_at, effect)
         select 'old' || n, 'message.received', 'list', '{}', now(), now(), 'reply' from generate_series(1, 20000) n;
         insert into outbox.attempts (job_id, claim, outcome, started_at, worker)
-        select n, 1, 'sent', now(), 'other' from generate_series(1000001, 1050000) n;";
+        select n, 1, 'sent', now(), 'other' from generate_series(1000001, 1050000) n;
+        insert into outbox.lookups (job_id, message_id, sent_at, due_at)
+        select n, 'm_' || n, now() - interval '1 hour', now() + (n - 1000) * interval '1 second' from generate_series(1000001, 1100000) n;
+        insert into outbox.notifications (job_id, what, due_at)
+        select n, 'sent', now() + (n - 1000) * interval '1 second' from generate_series(1, 100000) n;
+        update outbox.account set notifications = true;";
     sqlx::raw_sql(fill).execute(pool).await.expect("fills");
 }
 
@@ -209,11 +238,41 @@ async fn use_each_statement_once(pool: &PgPool) {
         .await
         .expect("stores");
     assert_eq!(applier(&[]).apply(pool).await.expect("applies").opted_out, 1);
+    follow_and_tell(pool, minute).await;
     erase(pool, &"+16000000001".parse().expect("valid"), None, false, |_| {}).await.expect("erases");
     for kind in [Kind::FinishedJobs, Kind::Attempts, Kind::Texts, Kind::Events] {
         let deleted = prune(pool, kind, chrono::Utc::now(), &mut Mark::default()).await.expect("prunes");
         assert_eq!(deleted, 1_000, "{kind:?}");
     }
+}
+
+async fn follow_and_tell(pool: &PgPool, lease: Duration) {
+    lookups::next_in(pool).await.expect("looks ahead").expect("some are followed");
+    sqlx::raw_sql("update outbox.lookups set due_at = now() where message_id = 'm'").execute(pool).await.expect("ages");
+    let taken = lookups::take(pool, 50, lease).await.expect("takes");
+    let (looked, unlooked) = taken.split_at(25);
+    lookups::put_back(pool, unlooked, lease).await.expect("gives back");
+    let seen = Look::Seen(Message { status: Some("delivered".to_owned()), ..Message::default() });
+    let looks: Vec<_> = looked.iter().map(|lookup| (lookup.clone(), seen.clone())).collect();
+    assert_eq!(lookups::note(pool, &looks).await.expect("notes"), 25);
+    let mut tx = begin(pool).await.expect("begins");
+    lookups::told(&mut tx, "m_1000001", "read", chrono::DateTime::UNIX_EPOCH).await.expect("is told");
+    tx.commit().await.expect("commits");
+    let told: Vec<Told> = notifications::take(pool, 50, lease)
+        .await
+        .expect("takes")
+        .into_iter()
+        .map(|taken| Told {
+            id: taken.id,
+            attempts: taken.attempts,
+            fate: Fate::Delivered,
+            http_status: None,
+            error: None,
+        })
+        .collect();
+    assert_eq!(told.len(), 50);
+    notifications::note(pool, &told).await.expect("notes");
+    notifications::forget(pool, 1_000).await.expect("forgets");
 }
 
 fn sent() -> Answer {

@@ -286,8 +286,8 @@ fn again(role: &'static str) -> Result<Command, BenchError> {
 fn worker(database_url: &str, base_url: &str, concurrency: u16, drain: bool) -> Result<Child, BenchError> {
     let mut command = again("the worker")?;
     command.arg("worker").args(["--concurrency", &concurrency.to_string()]);
-    // The lines are as the bench made them.
-    command.args(["--lines-refresh", "0"]).args(drain.then_some("--drain"));
+    // The lines are as the bench made them, and nobody answers.
+    command.args(["--lines-refresh", "0", "--roles", "send"]).args(drain.then_some("--drain"));
     command.env("DATABASE_URL", database_url).env("CHERT_BASE_URL", base_url);
     command.spawn().map_err(|source| BenchError::Child { role: "the worker", source })
 }
