@@ -54,6 +54,9 @@ pub struct NewJob {
     /// Not after; then the job becomes `expired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
+    /// What the message is to its recipient; transactional unless given.
+    #[serde(default, skip_serializing_if = "Class::is_default")]
+    pub class: Class,
     /// 1 to 100; [`MAX_ATTEMPTS_DEFAULT`] unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<i32>,
@@ -63,6 +66,31 @@ pub struct NewJob {
     /// The W3C trace context of the producer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+}
+
+/// What a message is to its recipient. Marketing is held back where somebody may have asked for an end of it, or does not answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// What the recipient asked for or waits for.
+    #[default]
+    Transactional,
+    /// What the sender wants to say.
+    Marketing,
+}
+
+impl Class {
+    /// As the database calls it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Class::Transactional => "transactional",
+            Class::Marketing => "marketing",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Class::default()
+    }
 }
 
 /// The rule of `outbox.jobs` that a job breaks, as a sentence that starts with the field and ends with what to do. What
@@ -112,6 +140,7 @@ impl NewJob {
             priority: 0,
             due_at: None,
             expires_at: None,
+            class: Class::default(),
             max_attempts: None,
             labels: Map::new(),
             traceparent: None,

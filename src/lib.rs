@@ -23,9 +23,10 @@ pub mod failpoint;
 pub mod job;
 pub mod line;
 pub mod phone;
+pub mod scope;
 pub mod units;
 
 pub mod simulate;
 
-pub use job::NewJob;
+pub use job::{Class, NewJob};
 pub use outbox::enqueue::{EnqueueError, Enqueued, enqueue, enqueue_many};

@@ -17,7 +17,7 @@ fuzz_target!(|file: &[u8]| {
             assert!(line < record.first_line && record.first_line <= record.last_line, "out of order");
             line = record.last_line;
             assert!(record.raw.len() <= RECORD_MAX_BYTES);
-            if let Ok(job) = &record.job {
+            if let Ok(job) = &record.row {
                 assert_eq!(job.check(), Ok(()));
                 let json = serde_json::to_vec(job).expect("a job is JSON");
                 // Not the whole job: a fraction among its labels may read back a last digit off.
@@ -37,9 +37,9 @@ fuzz_target!(|file: &[u8]| {
 });
 
 /// All records, or `None` if the file has no usable header; read by `chunk` bytes at a time.
-fn records(file: &[u8], format: Format, skip_lines: u64, chunk: usize) -> Option<Vec<Record>> {
+fn records(file: &[u8], format: Format, skip_lines: u64, chunk: usize) -> Option<Vec<Record<NewJob>>> {
     let mut records = Vec::new();
-    let take = |batch: Batch| {
+    let take = |batch: Batch<NewJob>| {
         assert!(batch.records.len() <= BATCH_MAX_RECORDS && batch.bytes_read <= file.len() as u64);
         records.extend(batch.records);
         true
@@ -48,10 +48,10 @@ fn records(file: &[u8], format: Format, skip_lines: u64, chunk: usize) -> Option
     read(source, format, skip_lines, take).ok().map(|()| records)
 }
 
-fn same(left: &[Record], right: &[Record]) -> bool {
-    let alike = |(left, right): (&Record, &Record)| {
-        (left.first_line, left.last_line, &left.raw, &left.job)
-            == (right.first_line, right.last_line, &right.raw, &right.job)
+fn same(left: &[Record<NewJob>], right: &[Record<NewJob>]) -> bool {
+    let alike = |(left, right): (&Record<NewJob>, &Record<NewJob>)| {
+        (left.first_line, left.last_line, &left.raw, &left.row)
+            == (right.first_line, right.last_line, &right.raw, &right.row)
     };
     left.len() == right.len() && left.iter().zip(right).all(alike)
 }

@@ -1,28 +1,24 @@
 //! `chert-outbox enqueue`: one job from flags, or many from a file.
 
-use std::fs::File;
-use std::io::{self, BufReader, IsTerminal as _, Read};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::database::begin_plain;
-use crate::job::InvalidJob;
+use crate::job::{Class, InvalidJob};
 use crate::outbox::enqueue::DatabaseFault;
-use crate::phone::Phone;
+use crate::phone::{NotE164, Phone};
 use crate::units::{duration, instant};
-use crate::{EnqueueError, Enqueued, NewJob, enqueue_many};
-use anyhow::{Context as _, anyhow, bail};
+use crate::{EnqueueError, NewJob, enqueue_many};
+use anyhow::anyhow;
 use chrono::{DateTime, Utc};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use sqlx::{Acquire as _, PgPool};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::DatabaseOptions;
-use crate::cli::import::{self, BadRecord, Batch, Format, ImportError, Record};
+use crate::cli::import::{BadRecord, Format, Row};
+use crate::cli::load::{Load, Stopped, Told, load};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -91,6 +87,9 @@ pub struct Enqueue {
     /// Not later than so long after it falls due, e.g. 1h
     #[arg(long, value_name = "LENGTH", value_parser = duration, requires = "phone")]
     expires_in: Option<Duration>,
+    /// Marketing is held back while we may have missed a stop, and from those who do not answer; transactional when not given
+    #[arg(long, requires = "phone")]
+    class: Option<Class>,
     /// 1 to 100; 10 when not given
     #[arg(long, requires = "phone")]
     max_attempts: Option<i32>,
@@ -180,6 +179,7 @@ async fn job(args: &Enqueue, conn: &mut sqlx::PgConnection) -> anyhow::Result<Ne
         priority: args.priority,
         due_at,
         expires_at: args.expires_at.or(args.expires_in.zip(due_at.or(now)).map(|(length, due)| due + length)),
+        class: args.class.unwrap_or_default(),
         max_attempts: args.max_attempts,
         labels: args.labels.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect(),
         traceparent: args.traceparent.clone(),
@@ -192,182 +192,62 @@ fn label(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// A batch is read ahead while one is written, and each is one transaction; so whatever happens, the file is in up to some
-/// line and not beyond it, and the next run goes on from there.
 async fn many(args: &Enqueue, file: &Path, database: &PgPool) -> anyhow::Result<ExitCode> {
-    let format = args.format.map_or_else(|| format_of(file), Ok)?;
-    let (source, bytes) = open(file)?;
-    let mut import = Import {
-        rejects: Rejects::new(args, file),
-        progress: Progress::new(bytes),
-        totals: Totals { line: args.skip_lines, ..Totals::default() },
+    let file = Load {
+        file,
+        format: args.format,
+        skip_lines: args.skip_lines,
+        rejects: args.rejects.as_deref(),
+        rejects_with_rows: args.rejects_with_rows,
+        json: args.json,
+        done: "enqueued",
+        command: "chert-outbox enqueue --file",
+        doubt: "its rows that have a dedupe_key cannot get in twice",
     };
+    load(&file, async |jobs: Vec<NewJob>| insert(database, &jobs).await).await
+}
 
-    // A thread and not a task: one that waits for standard input would keep the runtime from ending.
-    let (sender, mut batches) = tokio::sync::mpsc::channel::<Batch>(1);
-    let skip_lines = args.skip_lines;
-    let reader = std::thread::spawn(move || {
-        import::read(source, format, skip_lines, |batch| sender.blocking_send(batch).is_ok())
-    });
-    let mut interrupts = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
-    let mut stopped = None;
-    while stopped.is_none() {
-        let batch = tokio::select! {
-            biased;
-            _ = interrupts.recv() => { stopped = Some(Stopped::sure("interrupted")); None }
-            batch = batches.recv() => batch,
-        };
-        let Some(batch) = batch else { break };
-        let mut write = pin!(import.write(batch, database));
-        let mut told = false;
-        stopped = loop {
-            tokio::select! {
-                written = &mut write => break written.err().or(told.then(|| Stopped::sure("interrupted"))),
-                // The first Ctrl-C waits for the batch, the second for nothing.
-                _ = interrupts.recv() => if std::mem::replace(&mut told, true) {
-                    break Some(Stopped::in_doubt("interrupted"));
-                },
-            }
-        };
+impl Row for NewJob {
+    const FIELDS: &'static [(&'static str, &'static str)] = &[
+        ("phone", "text"),
+        ("body", "text"),
+        ("name", "text"),
+        ("external_id", "text"),
+        ("phone_line_id", "text"),
+        ("attachments", "a JSON list; in CSV also ids separated by `;`"),
+        ("effect", "text"),
+        ("dedupe_key", "text"),
+        ("priority", "a whole number from -32768 to 32767"),
+        ("due_at", "a time with its zone, such as 2026-06-03T09:15:00Z"),
+        ("expires_at", "a time with its zone, such as 2026-06-03T09:15:00Z"),
+        ("class", "transactional or marketing"),
+        ("max_attempts", "a whole number"),
+        ("labels", "a JSON object"),
+        ("traceparent", "text"),
+    ];
+    const NEEDED: &'static [&'static str] = &["phone", "body"];
+
+    /// serde's own messages quote what they refuse, so the field that it chokes on is looked for, and described by the table above.
+    fn of(fields: Value) -> Result<NewJob, BadRecord> {
+        match NewJob::deserialize(&fields) {
+            Ok(job) => job.check().map(|()| job).map_err(|rule| BadRecord::new(rule.field(), rule.to_string())),
+            Err(_) => Err(first_unreadable(&fields)),
+        }
     }
-    let read = match stopped.is_some() {
-        true => Ok(()),
-        false => reader.join().map_err(|_| anyhow!("the reader of the file panicked"))?,
+}
+
+fn first_unreadable(fields: &Value) -> BadRecord {
+    let unreadable = |field: &str| {
+        let mut probe = serde_json::json!({"phone": "+15550142200", "body": "Hi"});
+        probe[field] = fields[field].clone();
+        NewJob::deserialize(&probe).is_err()
     };
-    import.progress.finish();
-    import.report(args, file, stopped, read)
-}
-
-fn format_of(file: &Path) -> anyhow::Result<Format> {
-    match file.extension().and_then(|extension| extension.to_str()) {
-        Some("csv") => Ok(Format::Csv),
-        Some("jsonl" | "ndjson") => Ok(Format::Jsonl),
-        _ => bail!("{}: say with --format csv or --format jsonl how it is written", file.display()),
+    match NewJob::FIELDS.iter().find(|(field, _)| !fields[*field].is_null() && unreadable(field)) {
+        Some(("phone", _)) if fields["phone"].is_string() => BadRecord::new("phone", NotE164.to_string()),
+        Some((field, holds)) => BadRecord::new(field, format!("{field} is not {holds}")),
+        None => BadRecord::new("line", "is not a job"),
     }
 }
-
-type Source = BufReader<Box<dyn Read + Send>>;
-
-/// The file and its size, where it has one.
-fn open(file: &Path) -> anyhow::Result<(Source, Option<u64>)> {
-    if file == Path::new("-") {
-        return Ok((BufReader::new(Box::new(io::stdin())), None));
-    }
-    let opened = File::open(file).with_context(|| format!("opening {}", file.display()))?;
-    let bytes = opened.metadata().ok().filter(|file| file.is_file()).map(|file| file.len());
-    Ok((BufReader::with_capacity(1 << 16, Box::new(opened)), bytes))
-}
-
-/// Why the import ended before the file did, and whether the last batch may be in all the same.
-struct Stopped {
-    why: String,
-    in_doubt: bool,
-}
-
-impl Stopped {
-    fn sure(why: impl ToString) -> Stopped {
-        Stopped { why: why.to_string(), in_doubt: false }
-    }
-
-    fn in_doubt(why: impl ToString) -> Stopped {
-        Stopped { why: why.to_string(), in_doubt: true }
-    }
-}
-
-#[derive(Default)]
-struct Totals {
-    enqueued: u64,
-    already_there: u64,
-    rejected: u64,
-    /// The last line of the last record that is committed, or listed as rejected.
-    line: u64,
-}
-
-struct Import {
-    rejects: Rejects,
-    progress: Progress,
-    totals: Totals,
-}
-
-impl Import {
-    /// Commits a batch, then lists what was rejected of it.
-    async fn write(&mut self, batch: Batch, database: &PgPool) -> Result<(), Stopped> {
-        let mut jobs = Vec::new();
-        let mut slots = Vec::with_capacity(batch.records.len());
-        for Record { first_line, last_line, job, raw } in batch.records {
-            slots.push((first_line, last_line, raw, job.map(|job| jobs.push(job))));
-        }
-        let mut told = insert(database, &jobs).await?.into_iter();
-        let mut rejected = Vec::new();
-        for (first_line, last_line, raw, job) in slots {
-            match job.and_then(|()| told.next().expect("every job of the batch is told of")) {
-                Ok(Enqueued { inserted: true, .. }) => self.totals.enqueued += 1,
-                Ok(Enqueued { inserted: false, .. }) => self.totals.already_there += 1,
-                Err(bad) => rejected.push((first_line, bad, raw)),
-            }
-            self.totals.line = last_line;
-        }
-        self.totals.rejected += rejected.len() as u64;
-        self.rejects.list(&rejected).map_err(|error| {
-            // The batch is in, so this list exists here alone.
-            rejected.iter().for_each(|(line, bad, _)| eprintln!("rejected line {line}: {}", bad.reason));
-            Stopped::sure(format!("writing the rejected lines to {}: {error}", self.rejects.path.display()))
-        })?;
-        self.progress.advance(batch.bytes_read, &self.totals);
-        Ok(())
-    }
-
-    fn report(
-        &self,
-        args: &Enqueue,
-        file: &Path,
-        stopped: Option<Stopped>,
-        read: Result<(), ImportError>,
-    ) -> anyhow::Result<ExitCode> {
-        let Totals { enqueued, already_there, rejected, line } = &self.totals;
-        let complete = stopped.is_none() && read.is_ok();
-        let rejects = (*rejected > 0).then(|| self.rejects.path.display().to_string());
-        if args.json {
-            let summary = json!({"enqueued": enqueued, "already_there": already_there, "rejected": rejected,
-                "rejects": rejects, "complete": complete, "lines": line});
-            outln!("{summary}");
-        } else if complete {
-            let see = rejects.map(|path| format!(" (see {path})")).unwrap_or_default();
-            outln!("{}{see}", self.totals);
-        }
-        let stopped = match (stopped, read) {
-            (Some(stopped), _) => stopped,
-            (None, Err(error)) => Stopped::sure(error),
-            (None, Ok(())) if *rejected > 0 => return Ok(ExitCode::FAILURE),
-            (None, Ok(())) => return Ok(ExitCode::SUCCESS),
-        };
-        let file = file.display();
-        if *line == 0 && !stopped.in_doubt {
-            bail!("{file}: {}\nnothing was enqueued", stopped.why);
-        }
-        let doubt = match stopped.in_doubt {
-            true => {
-                "\nthe batch after that line was being committed and may be in as well; its rows that have a \
-                     dedupe_key cannot get in twice"
-            }
-            false => "",
-        };
-        bail!(
-            "{file}: {}\ncommitted up to line {line}: {}{doubt}\nto go on: chert-outbox enqueue --file {file} --skip-lines {line}",
-            stopped.why,
-            self.totals
-        )
-    }
-}
-
-impl std::fmt::Display for Totals {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [enqueued, there, rejected] = [self.enqueued, self.already_there, self.rejected].map(HumanCount);
-        write!(f, "enqueued {enqueued} · already there {there} · rejected {rejected}")
-    }
-}
-
-type Told = Vec<Result<Enqueued, BadRecord>>;
 
 /// One transaction for all; where the database refuses one of them, each by itself.
 async fn insert(database: &PgPool, jobs: &[NewJob]) -> Result<Told, Stopped> {
@@ -378,7 +258,7 @@ async fn insert(database: &PgPool, jobs: &[NewJob]) -> Result<Told, Stopped> {
         match enqueue_many(&mut tx, jobs).await {
             Ok(told) => {
                 tx.commit().await.map_err(fault("committing")).map_err(Stopped::in_doubt)?;
-                return Ok(told.into_iter().map(Ok).collect());
+                return Ok(told.into_iter().map(|told| Ok(told.inserted)).collect());
             }
             Err(error) if error.is_about_a_job() => {
                 drop(tx);
@@ -398,7 +278,7 @@ async fn insert_one_by_one(database: &PgPool, jobs: &[NewJob]) -> Result<Told, S
         match enqueue_many(&mut savepoint, std::slice::from_ref(job)).await {
             Ok(told) => {
                 savepoint.commit().await.map_err(fault("releasing a savepoint")).map_err(Stopped::sure)?;
-                all.extend(told.into_iter().map(Ok));
+                all.extend(told.into_iter().map(|told| Ok(told.inserted)));
             }
             Err(error) if error.is_about_a_job() => {
                 savepoint.rollback().await.map_err(fault("going back to a savepoint")).map_err(Stopped::sure)?;
@@ -412,105 +292,14 @@ async fn insert_one_by_one(database: &PgPool, jobs: &[NewJob]) -> Result<Told, S
 }
 
 fn refusal(error: &EnqueueError) -> BadRecord {
-    let rule = |rule: &InvalidJob| BadRecord { field: rule.field().to_owned(), reason: rule.to_string() };
+    let rule = |rule: &InvalidJob| BadRecord::new(rule.field(), rule.to_string());
     match error {
         EnqueueError::Invalid(broken) | EnqueueError::InvalidAt { rule: broken, .. } => rule(broken),
-        other => BadRecord { field: "line".to_owned(), reason: other.to_string() },
+        other => BadRecord::new("line", other.to_string()),
     }
 }
 
 /// An error of the database without what it says of the row.
 fn fault(doing: &'static str) -> impl Fn(sqlx::Error) -> anyhow::Error {
     move |error| anyhow!("{doing}: {}", DatabaseFault::from(error))
-}
-
-/// The list of rejected lines: a file that is there only when there are any.
-struct Rejects {
-    path: PathBuf,
-    with_rows: bool,
-    go_on: bool,
-    writer: Option<csv::Writer<File>>,
-}
-
-impl Rejects {
-    fn new(args: &Enqueue, file: &Path) -> Rejects {
-        let beside = || match file == Path::new("-") {
-            true => PathBuf::from("stdin.rejects.csv"),
-            false => PathBuf::from(format!("{}.rejects.csv", file.display())),
-        };
-        let path = args.rejects.clone().unwrap_or_else(beside);
-        Rejects { path, with_rows: args.rejects_with_rows, go_on: args.skip_lines > 0, writer: None }
-    }
-
-    fn list(&mut self, rejected: &[(u64, BadRecord, Vec<u8>)]) -> io::Result<()> {
-        let with_rows = self.with_rows;
-        for (line, bad, raw) in rejected {
-            let row = String::from_utf8_lossy(raw);
-            let row = with_rows.then(|| row.trim_end_matches(['\r', '\n']));
-            let line = line.to_string();
-            let cells = [line.as_str(), &bad.field, &bad.reason].into_iter().chain(row);
-            self.writer()?.write_record(cells).map_err(io::Error::other)?;
-        }
-        self.writer.as_mut().map_or(Ok(()), |writer| writer.flush())
-    }
-
-    /// Opened at the first use. A run that goes on from an earlier one adds to its list. For the owner's eyes only.
-    fn writer(&mut self) -> io::Result<&mut csv::Writer<File>> {
-        if self.writer.is_none() {
-            let mut options = File::options();
-            options.create(true).write(true).append(self.go_on).truncate(!self.go_on).mode(0o600);
-            let file = options.open(&self.path)?;
-            let is_new = file.metadata()?.len() == 0;
-            let mut writer = csv::WriterBuilder::new().flexible(true).from_writer(file);
-            if is_new {
-                let header = ["line", "field", "reason"].into_iter().chain(self.with_rows.then_some("row"));
-                writer.write_record(header).map_err(io::Error::other)?;
-            }
-            self.writer = Some(writer);
-        }
-        Ok(self.writer.as_mut().expect("it was just opened"))
-    }
-}
-
-/// A bar on a terminal, else a line every few seconds; both on standard error.
-enum Progress {
-    Bar(ProgressBar),
-    Lines { bytes: Option<u64>, last: Instant },
-}
-
-impl Progress {
-    const EVERY: Duration = Duration::from_secs(5);
-
-    fn new(bytes: Option<u64>) -> Progress {
-        if !io::stderr().is_terminal() {
-            return Progress::Lines { bytes, last: Instant::now() };
-        }
-        let (bar, template) = match bytes {
-            Some(bytes) => (ProgressBar::new(bytes), "{wide_bar} {bytes}/{total_bytes}, {eta} left · {msg}"),
-            None => (ProgressBar::no_length(), "{spinner} {elapsed} · {msg}"),
-        };
-        Progress::Bar(bar.with_style(ProgressStyle::with_template(template).expect("the template is ours")))
-    }
-
-    fn advance(&mut self, bytes_read: u64, totals: &Totals) {
-        match self {
-            Progress::Bar(bar) => {
-                bar.set_message(totals.to_string());
-                bar.set_position(bytes_read);
-            }
-            Progress::Lines { bytes, last } if last.elapsed() >= Progress::EVERY => {
-                *last = Instant::now();
-                let share = bytes.filter(|bytes| *bytes > 0).map(|bytes| 100 * bytes_read / bytes);
-                let share = share.map(|percent| format!(" ({percent} %)")).unwrap_or_default();
-                eprintln!("line {}{share}: {totals}", HumanCount(totals.line));
-            }
-            Progress::Lines { .. } => {}
-        }
-    }
-
-    fn finish(&self) {
-        if let Progress::Bar(bar) = self {
-            bar.finish_and_clear();
-        }
-    }
 }

@@ -1,11 +1,8 @@
-//! Reading jobs from a file, CSV or JSON lines, in batches of bounded size: a bad record is named and costs no other.
+//! Reading rows from a file, CSV or JSON lines, in batches of bounded size: a bad record is named and costs no other.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
 
-use crate::NewJob;
-use crate::phone::NotE164;
-use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 /// The longest record, in bytes.
@@ -17,23 +14,17 @@ const BATCH_MAX_BYTES: u64 = 4 << 20;
 /// Some programs begin a file with it; it is no part of the first line.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The fields of a job, and what each may hold.
-const FIELDS: [(&str, &str); 14] = [
-    ("phone", "text"),
-    ("body", "text"),
-    ("name", "text"),
-    ("external_id", "text"),
-    ("phone_line_id", "text"),
-    ("attachments", "a JSON list; in CSV also ids separated by `;`"),
-    ("effect", "text"),
-    ("dedupe_key", "text"),
-    ("priority", "a whole number from -32768 to 32767"),
-    ("due_at", "a time with its zone, such as 2026-06-03T09:15:00Z"),
-    ("expires_at", "a time with its zone, such as 2026-06-03T09:15:00Z"),
-    ("max_attempts", "a whole number"),
-    ("labels", "a JSON object"),
-    ("traceparent", "text"),
-];
+/// What a record of a file becomes.
+pub trait Row: Sized + Send + 'static {
+    /// Its fields, and what each may hold. Where `labels` is one of them, columns `label.KEY` fill it too.
+    const FIELDS: &'static [(&'static str, &'static str)];
+    /// Those that must be given.
+    const NEEDED: &'static [&'static str];
+
+    /// Reads it from these fields, of which none is unknown or null and none that is needed is missing.
+    /// Errors: which field is wrong, and how, without what it holds.
+    fn of(fields: Value) -> Result<Self, BadRecord>;
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -43,10 +34,10 @@ pub enum Format {
 
 /// One record of the file; a quoted body may make it span lines.
 #[derive(Debug)]
-pub struct Record {
+pub struct Record<R> {
     pub first_line: u64,
     pub last_line: u64,
-    pub job: Result<NewJob, BadRecord>,
+    pub row: Result<R, BadRecord>,
     /// The record as it stands in the file.
     pub raw: Vec<u8>,
 }
@@ -59,45 +50,55 @@ pub struct BadRecord {
 }
 
 /// Neighbouring records, and how many bytes of the file are read with them.
-#[derive(Debug, Default)]
-pub struct Batch {
-    pub records: Vec<Record>,
+#[derive(Debug)]
+pub struct Batch<R> {
+    pub records: Vec<Record<R>>,
     pub bytes_read: u64,
+}
+
+impl<R> Default for Batch<R> {
+    fn default() -> Batch<R> {
+        Batch { records: Vec::new(), bytes_read: 0 }
+    }
+}
+
+impl BadRecord {
+    /// `reason` does not say what the field holds.
+    pub fn new(field: &str, reason: impl Into<String>) -> BadRecord {
+        BadRecord { field: field.to_owned(), reason: reason.into() }
+    }
 }
 
 /// Why the file as a whole cannot be read, or not further.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    #[error("the file is empty: its first line must name the columns, e.g. phone,body")]
+    #[error("the file is empty: its first line must name the columns, such as phone")]
     NoHeader,
     #[error("line 1: the file is not UTF-8: save it as UTF-8")]
     HeaderNotUtf8,
     #[error("line 1: {0}")]
     HeaderQuotes(&'static str),
-    #[error(
-        "line 1: the column `{column}` is unknown; the columns are {}, label.KEY; a comma separates them",
-        columns()
-    )]
-    UnknownColumn { column: String },
+    #[error("line 1: the column `{column}` is unknown; the columns are {known}; a comma separates them")]
+    UnknownColumn { column: String, known: String },
     #[error("line 1: the column `{column}` stands there twice")]
     ColumnTwice { column: String },
-    #[error("line 1: the column `{column}` is missing: phone and body are needed")]
-    ColumnMissing { column: &'static str },
+    #[error("line 1: the column `{column}` is missing: {needed} cannot be left out")]
+    ColumnMissing { column: &'static str, needed: String },
     #[error("reading the file after line {line}: {source}")]
     Read { line: u64, source: io::Error },
 }
 
 /// Reads all records that begin after line `skip_lines` and hands them over in batches, until `take` wants no more.
 /// Errors: the file has no usable header, or cannot be read to its end; the records before that are handed over first.
-pub fn read(
+pub fn read<R: Row>(
     source: impl BufRead,
     format: Format,
     skip_lines: u64,
-    mut take: impl FnMut(Batch) -> bool,
+    mut take: impl FnMut(Batch<R>) -> bool,
 ) -> Result<(), ImportError> {
     let mut lines = Lines { source, again: VecDeque::new(), read: 0, bytes_read: 0 };
     let columns = match format {
-        Format::Csv => Some(header(&mut lines)?),
+        Format::Csv => Some(header::<R>(&mut lines)?),
         Format::Jsonl => None,
     };
     let mut batch = Batch::default();
@@ -189,20 +190,21 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-fn json_record<R: BufRead>(lines: &mut Lines<R>) -> Result<Option<Record>, ImportError> {
+fn json_record<R: Row>(lines: &mut Lines<impl BufRead>) -> Result<Option<Record<R>>, ImportError> {
     let Some(line) = lines.next_filled()? else { return Ok(None) };
-    let job = if line.too_long { Err(too_long()) } else { json_job(&line.bytes) };
-    Ok(Some(Record { first_line: line.number, last_line: line.number, job, raw: line.bytes }))
+    let row = if line.too_long { Err(too_long()) } else { json_row(&line.bytes) };
+    Ok(Some(Record { first_line: line.number, last_line: line.number, row, raw: line.bytes }))
 }
 
-fn json_job(line: &[u8]) -> Result<NewJob, BadRecord> {
+fn json_row<R: Row>(line: &[u8]) -> Result<R, BadRecord> {
     let text = std::str::from_utf8(line).map_err(|_| not_utf8("line"))?;
     match serde_json::from_str(text) {
-        Ok(Value::Object(fields)) => job(fields),
-        Ok(_) => {
-            Err(bad("line", "is not a JSON object: write one job a line, such as {\"phone\":\"…\",\"body\":\"…\"}"))
-        }
-        Err(error) => Err(bad("line", format!("is not JSON from column {} on", error.column()))),
+        Ok(Value::Object(fields)) => row(fields),
+        Ok(_) => Err(BadRecord::new(
+            "line",
+            "is not a JSON object: write one a line, such as {\"phone\":\"+15550142200\", …}",
+        )),
+        Err(error) => Err(BadRecord::new("line", format!("is not JSON from column {} on", error.column()))),
     }
 }
 
@@ -212,7 +214,7 @@ enum Column {
     Label(String),
 }
 
-fn header<R: BufRead>(lines: &mut Lines<R>) -> Result<Vec<Column>, ImportError> {
+fn header<R: Row>(lines: &mut Lines<impl BufRead>) -> Result<Vec<Column>, ImportError> {
     let first = lines.next_filled()?.ok_or(ImportError::NoHeader)?;
     let mut cells = Cells::default();
     let whole = if first.too_long { Err("the line is too long") } else { cells.feed(&first.bytes) };
@@ -227,31 +229,33 @@ fn header<R: BufRead>(lines: &mut Lines<R>) -> Result<Vec<Column>, ImportError> 
         .map(|cell| String::from_utf8(cell).map(|name| name.trim().to_owned()))
         .collect::<Result<_, _>>()
         .map_err(|_| ImportError::HeaderNotUtf8)?;
-    if let Some(needed) = ["phone", "body"].into_iter().find(|needed| !names.iter().any(|name| name == needed))
-        && names.iter().all(|name| column(name).is_some())
+    if let Some(column) = R::NEEDED.iter().find(|needed| !names.iter().any(|name| name == *needed))
+        && names.iter().all(|name| self::column::<R>(name).is_some())
     {
-        return Err(ImportError::ColumnMissing { column: needed });
+        return Err(ImportError::ColumnMissing { column, needed: R::NEEDED.join(" and ") });
     }
     if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
         return Err(ImportError::ColumnTwice { column: twice.1.clone() });
     }
-    names.into_iter().map(|name| column(&name).ok_or(ImportError::UnknownColumn { column: shortened(&name) })).collect()
+    let unknown = |name: &str| ImportError::UnknownColumn { column: shortened(name), known: columns::<R>() };
+    names.into_iter().map(|name| column::<R>(&name).ok_or_else(|| unknown(&name))).collect()
 }
 
-fn column(name: &str) -> Option<Column> {
+fn column<R: Row>(name: &str) -> Option<Column> {
+    let is_field = |name: &str| R::FIELDS.iter().any(|(field, _)| *field == name);
     match name.strip_prefix("label.") {
-        Some(key) if !key.is_empty() => Some(Column::Label(key.to_owned())),
-        _ => FIELDS.iter().any(|(field, _)| *field == name).then(|| Column::Field(name.to_owned())),
+        Some(key) if !key.is_empty() && is_field("labels") => Some(Column::Label(key.to_owned())),
+        _ => is_field(name).then(|| Column::Field(name.to_owned())),
     }
 }
 
 /// Joins lines while a quote is open. Where the quotes do not work out, the fault is its first line's: that one is refused,
 /// and the lines after it are read again by themselves.
-fn csv_record<R: BufRead>(lines: &mut Lines<R>, columns: &[Column]) -> Result<Option<Record>, ImportError> {
+fn csv_record<R: Row>(lines: &mut Lines<impl BufRead>, columns: &[Column]) -> Result<Option<Record<R>>, ImportError> {
     let Some(first) = lines.next_filled()? else { return Ok(None) };
     let number = first.number;
     if first.too_long {
-        return Ok(Some(Record { first_line: number, last_line: number, job: Err(too_long()), raw: Vec::new() }));
+        return Ok(Some(Record { first_line: number, last_line: number, row: Err(too_long()), raw: Vec::new() }));
     }
     let mut cells = Cells::default();
     let mut raw_bytes = first.bytes.len();
@@ -266,20 +270,20 @@ fn csv_record<R: BufRead>(lines: &mut Lines<R>, columns: &[Column]) -> Result<Op
     }
     if fed == Ok(true) {
         let last_line = joined.last().map_or(number, |line| line.number);
-        let job = csv_job(cells.done, columns);
+        let row = csv_row(cells.done, columns);
         let raw = joined.into_iter().flat_map(|line| line.bytes).collect();
-        return Ok(Some(Record { first_line: number, last_line, job, raw }));
+        return Ok(Some(Record { first_line: number, last_line, row, raw }));
     }
     let reason = fed.err().unwrap_or(UNCLOSED);
     lines.hand_back(joined.split_off(1));
     let raw = joined.into_iter().flat_map(|line| line.bytes).collect();
-    Ok(Some(Record { first_line: number, last_line: number, job: Err(bad("line", reason)), raw }))
+    Ok(Some(Record { first_line: number, last_line: number, row: Err(BadRecord::new("line", reason)), raw }))
 }
 
-fn csv_job(cells: Vec<Vec<u8>>, columns: &[Column]) -> Result<NewJob, BadRecord> {
+fn csv_row<R: Row>(cells: Vec<Vec<u8>>, columns: &[Column]) -> Result<R, BadRecord> {
     if cells.len() != columns.len() {
         let reason = format!("has {} columns, the header has {}: put quotes around commas", cells.len(), columns.len());
-        return Err(bad("line", reason));
+        return Err(BadRecord::new("line", reason));
     }
     let mut fields = Map::new();
     let mut labels = Map::new();
@@ -299,9 +303,10 @@ fn csv_job(cells: Vec<Vec<u8>>, columns: &[Column]) -> Result<NewJob, BadRecord>
         Some(Value::Object(given)) => given.extend(labels),
         // Whatever else stands there is refused below.
         Some(_) => {}
+        None if labels.is_empty() => {}
         None => drop(fields.insert("labels".to_owned(), Value::Object(labels))),
     }
-    job(fields)
+    row(fields)
 }
 
 /// The cell as JSON would have it; what cannot be read stays text and is refused with the field's own sentence.
@@ -320,51 +325,34 @@ fn typed(field: &str, text: String) -> Value {
     read.unwrap_or(Value::String(text))
 }
 
-/// The job of these fields; a field that is null is one that is not given. serde's own messages quote what they refuse,
-/// so the field that it chokes on is looked for, and described by the table above.
-fn job(mut fields: Map<String, Value>) -> Result<NewJob, BadRecord> {
+/// The row of these fields; a field that is null is one that is not given.
+fn row<R: Row>(mut fields: Map<String, Value>) -> Result<R, BadRecord> {
     fields.retain(|_, value| !value.is_null());
-    if let Some(unknown) = fields.keys().find(|key| !FIELDS.iter().any(|(field, _)| field == key)) {
-        let reason = format!("has the unknown field `{}`; the fields are {}", shortened(unknown), columns());
-        return Err(bad("line", reason));
+    if let Some(unknown) = fields.keys().find(|key| !R::FIELDS.iter().any(|(field, _)| field == key)) {
+        let reason = format!("has the unknown field `{}`; the fields are {}", shortened(unknown), columns::<R>());
+        return Err(BadRecord::new("line", reason));
     }
-    if let Some(missing) = ["phone", "body"].into_iter().find(|needed| !fields.contains_key(*needed)) {
-        return Err(bad(missing, format!("{missing} is missing: every job needs phone and body")));
+    if let Some(missing) = R::NEEDED.iter().find(|needed| !fields.contains_key(**needed)) {
+        return Err(BadRecord::new(
+            missing,
+            format!("{missing} is missing: every line needs {}", R::NEEDED.join(" and ")),
+        ));
     }
-    let fields = Value::Object(fields);
-    match NewJob::deserialize(&fields) {
-        Ok(job) => job.check().map(|()| job).map_err(|rule| bad(rule.field(), rule.to_string())),
-        Err(_) => Err(first_unreadable(&fields)),
-    }
-}
-
-fn first_unreadable(fields: &Value) -> BadRecord {
-    let unreadable = |field: &str| {
-        let mut probe = serde_json::json!({"phone": "+15550142200", "body": "Hi"});
-        probe[field] = fields[field].clone();
-        NewJob::deserialize(&probe).is_err()
-    };
-    match FIELDS.iter().find(|(field, _)| !fields[*field].is_null() && unreadable(field)) {
-        Some(("phone", _)) if fields["phone"].is_string() => bad("phone", NotE164.to_string()),
-        Some((field, holds)) => bad(field, format!("{field} is not {holds}")),
-        None => bad("line", "is not a job"),
-    }
-}
-
-fn bad(field: &str, reason: impl Into<String>) -> BadRecord {
-    BadRecord { field: field.to_owned(), reason: reason.into() }
+    R::of(Value::Object(fields))
 }
 
 fn too_long() -> BadRecord {
-    bad("line", format!("is longer than {RECORD_MAX_BYTES} bytes"))
+    BadRecord::new("line", format!("is longer than {RECORD_MAX_BYTES} bytes"))
 }
 
 fn not_utf8(field: &str) -> BadRecord {
-    bad(field, format!("{field} is not UTF-8: save the file as UTF-8"))
+    BadRecord::new(field, format!("{field} is not UTF-8: save the file as UTF-8"))
 }
 
-fn columns() -> String {
-    FIELDS.map(|(field, _)| field).join(", ")
+fn columns<R: Row>() -> String {
+    let names: Vec<&str> = R::FIELDS.iter().map(|(field, _)| *field).collect();
+    let labels = if names.contains(&"labels") { ", label.KEY" } else { "" };
+    format!("{}{labels}", names.join(", "))
 }
 
 fn shortened(name: &str) -> String {
@@ -428,15 +416,16 @@ impl Cells {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NewJob;
 
     /// The line, then the body, or the field and the reason.
     type Read = (u64, Result<String, (String, String)>);
 
     fn read_all(format: Format, file: &[u8]) -> Vec<Read> {
         let mut all = Vec::new();
-        let take = |batch: Batch| {
+        let take = |batch: Batch<NewJob>| {
             all.extend(batch.records.into_iter().map(|record| {
-                let job = record.job.map(|job| job.body).map_err(|bad| (bad.field, bad.reason));
+                let job = record.row.map(|job| job.body).map_err(|bad| (bad.field, bad.reason));
                 (record.first_line, job)
             }));
             true
@@ -469,12 +458,12 @@ mod tests {
         let file = "\u{feff}phone,body\n+15550142200,Hi\n";
         let mut batches = Vec::new();
         let a_byte_each = io::BufReader::with_capacity(1, file.as_bytes());
-        read(a_byte_each, Format::Csv, 0, |batch| {
+        read(a_byte_each, Format::Csv, 0, |batch: Batch<NewJob>| {
             batches.push(batch);
             true
         })
         .expect("readable");
-        assert!(batches[0].records[0].job.is_ok());
+        assert!(batches[0].records[0].row.is_ok());
     }
 
     #[test]
@@ -530,8 +519,8 @@ mod tests {
                     +15550142200,Hi,a; b,\"{\"\"n\"\": 1}\",Bonn,3,Ann,2026-06-03T11:15:00+02:00\n\
                     +15550142200,Hi,\"[\"\"a\"\", {\"\"id\"\": \"\"b\"\"}]\",,,,,\n";
         let mut jobs = Vec::new();
-        let take = |batch: Batch| {
-            jobs.extend(batch.records.into_iter().map(|record| record.job.expect("valid")));
+        let take = |batch: Batch<NewJob>| {
+            jobs.extend(batch.records.into_iter().map(|record| record.row.expect("valid")));
             true
         };
         read(file.as_bytes(), Format::Csv, 0, take).expect("readable");
@@ -554,21 +543,23 @@ mod tests {
                     [1]\n\
                     {\"phone\":\"+15550142200\",\"body\":7}\n\
                     {\"phone\":\"+15550142200\"}\n\
+                    {\"phone\":\"+15550142200\",\"body\":\"Hi\",\"class\":\"news\"}\n\
                     {\"phone\":\"+15550142200\",\"body\":\"end\"}";
         let read = read_all(Format::Jsonl, file.as_bytes());
-        assert_eq!(bodies(&read), [(1, "Hi"), (8, "end")]);
+        assert_eq!(bodies(&read), [(1, "Hi"), (9, "end")]);
         let found = reasons(&read);
         assert_eq!(
             found.iter().map(|bad| (bad.0, bad.1)).collect::<Vec<_>>(),
-            [(3, "line"), (4, "line"), (5, "line"), (6, "body"), (7, "body")]
+            [(3, "line"), (4, "line"), (5, "line"), (6, "body"), (7, "body"), (8, "class")]
         );
         assert!(found[1].2.contains("`bdy`") && found[1].2.contains("dedupe_key"), "{}", found[1].2);
-        assert_eq!(found[3].2, "body is not text");
+        assert_eq!((found[3].2, found[5].2), ("body is not text", "class is not transactional or marketing"));
     }
 
     #[test]
     fn a_header_that_is_not_ours_refuses_the_file() {
-        let refusal = |file: &[u8]| read(file, Format::Csv, 0, |_| panic!("nothing to take")).expect_err("refused");
+        let refusal =
+            |file: &[u8]| read::<NewJob>(file, Format::Csv, 0, |_| panic!("nothing to take")).expect_err("refused");
         let unknown = refusal(b"phone,body,nmae\n+15550142200,Hi,Ann\n").to_string();
         assert!(
             unknown.contains("`nmae`") && unknown.contains("dedupe_key") && unknown.contains("label.KEY"),
@@ -576,7 +567,7 @@ mod tests {
         );
         assert!(matches!(refusal(b"phone;body\n"), ImportError::UnknownColumn { .. }));
         assert!(matches!(refusal(b"phone,body,phone\n"), ImportError::ColumnTwice { .. }));
-        assert!(matches!(refusal(b"phone,name\n"), ImportError::ColumnMissing { column: "body" }));
+        assert!(matches!(refusal(b"phone,name\n"), ImportError::ColumnMissing { column: "body", .. }));
         assert!(matches!(refusal(b"\n\n"), ImportError::NoHeader));
         assert!(matches!(refusal(b"\xff\xfep\0h\0o\0"), ImportError::HeaderNotUtf8));
     }
@@ -589,7 +580,7 @@ mod tests {
         }
         let mut sizes = Vec::new();
         let mut first = 0;
-        let take = |batch: Batch| {
+        let take = |batch: Batch<NewJob>| {
             first = if first == 0 { batch.records[0].first_line } else { first };
             sizes.push(batch.records.len());
             true

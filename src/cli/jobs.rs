@@ -150,6 +150,7 @@ impl Show {
         fact("reason", job.reason.clone().filter(|_| job.state != "queued"));
         fact("error", Some(error(&job)));
         fact("Chert adds", job.error_detail.as_ref().map(ToString::to_string));
+        fact("class", Some(job.class.clone()));
         fact("due", Some(job.due_at.format("%F %T UTC").to_string()));
         fact("expires", job.expires_at.map(|at| at.format("%F %T UTC").to_string()));
         fact("sent", job.sent_at.map(|at| at.format("%F %T UTC").to_string()));

@@ -15,13 +15,17 @@ pub mod events;
 pub mod import;
 pub mod jobs;
 pub mod lines;
+mod load;
 pub mod migrate;
 pub mod notifications;
 pub mod prove;
+pub mod purge;
+pub mod recipients;
 pub mod simulate;
 mod stage;
 pub mod status;
 mod stop;
+pub mod suppress;
 pub mod webhooks;
 pub mod worker;
 
@@ -63,6 +67,11 @@ enum Command {
     Lines(lines::Lines),
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    #[command(subcommand)]
+    Suppress(suppress::Suppress),
+    #[command(subcommand)]
+    Recipients(recipients::Recipients),
+    Purge(Box<purge::Purge>),
     #[command(subcommand)]
     Notifications(notifications::Notifications),
     #[command(subcommand)]
@@ -113,6 +122,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => args.run().await,
         Command::Lines(args) => args.run().await,
         Command::Jobs(args) => args.run().await,
+        Command::Suppress(args) => args.run().await,
+        Command::Recipients(args) => args.run().await,
+        Command::Purge(args) => args.run().await,
         Command::Notifications(args) => args.run().await,
         Command::Events(args) => args.run().await,
         Command::Webhooks(args) => args.run().await,

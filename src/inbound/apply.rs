@@ -20,8 +20,9 @@ use crate::inbound::weigh::{Before, Read, Verdict, weigh};
 use crate::outbox::admit::interval;
 use crate::outbox::lookups;
 use crate::outbox::progress::announce;
-use crate::outbox::suppress::{ALL, suppress};
+use crate::outbox::suppress::suppress;
 use crate::phone::Phone;
+use crate::scope::Scope;
 
 /// The most events that one transaction applies.
 const BATCH: i64 = 500;
@@ -43,7 +44,7 @@ pub struct Applied {
     pub events: usize,
     pub opted_out: usize,
     /// Jobs that ended because their recipient said stop.
-    pub suppressed_jobs: i64,
+    pub suppressed_jobs: u64,
 }
 
 impl Applier {
@@ -127,7 +128,7 @@ impl Applier {
             let scope = self.scope(answered[index].as_ref());
             let done = suppress(tx, phone, &scope, "said stop", "reply", Some(event_id)).await?;
             applied.suppressed_jobs += done.jobs;
-            if done.new {
+            if done.new == [true] {
                 applied.opted_out += 1;
                 confirm.push((phone.clone(), stored[index].id));
             }
@@ -144,10 +145,13 @@ impl Applier {
         Ok(applied)
     }
 
-    fn scope(&self, answered: Option<&Answered>) -> String {
+    /// All, where a campaign's name is none that a scope can have.
+    fn scope(&self, answered: Option<&Answered>) -> Scope {
         match (self.options.opt_out_scope, answered.and_then(|job| job.campaign.as_ref())) {
-            (OptOutScope::Campaign, Some(campaign)) => format!("campaign={campaign}"),
-            _ => ALL.to_owned(),
+            (OptOutScope::Campaign, Some(campaign)) => {
+                format!("campaign={campaign}").parse().unwrap_or_else(|_| Scope::all())
+            }
+            _ => Scope::all(),
         }
     }
 

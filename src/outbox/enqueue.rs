@@ -36,7 +36,7 @@ pub async fn enqueue(conn: &mut PgConnection, job: &NewJob) -> Result<i64, Enque
         r#"
         select outbox.enqueue(phone => $1, body => $2, payload => $3, phone_line_id => $4, dedupe_key => $5,
                               priority => $6, due_at => $7, expires_at => $8, max_attempts => $9, labels => $10,
-                              traceparent => $11) as "id!"
+                              traceparent => $11, class => $12) as "id!"
         "#,
         job.phone.as_str(),
         job.body,
@@ -49,6 +49,7 @@ pub async fn enqueue(conn: &mut PgConnection, job: &NewJob) -> Result<i64, Enque
         job.max_attempts,
         Value::Object(job.labels.clone()),
         job.traceparent,
+        job.class.word(),
     )
     .fetch_one(conn)
     .await
@@ -200,18 +201,20 @@ async fn insert(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<Inserted
     let attempts: Vec<i32> = jobs.iter().map(|job| job.max_attempts.unwrap_or(MAX_ATTEMPTS_DEFAULT)).collect();
     let labels: Vec<Value> = jobs.iter().map(|job| Value::Object(job.labels.clone())).collect();
     let traces: Vec<Option<&str>> = jobs.iter().map(|job| job.traceparent.as_deref()).collect();
+    let classes: Vec<&str> = jobs.iter().map(|job| job.class.word()).collect();
     // Only id and dedupe_key come back: a producer may read no other column.
     sqlx::query_as!(
         InsertedRow,
         r#"
         insert into outbox.jobs
-               (phone, body, payload, phone_line_id, dedupe_key, priority, due_at, expires_at, max_attempts, labels, traceparent)
+               (phone, body, payload, phone_line_id, dedupe_key, priority, due_at, expires_at, max_attempts, labels, traceparent,
+                class)
         select g.phone, g.body, g.payload, g.phone_line_id, g.dedupe_key, g.priority, coalesce(g.due_at, now()),
-               g.expires_at, g.max_attempts, g.labels, g.traceparent
+               g.expires_at, g.max_attempts, g.labels, g.traceparent, g.class
           from unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::text[], $6::smallint[], $7::timestamptz[],
-                      $8::timestamptz[], $9::int[], $10::jsonb[], $11::text[])
+                      $8::timestamptz[], $9::int[], $10::jsonb[], $11::text[], $12::text[])
                with ordinality as g (phone, body, payload, phone_line_id, dedupe_key, priority, due_at, expires_at,
-                                     max_attempts, labels, traceparent, position)
+                                     max_attempts, labels, traceparent, class, position)
          order by g.position
         on conflict (dedupe_key) do nothing
         returning id, dedupe_key
@@ -227,6 +230,7 @@ async fn insert(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<Inserted
         &attempts,
         &labels,
         &traces as _,
+        &classes as _,
     )
     .fetch_all(conn)
     .await

@@ -43,6 +43,7 @@ pub struct JobRow {
     pub phone: String,
     pub state: String,
     pub reason: Option<String>,
+    pub class: String,
     pub priority: i16,
     pub due_at: DateTime<Utc>,
     pub wake_at: Option<DateTime<Utc>>,
@@ -79,7 +80,7 @@ pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<JobRow>, JobsErr
     sqlx::query_as!(
         JobRow,
         r#"
-        select id, outbox.masked(phone) as "phone!", state, reason, priority, due_at, wake_at, expires_at, attempt, max_attempts,
+        select id, outbox.masked(phone) as "phone!", state, reason, class, priority, due_at, wake_at, expires_at, attempt, max_attempts,
                deferrals, line_id, sent_line_id, message_id, error_code, error_message, error_detail, trace_id, dedupe_key,
                idempotency_key, created_at, sent_at, finished_at, delivery_state, delivered_at, read_at, replied_at, ready, first_touch
           from outbox.jobs

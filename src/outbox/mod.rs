@@ -14,15 +14,31 @@ pub mod notifications;
 pub mod progress;
 
 pub mod account;
+pub mod erase;
 pub mod hearing;
 pub mod jobs;
 pub mod lines;
+pub mod prune;
+pub mod recipients;
 pub mod rescue;
 pub mod status;
 pub mod suppress;
 pub mod suppressions;
 pub mod upcoming;
 pub mod workers;
+
+/// How often a transaction of a command is run again that was given up because another one stood in its way.
+const MAX_RACES: usize = 5;
+
+/// Whether a transaction was given up because another one stood in its way (class 40).
+fn is_conflict(error: &sqlx::Error) -> bool {
+    is_of_class(error, "40")
+}
+
+fn is_of_class(error: &sqlx::Error, class: &str) -> bool {
+    let code = error.as_database_error().and_then(|refused| refused.code());
+    code.is_some_and(|code| code.starts_with(class))
+}
 
 /// What a statement was for when the database refused it.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +92,6 @@ impl OutboxError {
         | OutboxError::Notifications(error)
         | OutboxError::Hearing(error)
         | OutboxError::Heartbeat(error)) = self;
-        let code = error.as_database_error().and_then(|refused| refused.code());
-        code.is_some_and(|code| code.starts_with(class))
+        is_of_class(error, class)
     }
 }

@@ -25,7 +25,7 @@ fn full() -> NewJob {
     let json = json!({
         "phone": "+15550142200", "body": "Line one,\n\"line two\"", "name": "Ann; \\ Łukasz", "external_id": "crm-7",
         "phone_line_id": "pl_1", "attachments": ["att_1", {"id": "att_2", "live_photo": true}], "effect": "celebration",
-        "priority": -5, "due_at": "2030-01-01T10:00:00Z", "expires_at": "2030-01-02T10:00:00Z", "max_attempts": 3,
+        "priority": -5, "class": "marketing", "due_at": "2030-01-01T10:00:00Z", "expires_at": "2030-01-02T10:00:00Z", "max_attempts": 3,
         "labels": {"order": "1001", "city": "Bonn"}, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     });
     serde_json::from_value(json).expect("valid")
@@ -91,16 +91,16 @@ async fn a_full_job_is_the_same_row_by_every_way() {
     let job = full();
     let (labels, payload) = (Value::Object(job.labels.clone()), job.payload());
     let columns =
-        "phone, body, payload, phone_line_id, priority, due_at, expires_at, max_attempts, labels, traceparent";
+        "phone, body, payload, phone_line_id, priority, due_at, expires_at, max_attempts, labels, traceparent, class";
 
     // 1. An insert, as one writes it in psql.
     sqlx::raw_sql(
-        r#"insert into outbox.jobs (phone, body, payload, phone_line_id, priority, due_at, expires_at, max_attempts, labels, traceparent)
+        r#"insert into outbox.jobs (phone, body, payload, phone_line_id, priority, due_at, expires_at, max_attempts, labels, traceparent, class)
            values ('+15550142200', e'Line one,\n"line two"',
                    '{"name": "Ann; \\ Łukasz", "external_id": "crm-7", "effect": "celebration",
                      "attachments": ["att_1", {"id": "att_2", "live_photo": true}]}',
                    'pl_1', -5, '2030-01-01 10:00:00+00', '2030-01-02 10:00:00+00', 3, '{"order": "1001", "city": "Bonn"}',
-                   '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01')"#,
+                   '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', 'marketing')"#,
     )
     .execute(it.pool())
     .await
@@ -111,13 +111,17 @@ async fn a_full_job_is_the_same_row_by_every_way() {
     let due = "2030-01-01T10:00:00Z,2030-01-02T10:00:00Z,3";
     let trace = job.traceparent.clone().expect("given");
     let (body, payload_cell, labels_cell) = (cell(&job.body), cell(&payload.to_string()), cell(&labels.to_string()));
-    copy(it.pool(), columns, &format!("+15550142200,{body},{payload_cell},pl_1,-5,{due},{labels_cell},{trace}\n"))
-        .await;
+    copy(
+        it.pool(),
+        columns,
+        &format!("+15550142200,{body},{payload_cell},pl_1,-5,{due},{labels_cell},{trace},marketing\n"),
+    )
+    .await;
 
     // 3. The SQL function.
     sqlx::query(
         "select outbox.enqueue($1, $2, $3, phone_line_id => 'pl_1', priority => -5, due_at => $4, expires_at => $5,
-                               max_attempts => 3, labels => $6, traceparent => $7)",
+                               max_attempts => 3, labels => $6, traceparent => $7, class => 'marketing')",
     )
     .bind(job.phone.as_str())
     .bind(&job.body)
@@ -160,6 +164,8 @@ async fn a_full_job_is_the_same_row_by_every_way() {
         r#"{"id":"att_2","live_photo":true}"#,
         "--traceparent",
         &trace,
+        "--class",
+        "marketing",
     ]);
     let output = cli(&it, &flags);
     assert!(output.status.success(), "{}", complained(&output));
@@ -168,7 +174,7 @@ async fn a_full_job_is_the_same_row_by_every_way() {
     let attachments = cell(&Value::Array(job.attachments.clone()).to_string());
     let csv = format!(
         "phone,body,name,external_id,effect,attachments,phone_line_id,priority,due_at,expires_at,max_attempts,label.order,\
-         label.city,traceparent\n+15550142200,{body},{},crm-7,celebration,{attachments},pl_1,-5,{due},1001,Bonn,{trace}\n",
+         label.city,traceparent,class\n+15550142200,{body},{},crm-7,celebration,{attachments},pl_1,-5,{due},1001,Bonn,{trace},marketing\n",
         cell(&name)
     );
     let jsonl = serde_json::to_string(&job).expect("serialisable");
@@ -319,6 +325,7 @@ async fn every_check_of_the_table_refuses_by_its_name() {
         ("due_at_is_from_2000_to_2199", &[("due_at", "'2200-01-01 00:00+00'")]),
         ("expires_at_is_before_2200", &[("expires_at", "'infinity'")]),
         ("expires_at_is_after_due_at", &[("expires_at", "now()")]),
+        ("class_is_transactional_or_marketing", &[("class", "'newsletter'")]),
         ("max_attempts_is_1_to_100", &[("max_attempts", "0")]),
         ("max_attempts_is_1_to_100", &[("max_attempts", "101")]),
         ("labels_is_an_object", &[("labels", "'[]'")]),

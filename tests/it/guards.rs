@@ -26,7 +26,7 @@ async fn rescued_claim(it: &Harness) -> Claim {
 }
 
 /// The claim, answered with this status and body.
-fn answered(claim: Claim, http_status: u16, body: &str) -> Finished {
+pub fn answered(claim: Claim, http_status: u16, body: &str) -> Finished {
     let reply = Reply::Answered(Box::new(Answer::decode(http_status, None, None, body.as_bytes())));
     let outcome = outcome::classify(&reply);
     let next = retry::next(&outcome, claim.standing, &mut rand::rng());

@@ -14,6 +14,7 @@ mod inbound;
 mod model;
 mod notify;
 mod outcomes;
+mod people;
 mod plans;
 mod replies;
 mod schema;

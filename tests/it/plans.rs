@@ -13,10 +13,12 @@ use chert_outbox::inbound::store::{Source, store};
 use chert_outbox::line::LineChoice;
 use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::claim::Claimer;
+use chert_outbox::outbox::erase::erase;
 use chert_outbox::outbox::hearing;
 use chert_outbox::outbox::lookups;
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::notifications::{self, Fate, Told};
+use chert_outbox::outbox::prune::{Kind, Mark, prune};
 use chert_outbox::outbox::record::record;
 use chert_outbox::outbox::rescue::{expire, rescue};
 use chert_outbox::outbox::suppressions::stopped;
@@ -35,7 +37,7 @@ use crate::replies::{applier, message};
 const BIG: [&str; 7] = ["jobs", "recipients", "attempts", "suppressions", "events", "lookups", "notifications"];
 
 /// What each index finds its rows by; a condition on a later column alone reads all of it.
-const LEADS: [(&str, &str); 19] = [
+const LEADS: [(&str, &str); 24] = [
     ("jobs_pkey", "id"),
     ("jobs_to_admit", "COALESCE(wake_at, due_at)"),
     ("jobs_ready", "line_id"),
@@ -55,10 +57,15 @@ const LEADS: [(&str, &str); 19] = [
     ("jobs_sent_to", "phone"),
     ("events_pkey", "id"),
     ("events_to_apply", "id"),
+    ("jobs_ended_unsent", "phone"),
+    ("jobs_finished", "finished_at"),
+    ("attempts_started", "started_at"),
+    ("events_received", "received_at"),
+    ("events_with_text", "received_at"),
 ];
 
 /// Words of each hot statement alone, and the indexes that it must be read by.
-const HOT: [(&str, &[&str]); 33] = [
+const HOT: [(&str, &[&str]); 41] = [
     ("with due as", &["jobs_to_admit", "recipients_pkey", "one_in_flight_per_recipient", "jobs_of_recipient"]),
     ("for update of o skip locked", &["jobs_ready"]),
     ("select c.id", &["jobs_ready", "recipients_pkey", "suppressions_pkey", "jobs_of_recipient"]),
@@ -78,10 +85,18 @@ const HOT: [(&str, &[&str]); 33] = [
     ("update outbox.jobs set wake_at = now(), reason = null", &["jobs_held_stale", "jobs_pkey"]),
     ("select id, event_id, type as kind", &["events_to_apply"]),
     ("select answered.id", &["jobs_sent_to"]),
-    ("with added as", &["jobs_of_recipient"]),
+    ("then 'suppressed' else 'parked' end", &["jobs_of_recipient", "jobs_pkey"]),
     ("set ready = false, wake_at = now(), reason = null", &["jobs_of_recipient"]),
     ("insert into outbox.recipients as r (phone, line_id, last_inbound_at", &["jobs_sent_to"]),
     ("update outbox.events e", &["events_pkey"]),
+    ("as flies_until", &["jobs_of_recipient", "jobs_sent_to", "jobs_ended_unsent", "jobs_pkey"]),
+    ("where finished_at < $1 and (finished_at, id)", &["jobs_finished"]),
+    ("delete from outbox.attempts where job_id", &["attempts_pkey"]),
+    ("delete from outbox.jobs where id", &["jobs_pkey"]),
+    ("delete from outbox.attempts a using old", &["attempts_started", "jobs_pkey", "attempts_pkey"]),
+    ("and body is not null and applied_at is not null", &["events_with_text"]),
+    ("> ($2, $3) and applied_at is not null", &["events_received"]),
+    ("delete from outbox.events where id", &["events_pkey"]),
     ("insert into outbox.lookups", &[]),
     ("update outbox.lookups set looks = looks + 1", &["lookups_due", "lookups_pkey"]),
     ("select extract(epoch from due_at - clock_timestamp())", &["lookups_due"]),
@@ -224,6 +239,11 @@ async fn use_each_statement_once(pool: &PgPool) {
         .expect("stores");
     assert_eq!(applier(&[]).apply(pool).await.expect("applies").opted_out, 1);
     follow_and_tell(pool, minute).await;
+    erase(pool, &"+16000000001".parse().expect("valid"), None, false, |_| {}).await.expect("erases");
+    for kind in [Kind::FinishedJobs, Kind::Attempts, Kind::Texts, Kind::Events] {
+        let deleted = prune(pool, kind, chrono::Utc::now(), &mut Mark::default()).await.expect("prunes");
+        assert_eq!(deleted, 1_000, "{kind:?}");
+    }
 }
 
 async fn follow_and_tell(pool: &PgPool, lease: Duration) {
