@@ -17,7 +17,7 @@ create table outbox.events (
     effect      text,
     job_id      bigint,
     constraint source_is_known check (source in ('webhook', 'stream', 'list')),
-    constraint effect_is_known check (effect in ('reply', 'opt_out', 'opt_in', 'review', 'ignored', 'unreadable')),
+    constraint effect_is_known check (effect in ('reply', 'opt_out', 'opt_in', 'review', 'delivery', 'ignored', 'unreadable')),
     constraint effect_iff_applied check ((effect is null) = (applied_at is null)),
     constraint event_phone_is_e164_like_plus15550142200 check (phone ~ '^\+[1-9][0-9]{6,14}$')
 ) with (fillfactor = 80, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000);

@@ -62,18 +62,18 @@ pub enum ConfigError {
     )]
     Lease { needed: String, timeout: String },
     #[error(
-        "OUTBOX_OPT_OUT_TEXT is blank or too long: write the text that a stop is answered with, or leave it empty for none"
-    )]
-    OptOutText,
-    #[error("OUTBOX_OPT_OUT_WORDS: {0}")]
-    Words(String),
-    #[error(
         "CHERT_WEBHOOK_SECRET is not set: OUTBOX_WEBHOOK_LISTEN needs the secret that Chert told when the subscription was created \
          (chert-outbox webhooks create)"
     )]
     NoWebhookSecret,
     #[error("OUTBOX_EVENTS_EVERY must be at least 1s")]
     EventsEvery,
+    #[error(
+        "OUTBOX_OPT_OUT_TEXT is blank or too long: write the text that a stop is answered with, or leave it empty for none"
+    )]
+    OptOutText,
+    #[error("OUTBOX_OPT_OUT_WORDS: {0}")]
+    Words(String),
     #[error("CHERT_BASE_URL: {0}")]
     Client(#[from] ClientError),
     #[error("OUTBOX_NOTIFY_URL must look like https://app.example/hooks/outbox, or be none")]
@@ -160,6 +160,78 @@ pub struct WorkerOptions {
     /// What this worker is called in `status`; the host's name if it is not given.
     #[arg(long, env = "OUTBOX_WORKER_NAME")]
     pub name: Option<String>,
+}
+
+/// How replies and stops are received, and what they do.
+#[derive(Debug, Clone, Args)]
+pub struct InboundOptions {
+    /// Receive webhooks here, at /webhooks/chert, e.g. 127.0.0.1:8081; not at all unless it is given. Chert posts to public
+    /// HTTPS only, so a proxy that ends TLS stands in front.
+    #[arg(long, env = "OUTBOX_WEBHOOK_LISTEN")]
+    pub webhook_listen: Option<SocketAddr>,
+
+    /// The secret of the webhook subscription, which Chert tells once; during a rotation the current and the previous one,
+    /// separated by a comma.
+    #[arg(long = "webhook-secret", env = "CHERT_WEBHOOK_SECRET", hide_env_values = true, value_delimiter = ',')]
+    pub webhook_secrets: Vec<SecretString>,
+
+    /// Hear events as they happen, on a connection to Chert; one worker of all does.
+    #[arg(long, env = "OUTBOX_EVENTS_STREAM", value_enum, default_value = "on")]
+    pub events_stream: Switch,
+
+    /// Read Chert's list of events from time to time, which brings whatever the other ways have lost.
+    #[arg(long, env = "OUTBOX_EVENTS_LIST", value_enum, default_value = "on")]
+    pub events_list: Switch,
+
+    /// How often the list of events is read.
+    #[arg(long, env = "OUTBOX_EVENTS_EVERY", default_value = "1m", value_parser = duration)]
+    pub events_every: Duration,
+
+    #[command(flatten)]
+    pub replies: ReplyOptions,
+}
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+impl Switch {
+    pub fn is_on(self) -> bool {
+        self == Switch::On
+    }
+}
+
+impl InboundOptions {
+    /// Checks what clap cannot: options that need each other.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.webhook_listen.is_some() && self.secrets().is_empty() {
+            return Err(ConfigError::NoWebhookSecret);
+        }
+        if self.events_every < Duration::from_secs(1) {
+            return Err(ConfigError::EventsEvery);
+        }
+        self.replies.check()
+    }
+
+    /// The secrets that a webhook may be signed with; what was left empty is none.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let given = self.webhook_secrets.iter().map(|secret| secret.expose_secret().trim());
+        given.filter(|secret| !secret.is_empty()).map(SecretString::from).collect()
+    }
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Sends what is inserted.
+    Send,
+    /// Receives replies and stops.
+    Inbound,
+    /// Asks what became of messages that were sent.
+    Delivery,
 }
 
 /// What makes a job wait although it could go: that a reply or a stop may have been missed, or that nobody answers.
@@ -276,75 +348,6 @@ impl ReplyOptions {
         }
         Ok(())
     }
-}
-
-/// How replies and stops are received.
-#[derive(Debug, Clone, Args)]
-pub struct InboundOptions {
-    /// Receive webhooks here, at /webhooks/chert, e.g. 127.0.0.1:8081; not at all unless it is given. Chert posts to public
-    /// HTTPS only, so a proxy that ends TLS stands in front.
-    #[arg(long, env = "OUTBOX_WEBHOOK_LISTEN")]
-    pub webhook_listen: Option<SocketAddr>,
-
-    /// The secret of the webhook subscription, which Chert tells once; during a rotation the current and the previous one,
-    /// separated by a comma.
-    #[arg(long = "webhook-secret", env = "CHERT_WEBHOOK_SECRET", hide_env_values = true, value_delimiter = ',')]
-    pub webhook_secrets: Vec<SecretString>,
-
-    /// Hear events as they happen, on a connection to Chert; one worker of all does.
-    #[arg(long, env = "OUTBOX_EVENTS_STREAM", value_enum, default_value = "on")]
-    pub events_stream: Switch,
-
-    /// Read Chert's list of events from time to time, which brings whatever the other ways have lost.
-    #[arg(long, env = "OUTBOX_EVENTS_LIST", value_enum, default_value = "on")]
-    pub events_list: Switch,
-
-    /// How often the list of events is read.
-    #[arg(long, env = "OUTBOX_EVENTS_EVERY", default_value = "1m", value_parser = duration)]
-    pub events_every: Duration,
-}
-
-/// Whether something is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    On,
-    Off,
-}
-
-impl Switch {
-    pub fn is_on(self) -> bool {
-        self == Switch::On
-    }
-}
-
-impl InboundOptions {
-    /// Checks what clap cannot: options that need each other.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        if self.webhook_listen.is_some() && self.secrets().is_empty() {
-            return Err(ConfigError::NoWebhookSecret);
-        }
-        if self.events_every < Duration::from_secs(1) {
-            return Err(ConfigError::EventsEvery);
-        }
-        Ok(())
-    }
-
-    /// The secrets that a webhook may be signed with; what was left empty is none.
-    pub fn secrets(&self) -> Vec<SecretString> {
-        let given = self.webhook_secrets.iter().map(|secret| secret.expose_secret().trim());
-        given.filter(|secret| !secret.is_empty()).map(SecretString::from).collect()
-    }
-}
-
-/// What a worker does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// Sends what is inserted.
-    Send,
-    /// Receives replies and stops.
-    Inbound,
-    /// Asks what became of messages that were sent.
-    Delivery,
 }
 
 /// Between the end of the HTTP timeout and the end of the lease: time to start late and to record.

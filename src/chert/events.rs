@@ -72,8 +72,8 @@ impl Client {
         self.ask::<IgnoredAny>(Method::POST, &route, &query, &Value::Null, "JSON").await.map(drop)
     }
 
-    /// Opens the stream of events, from what was created strictly after `since` on. There is no limit to how long it may
-    /// last but [`LONGEST_STREAM`]; connecting takes as long as any call may. Source: API contract 4.8.
+    /// Opens the stream of events, from what was created strictly after `since` on. It may last a day,
+    /// which Chert never lets it; connecting takes as long as any call may. Source: API contract 4.8.
     pub async fn event_stream(&self, since: &str) -> Result<EventStream, AskError> {
         let request = self.request(Method::GET, "events/stream", &[("since", since)], &Value::Null);
         let request = request.header(ACCEPT, EVENT_STREAM).timeout(LONGEST_STREAM);

@@ -127,13 +127,17 @@ impl Create {
         let Created { subscription, secret } = match client.create_subscription(&wish).await {
             Ok(created) => created,
             Err(error) => {
-                file.map(SecretFile::remove);
+                if let Some(file) = file {
+                    file.remove();
+                }
                 return Err(error.into());
             }
         };
         outln!("created subscription {} to {}", subscription.id, subscription.url);
         let Some(secret) = secret else {
-            file.map(SecretFile::remove);
+            if let Some(file) = file {
+                file.remove();
+            }
             anyhow::bail!("Chert did not tell its secret: delete the subscription, and create it again");
         };
         if self.show_secret {

@@ -128,6 +128,7 @@ impl Receiving {
         options: InboundOptions,
         deployment: &str,
     ) -> anyhow::Result<Receiving> {
+        let words = options.replies.words()?;
         // Connections of its own: a flood of webhooks does not hold up what is sent.
         let pool = database.outbox(8).await?;
         account::namespace(&pool, deployment).await?;
@@ -136,7 +137,7 @@ impl Receiving {
             None => None,
         };
         let (stop, stopping) = watch::channel(false);
-        let running = tokio::spawn(run::run(pool, client, options, webhooks, stopping));
+        let running = tokio::spawn(run::run(pool, client, options, words, webhooks, stopping));
         Ok(Receiving { stop, running })
     }
 

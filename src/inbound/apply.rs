@@ -1,7 +1,7 @@
 //! Applying: what stored events mean for recipients, suppressions and jobs, each once. One transaction a batch: after a crash the
 //! same events are applied, whole. One applier at a time in the whole deployment, whoever comes: so words are weighed in turn.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::inbound::event::Incoming;
 use crate::inbound::optout::Words;
 use crate::inbound::weigh::{Before, Read, Verdict, weigh};
 use crate::outbox::admit::interval;
+use crate::outbox::lookups;
+use crate::outbox::progress::announce;
 use crate::outbox::suppress::suppress;
 use crate::phone::Phone;
 use crate::scope::Scope;
@@ -137,6 +139,8 @@ impl Applier {
         wake(tx, &phones(&verdicts)).await?;
         mark_answered(tx, &reads, &answered).await?;
         touch_recipients(tx, &verdicts).await?;
+        follow_deliveries(tx, &reads).await?;
+        tell(tx, &reads, &answered).await?;
         finish(tx, &stored, &reads, &answered).await?;
         Ok(applied)
     }
@@ -359,6 +363,27 @@ async fn touch_recipients(tx: &mut PgTransaction<'_>, verdicts: &BTreeMap<Phone,
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// What a look would have found out later.
+async fn follow_deliveries(tx: &mut PgTransaction<'_>, reads: &[Read]) -> Result<(), sqlx::Error> {
+    for read in reads {
+        if let Some((message_id, state)) = &read.delivery {
+            lookups::told(tx, message_id, state, read.at).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells the producer which of its messages were answered, and which by a stop.
+async fn tell(tx: &mut PgTransaction<'_>, reads: &[Read], answered: &[Option<Answered>]) -> Result<(), sqlx::Error> {
+    let answered_by = |stops: bool| {
+        let said = reads.iter().zip(answered).filter(|(read, _)| (read.effect() == "opt_out") == stops);
+        let jobs: BTreeSet<i64> = said.filter_map(|(_, job)| Some(job.as_ref()?.job_id)).collect();
+        jobs.into_iter().collect::<Vec<_>>()
+    };
+    announce(tx, &answered_by(false), "replied").await?;
+    announce(tx, &answered_by(true), "opted_out").await
 }
 
 async fn finish(

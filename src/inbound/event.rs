@@ -66,6 +66,17 @@ impl Incoming {
     }
 }
 
+impl Incoming {
+    /// Which of our messages came to which state, if the event says that: Chert names no such event, and may send one all the same.
+    pub fn delivery(&self) -> Option<(String, String)> {
+        let state =
+            self.kind.strip_prefix("message.").filter(|state| ["delivered", "read", "failed"].contains(state))?;
+        let row: Value = serde_json::from_str(&self.body).ok()?;
+        let id = envelope(&row).get("data")?.get("message")?.get("id")?.as_str().map(clean)?;
+        Some((id, state.to_owned()))
+    }
+}
+
 impl InboundMessage {
     fn of(envelope: &Value) -> Option<InboundMessage> {
         let data = envelope.get("data").unwrap_or(&Value::Null);
@@ -154,6 +165,14 @@ mod tests {
         let event = Incoming::read(&legacy.to_string(), now()).expect("an event");
         assert_eq!(event.message().expect("a message").text, "stop");
         assert!(event.event_id.starts_with("sha256:") && event.occurred_at == now());
+    }
+
+    #[test]
+    fn a_delivery_names_its_message_and_state() {
+        let event = |kind: &str| json!({"event": kind, "event_id": "d", "data": {"message": {"id": "m1"}}}).to_string();
+        let delivery = |kind| Incoming::read(&event(kind), now()).expect("an event").delivery();
+        assert_eq!(delivery("message.delivered"), Some(("m1".to_owned(), "delivered".to_owned())));
+        assert_eq!(delivery("message.received"), None);
     }
 
     #[test]

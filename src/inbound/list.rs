@@ -108,9 +108,7 @@ async fn round(shared: &Shared, reader: &Reader, lease: Duration, walking: &mut 
         let position = is_last.then(|| walk.newest.to_string());
         let stored = timeout(lease, reader.advance(&shared.pool, &batch.events, position.as_deref())).await;
         let new = stored.map_err(|_| WayError::SlowDatabase)??;
-        if new > 0 {
-            debug!("{new} new events came by the list");
-        }
+        shared.stored(new, "list");
         if is_last {
             *walking = None;
             return Ok(());

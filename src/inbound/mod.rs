@@ -21,7 +21,6 @@ pub mod position;
 pub mod reader;
 pub mod sse;
 pub mod store;
-pub mod tail;
 mod trouble;
 
 pub mod apply;
@@ -29,6 +28,8 @@ pub mod optout;
 pub mod weigh;
 
 pub mod delivery;
+
+pub mod tail;
 
 use run::{Shared, WayError, stopped};
 
@@ -39,10 +40,10 @@ pub enum InboundError {
     Store(#[source] sqlx::Error),
     #[error("electing a reader of events: {}", crate::database::describe(.0))]
     Elect(#[source] sqlx::Error),
-    #[error("applying events: {}", crate::database::describe(.0))]
-    Apply(#[source] sqlx::Error),
     #[error("reading events: {}", crate::database::describe(.0))]
     Read(#[source] sqlx::Error),
+    #[error("applying events: {}", crate::database::describe(.0))]
+    Apply(#[source] sqlx::Error),
     #[error("somebody else reads these events now")]
     LostElection,
     #[error("OUTBOX_WEBHOOK_LISTEN: cannot listen on {addr}")]

@@ -1,11 +1,11 @@
-//! All ways in, side by side, until they are told to stop.
+//! All ways in and the applying, side by side, until they are told to stop.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
@@ -13,6 +13,8 @@ use tracing::debug;
 use crate::chert::ask::AskError;
 use crate::chert::client::Client;
 use crate::config::InboundOptions;
+use crate::inbound::apply::Applier;
+use crate::inbound::optout::Words;
 use crate::inbound::reader::Reader;
 use crate::inbound::{InboundError, list, listener, stream, webhook};
 
@@ -25,6 +27,8 @@ pub(super) struct Shared {
     pub client: Client,
     /// Who we are to other readers; new at every start.
     pub holder: String,
+    /// Rung when new events were stored, for whoever applies them.
+    pub bell: Arc<Notify>,
 }
 
 /// Why reading by one of the ways has ended.
@@ -38,20 +42,24 @@ pub(super) enum WayError {
     SlowDatabase,
 }
 
-/// Receives by the ways that are switched on, and by webhook if there is a listener, until `stopping` turns true; then answers
-/// what is in flight, and lets others read. A database or a Chert that goes away is waited for.
+/// Receives by the ways that are switched on, and by webhook if there is a listener, and applies what is stored, until
+/// `stopping` turns true; then answers what is in flight, and lets others read. A database or a Chert that goes away is waited for.
 pub async fn run(
     pool: PgPool,
     client: Client,
     options: InboundOptions,
+    words: Words,
     webhooks: Option<TcpListener>,
     stopping: watch::Receiver<bool>,
 ) {
-    let holder = uuid::Uuid::now_v7().to_string();
-    let shared = Arc::new(Shared { pool: pool.clone(), client, holder });
+    let (holder, bell) = (uuid::Uuid::now_v7().to_string(), Arc::new(Notify::new()));
+    let shared = Arc::new(Shared { pool: pool.clone(), client, holder, bell: bell.clone() });
     let mut ways = JoinSet::new();
+    let applier = Applier::new(words, options.replies.clone());
+    let (applied, until) = (pool, stopping.clone());
+    ways.spawn(async move { applier.run(&applied, &bell, until).await });
     if let Some(listener) = webhooks {
-        let routes = webhook::routes(pool, options.secrets());
+        let routes = webhook::routes(shared.clone(), options.secrets());
         ways.spawn(listener::serve(listener, routes, stopping.clone()));
     }
     if options.events_stream.is_on() {
@@ -70,6 +78,14 @@ pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
 }
 
 impl Shared {
+    /// So many events that nobody knew were stored.
+    pub fn stored(&self, new: u64, way: &str) {
+        if new > 0 {
+            debug!("{new} new events came by the {way}");
+            self.bell.notify_one();
+        }
+    }
+
     /// Gives the lease back if the database lets us.
     pub async fn resign(&self, reader: &Reader) {
         match timeout(RESIGN_TIMEOUT, reader.resign(&self.pool)).await {

@@ -136,9 +136,7 @@ impl<'a> Reading<'a> {
         let text = position.map(|position| position.to_string());
         let stored = timeout(LEASE, self.reader.advance(&self.shared.pool, &batch.events, text.as_deref())).await;
         let new = stored.map_err(|_| WayError::SlowDatabase)??;
-        if new > 0 {
-            debug!("{new} new events came by the stream");
-        }
+        self.shared.stored(new, "stream");
         self.position = position.unwrap_or(self.position);
         self.proved = Some(Instant::now());
         Ok(())

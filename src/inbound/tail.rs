@@ -56,11 +56,13 @@ impl Tail {
         limit: i64,
         shows_text: bool,
     ) -> Result<(Tail, Vec<EventRow>), InboundError> {
-        let newest = newest_id(&pool).await?;
+        let settled = settled_id(&pool).await?;
+        let unsettled = rows_after(&pool, settled).await?;
+        let low =
+            if unsettled.len() as i64 == LOOK_LIMIT { unsettled.last().map_or(settled, |row| row.id) } else { settled };
+        let told = unsettled.iter().map(|row| row.id).filter(|id| *id > low).collect();
         let mut rows = newest_rows(&pool, kind.as_deref(), limit.min(LOOK_LIMIT)).await?;
         rows.reverse();
-        let low = rows.iter().find(|row| !row.is_settled).map_or(newest, |row| (row.id - 1).min(newest));
-        let told = rows.iter().map(|row| row.id).filter(|id| *id > low).collect();
         let tail = Tail { pool, kind, shows_text, low, told };
         let rows = rows.into_iter().map(|row| row.shown(shows_text)).collect();
         Ok((tail, rows))
@@ -70,12 +72,8 @@ impl Tail {
     pub async fn look(&mut self) -> Result<(Vec<EventRow>, bool), InboundError> {
         let rows = rows_after(&self.pool, self.low).await?;
         let is_full = rows.len() as i64 == LOOK_LIMIT;
-        let low = match rows.iter().find(|row| !row.is_settled) {
-            // So many at once are not looked at twice.
-            _ if is_full => rows.last().map(|row| row.id),
-            Some(unsettled) => Some(unsettled.id - 1),
-            None => rows.last().map(|row| row.id),
-        };
+        // So many at once are not looked at twice.
+        let low = rows.iter().take_while(|row| row.is_settled || is_full).last().map(|row| row.id);
         let mut new = Vec::new();
         for row in rows {
             if self.told.insert(row.id) && self.kind.as_ref().is_none_or(|kind| *kind == row.kind) {
@@ -128,10 +126,21 @@ impl StoredRow {
     }
 }
 
-async fn newest_id(pool: &PgPool) -> Result<i64, InboundError> {
+/// The newest event that no later commit can come before.
+async fn settled_id(pool: &PgPool) -> Result<i64, InboundError> {
     let mut tx = database::begin_plain(pool).await.map_err(InboundError::Read)?;
-    let newest = sqlx::query_scalar!("select max(id) from outbox.events").fetch_one(&mut *tx).await;
-    Ok(newest.map_err(InboundError::Read)?.unwrap_or(0))
+    let settled = sqlx::query_scalar!(
+        r#"
+        select id
+          from outbox.events
+         where received_at < clock_timestamp() - interval '10 seconds'
+         order by id desc
+         limit 1
+        "#
+    )
+    .fetch_optional(&mut *tx)
+    .await;
+    Ok(settled.map_err(InboundError::Read)?.unwrap_or(0))
 }
 
 async fn newest_rows(pool: &PgPool, kind: Option<&str>, limit: i64) -> Result<Vec<StoredRow>, InboundError> {

@@ -12,12 +12,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use futures_util::StreamExt as _;
 use secrecy::SecretString;
-use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use crate::chert::client::wall_clock;
+use crate::inbound::Shared;
 use crate::inbound::event::Incoming;
 use crate::inbound::signature::{Refused, timely, verify};
 use crate::inbound::store::{Source, store};
@@ -37,8 +37,8 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Refusals are logged at most this often, since anybody can cause them.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 
-struct Shared {
-    pool: PgPool,
+struct Receiving {
+    shared: Arc<Shared>,
     /// The current secret of the subscription, and during a rotation the previous one.
     secrets: Vec<SecretString>,
     room: Semaphore,
@@ -46,42 +46,42 @@ struct Shared {
 }
 
 /// `POST /webhooks/chert` and nothing else.
-pub fn routes(pool: PgPool, secrets: Vec<SecretString>) -> Router {
+pub(super) fn routes(shared: Arc<Shared>, secrets: Vec<SecretString>) -> Router {
     let room = Semaphore::new(MOST_IN_FLIGHT);
-    let shared = Shared { pool, secrets, room, complained: Mutex::new(None) };
+    let receiving = Receiving { shared, secrets, room, complained: Mutex::new(None) };
     let nothing = || async { StatusCode::NOT_FOUND };
-    Router::new().route(PATH, post(receive).fallback(nothing)).fallback(nothing).with_state(Arc::new(shared))
+    Router::new().route(PATH, post(receive).fallback(nothing)).fallback(nothing).with_state(Arc::new(receiving))
 }
 
-async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    match take(&shared, request).await {
+async fn receive(State(receiving): State<Arc<Receiving>>, request: Request) -> Response {
+    match take(&receiving, request).await {
         Ok(new) => {
-            debug!(new, "A webhook was stored");
+            receiving.shared.stored(new, "webhook");
             StatusCode::OK.into_response()
         }
         Err(refused) => {
-            shared.complain(refused);
+            receiving.complain(refused);
             (refused.status(), format!("{refused}\n")).into_response()
         }
     }
 }
 
 /// Stores the event of a request, and returns how many events that were new: one or none.
-async fn take(shared: &Shared, request: Request) -> Result<u64, Refused> {
+async fn take(receiving: &Receiving, request: Request) -> Result<u64, Refused> {
     let (head, body) = request.into_parts();
     // Whoever has nothing to show need not be listened to.
     timely(&head.headers, wall_clock().timestamp())?;
-    let _place = shared.room.try_acquire().map_err(|_| Refused::Busy)?;
+    let _place = receiving.room.try_acquire().map_err(|_| Refused::Busy)?;
     let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > MAX_IGNORED) {
         return Err(Refused::TooLarge);
     }
     let body = timeout(READ_TIMEOUT, read(body)).await.map_err(|_| Refused::CutOff)??;
     let now = wall_clock();
-    verify(&head.headers, &body, &shared.secrets, now.timestamp())?;
+    verify(&head.headers, &body, &receiving.secrets, now.timestamp())?;
     let text = std::str::from_utf8(&body).map_err(|_| Refused::NotAnEvent)?;
     let event = Incoming::read(text, now).map_err(|_| Refused::NotAnEvent)?;
-    let stored = timeout(STORE_TIMEOUT, store(&shared.pool, Source::Webhook, &[event])).await;
+    let stored = timeout(STORE_TIMEOUT, store(&receiving.shared.pool, Source::Webhook, &[event])).await;
     let stored = stored.map_err(|_| Refused::NotStored)?;
     stored.map_err(|error| {
         debug!(%error, "A webhook was not stored");
@@ -96,16 +96,18 @@ async fn read(body: Body) -> Result<Vec<u8>, Refused> {
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| Refused::CutOff)?;
         length += piece.len();
-        match length {
-            ..=MAX_BODY => whole.extend_from_slice(&piece),
-            ..=MAX_IGNORED => whole = Vec::new(),
-            _ => return Err(Refused::TooLarge),
+        if length <= MAX_BODY {
+            whole.extend_from_slice(&piece);
+        } else if length <= MAX_IGNORED {
+            whole = Vec::new();
+        } else {
+            return Err(Refused::TooLarge);
         }
     }
     if length > MAX_BODY { Err(Refused::TooLarge) } else { Ok(whole) }
 }
 
-impl Shared {
+impl Receiving {
     fn complain(&self, refused: Refused) {
         let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
         if complained.is_none_or(|at| at.elapsed() >= COMPLAINT_EVERY) {

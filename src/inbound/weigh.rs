@@ -15,6 +15,8 @@ pub struct Read {
     pub at: DateTime<Utc>,
     /// Nothing for events that bring no message of somebody else's, which are kept and ignored.
     pub message: Option<(InboundMessage, Ask)>,
+    /// A message of ours and the state it came to.
+    pub delivery: Option<(String, String)>,
 }
 
 impl Read {
@@ -25,12 +27,13 @@ impl Read {
             let ask = words.read(&message.text);
             (message, ask)
         });
-        Read { event_id: event.event_id.clone(), at: event.occurred_at, message }
+        Read { event_id: event.event_id.clone(), at: event.occurred_at, message, delivery: event.delivery() }
     }
 
     /// What the database keeps of it.
     pub fn effect(&self) -> &'static str {
         match &self.message {
+            None if self.delivery.is_some() => "delivery",
             None => "ignored",
             Some((_, Ask::Stop)) => "opt_out",
             Some((_, Ask::Start)) => "opt_in",
@@ -116,7 +119,7 @@ mod tests {
 
     fn said(secs: i64, ask: Ask) -> Read {
         let message = InboundMessage { from: phone(), text: String::new(), line_number: None };
-        Read { event_id: format!("e{secs}"), at: at(secs), message: Some((message, ask)) }
+        Read { event_id: format!("e{secs}"), at: at(secs), message: Some((message, ask)), delivery: None }
     }
 
     fn verdict(reads: &[Read], before: Before) -> Verdict {

@@ -222,13 +222,20 @@ async fn a_message_at_which_chert_fails_holds_up_no_other() {
         "update outbox.lookups set sent_at = now() - interval '1 hour', due_at = now() - interval '1 hour' / job_id",
     )
     .await;
-    assert!(looker.pass(0).await.expect("passes").stood_back.is_some());
+    let first = looker.pass(0).await.expect("passes");
+    assert!(first.stood_back.is_some());
+    let next = async {
+        loop {
+            let pass = looker.pass(0).await.expect("passes");
+            if pass.noted > 0 || pass.stood_back.is_some() {
+                return pass;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let next = tokio::time::timeout(PATIENCE, next).await.expect("they are due again");
     // From the head, it would be met first by every pass, and end it.
-    it.until("the others were looked at", || async {
-        looker.pass(0).await.expect("passes");
-        it.count("delivery_state = 'delivered'").await == 7
-    })
-    .await;
+    assert_eq!((first.noted + next.noted, next.stood_back), (7, None));
 }
 
 #[tokio::test]

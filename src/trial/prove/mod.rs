@@ -23,6 +23,8 @@ mod load;
 
 mod operators;
 
+mod replies;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -112,6 +114,7 @@ pub fn scenarios() -> Vec<&'static Scenario> {
         time::SCENARIOS,
         load::SCENARIOS,
         operators::SCENARIOS,
+        replies::SCENARIOS,
     ]
     .into_iter()
     .flatten()

@@ -312,7 +312,12 @@ impl World {
     /// Runs a command of this program as a person would; a finding if it fails.
     pub async fn command(&mut self, args: &[&str]) -> Result<(), ProveError> {
         let mut command = Command::new(&self.setup.program);
-        command.args(args).env("DATABASE_URL", &self.setup.database_url).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(args).env("DATABASE_URL", &self.setup.database_url);
+        command
+            .env("CHERT_BASE_URL", &self.setup.base_url)
+            .env("CHERT_SIGNING_SECRET", &self.setup.secret)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         let done = command.output().await?;
         if !done.status.success() {
             let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();

@@ -4,13 +4,19 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use chert_outbox::inbound::event::Incoming;
 use chert_outbox::inbound::store::{Source, store};
+use chert_outbox::simulate::Inbound;
 use serde_json::Value;
 
-use crate::harness::Harness;
+use super::Receiver;
+use crate::harness::{Harness, PATIENCE};
 
 const BODY: &str = r#"{"id":"evt_1","created_at":"2026-06-03T09:20:12Z","payload":{"event":"message.received","event_id":"chert:msg:1",
     "timestamp":"2026-06-03T09:20:11Z","data":{"message":{"direction":"inbound","sender_handle":{"handle":"+15550142200"},
     "parts":[{"type":"text","value":"a very private text"}]}}}}"#;
+
+fn inbound() -> Inbound {
+    Inbound { phone: "+15550142200".into(), text: Some("yes".into()), ..Inbound::default() }
+}
 
 #[tokio::test]
 async fn stored_events_are_shown_without_numbers_and_without_texts_unless_they_are_asked_for() {
@@ -48,7 +54,10 @@ async fn what_comes_is_followed_also_when_it_is_committed_late() {
     command.args(["events", "tail", "--follow", "--json"]).stdout(std::process::Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let mut next = async || lines.next_line().await.expect("readable").expect("a line");
+    let mut next = async || {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("something comes");
+        line.expect("readable").expect("a line")
+    };
     sqlx::query(insert).bind("one").execute(it.pool()).await.expect("inserted");
     assert!(next().await.contains("\"one\""));
     late.commit().await.expect("commits");
@@ -94,15 +103,19 @@ async fn subscriptions_are_created_listed_changed_and_deleted_and_their_secret_i
 #[tokio::test]
 async fn an_event_is_told_again() {
     let it = Harness::start().await;
-    let inbound = chert_outbox::simulate::Inbound {
-        phone: "+15550142200".into(),
-        text: Some("yes".into()),
-        ..Default::default()
+    let receiver = Receiver::subscribed(&it, &["--events-stream", "off", "--events-list", "off"]).await;
+    it.simulator.handle().receive(&inbound()).expect("a good number");
+    let told = async |times| {
+        let attempts = || async { it.simulator.handle().events()[0].delivery.attempts.len() == times };
+        it.until("it is told", attempts).await;
     };
-    it.simulator.handle().receive(&inbound).expect("a good number");
+    told(1).await;
     let id = it.simulator.handle().events()[0].id.clone();
     let (code, out, error) = it.run(&["events", "replay", &id]).await;
     assert_eq!((code, out.as_str()), (0, format!("Chert delivers {id} again\n").as_str()), "{error}");
+    told(2).await;
+    receiver.stop().await;
+    assert_eq!(it.events("true").await, 1, "it is stored once");
     let (code, _, error) = it.run(&["events", "replay", "evt_../send"]).await;
     assert!(code == 1 && error.starts_with("error: the Chert API refuses: HTTP 404"), "{error}");
 }
@@ -143,12 +156,7 @@ async fn options_that_do_not_fit_are_one_sentence() {
 async fn a_drain_receives_until_it_is_done() {
     let it = Harness::with(|options| options.latency = std::time::Duration::from_secs(1)).await;
     it.insert_many(3, 3).await;
-    let inbound = chert_outbox::simulate::Inbound {
-        phone: "+15550142200".into(),
-        text: Some("yes".into()),
-        ..Default::default()
-    };
-    it.simulator.handle().receive(&inbound).expect("a good number");
+    it.simulator.handle().receive(&inbound()).expect("a good number");
     let (code, out, error) = it.run(&["worker", "--drain", "--roles", "send,inbound"]).await;
     assert!(code == 0 && out.contains("3 sent, 0 failed"), "{out} {error}");
     let (held, proved): (i64, i64) =

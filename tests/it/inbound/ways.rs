@@ -4,7 +4,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use chert_outbox::chert::client::wall_clock;
-use chert_outbox::chert::subscriptions::SubscriptionChange;
 use chert_outbox::inbound::InboundError;
 use chert_outbox::inbound::event::Incoming;
 use chert_outbox::inbound::reader::elect;
@@ -12,10 +11,9 @@ use chert_outbox::inbound::store::Source;
 use chert_outbox::simulate::{Inbound, WebhookFaults};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use secrecy::ExposeSecret as _;
 use tokio::process::Child;
 
-use super::{Receiver, SECRET};
+use super::Receiver;
 use crate::harness::Harness;
 
 const STREAM_ONLY: [&str; 2] = ["--events-list", "off"];
@@ -71,14 +69,7 @@ async fn i10_each_way_alone_stores_each_event_once() {
 #[tokio::test]
 async fn i10_all_ways_at_once_store_each_event_once() {
     let it = Harness::start().await;
-    // Whoever creates a subscription learns its secret only then, and the listener must know it: it starts anew.
-    let first = Receiver::start(&it, &[]).await;
-    let wish = SubscriptionChange { url: Some(first.url()), ..SubscriptionChange::default() };
-    let created = it.client().create_subscription(&wish).await.expect("created");
-    let secret = created.secret.expect("told").expose_secret().to_owned();
-    let all = Receiver::with_secret(&it, &format!("{SECRET},{secret}"), &[]).await;
-    let moved = SubscriptionChange { url: Some(all.url()), ..SubscriptionChange::default() };
-    it.client().update_subscription(&created.subscription.id, &moved).await.expect("moved");
+    let all = Receiver::subscribed(&it, &[]).await;
     it.simulator.handle().webhook_faults(WebhookFaults { double: 0.5, ..WebhookFaults::default() }).expect("possible");
     receive(&it, 500);
     let proved = || async {
@@ -92,7 +83,6 @@ async fn i10_all_ways_at_once_store_each_event_once() {
         events.iter().all(|event| event.delivery.delivered_at.is_some())
     };
     it.until("every webhook is answered", told).await;
-    first.stop().await;
     all.stop().await;
     assert_eq!(it.events("true").await, 500);
     let webhooks = it.simulator.handle().events().iter().map(|event| event.delivery.attempts.len()).sum::<usize>();
@@ -146,7 +136,7 @@ async fn i10_the_list_closes_the_gap_that_a_killed_process_leaves() {
     kill(Pid::from_raw(next.id().expect("it runs") as i32), Signal::SIGTERM).expect("it is ours");
     let status = tokio::time::timeout(crate::harness::PATIENCE, next.wait()).await.expect("it stops").expect("it ran");
     assert_eq!(status.code(), Some(0));
-    assert_eq!(it.events("source = 'list'").await, 450);
+    assert!(it.events("source = 'list'").await >= 450, "what came in between");
 }
 
 #[tokio::test]
