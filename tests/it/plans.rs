@@ -18,7 +18,7 @@ use chert_outbox::outbox::hearing;
 use chert_outbox::outbox::lookups;
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::notifications::{self, Fate, Told};
-use chert_outbox::outbox::prune::{Kind, Mark, prune};
+use chert_outbox::outbox::prune::{self, Kind, Mark};
 use chert_outbox::outbox::record::record;
 use chert_outbox::outbox::rescue::{expire, rescue};
 use chert_outbox::outbox::suppressions::stopped;
@@ -240,8 +240,9 @@ async fn use_each_statement_once(pool: &PgPool) {
     assert_eq!(applier(&[]).apply(pool).await.expect("applies").opted_out, 1);
     follow_and_tell(pool, minute).await;
     erase(pool, &"+16000000001".parse().expect("valid"), None, false, |_| {}).await.expect("erases");
+    let now = prune::before(pool, Duration::ZERO).await.expect("answers");
     for kind in [Kind::FinishedJobs, Kind::Attempts, Kind::Texts, Kind::Events] {
-        let deleted = prune(pool, kind, chrono::Utc::now(), &mut Mark::default()).await.expect("prunes");
+        let deleted = prune::prune(pool, kind, now, &mut Mark::default()).await.expect("prunes");
         assert_eq!(deleted, 1_000, "{kind:?}");
     }
 }
