@@ -12,7 +12,7 @@ begin
     grant select, insert, update, delete on all tables in schema outbox to outbox_worker;
 
     grant select on outbox.masked_jobs, outbox.masked_recipients to outbox_viewer;
-    grant select on outbox.lines, outbox.workers, outbox.attempts, outbox.cursors, outbox.notifications, outbox.erasures to outbox_viewer;
+    grant select on outbox.lines, outbox.workers, outbox.attempts, outbox.cursors, outbox.notifications to outbox_viewer;
     -- Not the namespace of the keys, and not the key of the hashes.
     revoke select on outbox.account from outbox_viewer;
     grant select (one, deployment, blocked_until, block_kind, block_reason, block_code, blocked_at, probes, clock_set_at, progress, notifications)

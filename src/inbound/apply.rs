@@ -71,7 +71,8 @@ impl Applier {
                 Ok(Err(_)) | Err(_) => PAUSE,
             };
             tokio::select! {
-                _ = stopping.changed() => {}
+                // Whoever could have said so may be gone.
+                _ = stopping.wait_for(|stop| *stop) => return,
                 () = bell.notified() => {}
                 () = tokio::time::sleep(rest) => {}
             }
