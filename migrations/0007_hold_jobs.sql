@@ -19,6 +19,15 @@ language sql immutable parallel safe as $$
     select reason is not null and reason in ('inbound_stale', 'unanswered', 'in_review')
 $$;
 
+-- Whether a reply or a stop may have been missed: nothing has proved of late that they are received, or what came is not applied.
+create function outbox.is_deaf(stale_after interval) returns boolean
+language sql stable as $$
+    select coalesce(max(proved_at) < now() - stale_after, true)
+           or coalesce((select e.received_at < now() - interval '30 seconds'
+                          from outbox.events e where e.applied_at is null order by e.id limit 1), false)
+      from outbox.cursors
+$$;
+
 -- As before, but what is held is passed over.
 create or replace function outbox.wake_next(phones text[]) returns bigint
 language plpgsql volatile as $$
@@ -56,6 +65,15 @@ begin
      where j.phone = recipient and j.state in ('queued', 'sending') and (j.state = 'queued' and not j.ready) is true and j.reason = why;
     get diagnostics released = row_count;
     return released;
+end
+$$;
+
+-- A producer may say the class at once: the other rights come with a later migration.
+do $$
+begin
+    grant insert (class) on outbox.jobs to outbox_producer;
+exception
+    when undefined_object or insufficient_privilege then null;
 end
 $$;
 

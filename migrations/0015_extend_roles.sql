@@ -20,11 +20,12 @@ begin
 
     -- A new function is everybody's by default; only what computes from its arguments alone may stay so.
     revoke execute on function outbox.cancel(bigint), outbox.cancel_all(bigint[]), outbox.wake_next(text[]), outbox.grant_roles(),
-                               outbox.release(text, text), outbox.phone_hash(text), outbox.announce(bigint[], text)
+                               outbox.release(text, text), outbox.phone_hash(text), outbox.announce(bigint[], text),
+                               outbox.is_deaf(interval)
         from public;
     grant execute on function outbox.cancel(bigint), outbox.cancel_all(bigint[]) to outbox_producer, outbox_worker;
     grant execute on function outbox.wake_next(text[]), outbox.release(text, text), outbox.phone_hash(text),
-                              outbox.announce(bigint[], text) to outbox_worker;
+                              outbox.announce(bigint[], text), outbox.is_deaf(interval) to outbox_worker;
 end
 $$;
 

@@ -1,11 +1,13 @@
 //! `status`: the whole picture, in one place.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::cli::{DatabaseOptions, lines, print_json, table};
 use crate::outbox::status::{self, explain};
+use crate::units::show_duration;
 
 /// Show what is queued and why it waits, the lines, the workers, and whether the account may send.
 #[derive(Debug, Args)]
@@ -89,4 +91,12 @@ fn print(status: &status::Status) {
         workers.add_row(["none: start one with chert-outbox worker", "", "", "", ""]);
     }
     outln!("\n{}", workers.trim_fmt());
+
+    let mut hearing = table(&["replies by", "last heard", "not applied yet"]);
+    for way in &status.hearing {
+        let heard = way.age_secs.and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs);
+        let heard = heard.map_or("never".to_owned(), |age| format!("{} ago", show_duration(age)));
+        hearing.add_row([way.name.clone(), heard, way.waiting.to_string()]);
+    }
+    outln!("\n{}", hearing.trim_fmt());
 }

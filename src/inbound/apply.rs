@@ -17,6 +17,7 @@ use crate::inbound::InboundError;
 use crate::inbound::event::Incoming;
 use crate::inbound::optout::Words;
 use crate::inbound::weigh::{Before, Read, Verdict, weigh};
+use crate::outbox::MAX_RACES;
 use crate::outbox::admit::interval;
 use crate::outbox::lookups;
 use crate::outbox::progress::announce;
@@ -25,7 +26,7 @@ use crate::phone::Phone;
 use crate::scope::Scope;
 
 /// The most events that one transaction applies.
-const BATCH: i64 = 500;
+const BATCH: i64 = 200;
 /// How often is looked for events when nobody rings: a stop is to be honoured within a second.
 const EVERY: Duration = Duration::from_millis(200);
 /// After an error.
@@ -79,21 +80,50 @@ impl Applier {
         }
     }
 
-    /// Applies one batch; nothing if another process is applying just now. An event that the database refuses is put aside as
-    /// `unreadable`, so that it holds up no other. Errors: `InboundError::Apply`, nothing applied. Source: invariant 10.
+    /// Applies one batch; nothing if another process is applying just now. Where one event keeps the batch from being applied, each
+    /// is applied by itself. Errors: `InboundError::Apply`, nothing applied. Source: invariant 10.
     pub async fn apply(&self, pool: &PgPool) -> Result<Applied, InboundError> {
-        match self.apply_batch(pool, BATCH).await {
-            Err(error) if error.is_refusal() => match self.apply_batch(pool, 1).await {
-                Err(error) if error.is_refusal() => put_aside(pool).await,
-                other => other,
-            },
-            other => other,
+        let mut races = 0;
+        loop {
+            match self.apply_batch(pool, 0, BATCH).await {
+                // It met a claim or an admission at the same jobs, and was the one to give way.
+                Err(error) if error.is_conflict() && races < MAX_RACES => races += 1,
+                Err(error) if error.is_conflict() || error.is_refusal() || error.is_locked() => {
+                    return self.apply_singly(pool).await;
+                }
+                outcome => return outcome,
+            }
         }
     }
 
-    async fn apply_batch(&self, pool: &PgPool, limit: i64) -> Result<Applied, InboundError> {
+    /// Applies the events of one batch one by one: one that the database refuses is put aside as `unreadable`; one whose rows
+    /// somebody else holds stays for later. Neither holds up another.
+    async fn apply_singly(&self, pool: &PgPool) -> Result<Applied, InboundError> {
+        let mut sum = Applied::default();
+        for id in waiting(pool).await? {
+            match self.apply_batch(pool, id - 1, 1).await {
+                Ok(applied) => {
+                    sum.events += applied.events;
+                    sum.opted_out += applied.opted_out;
+                    sum.suppressed_jobs += applied.suppressed_jobs;
+                }
+                Err(error) if error.is_conflict() || error.is_locked() => {
+                    warn!(%error, event.id = id, "Event {id} waits for a transaction that holds its recipient's jobs");
+                }
+                Err(error) if error.is_refusal() => {
+                    put_aside(pool, id).await?;
+                    sum.events += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Applies up to `limit` events after this one, all or none.
+    async fn apply_batch(&self, pool: &PgPool, after: i64, limit: i64) -> Result<Applied, InboundError> {
         let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
-        let applied = match self.apply_in(&mut tx, limit).await {
+        let applied = match self.apply_in(&mut tx, after, limit).await {
             Ok(applied) => applied,
             Err(error) => {
                 // Here and now: a transaction that is merely dropped ends a moment later, and holds the lock until then.
@@ -111,8 +141,8 @@ impl Applier {
         Ok(applied)
     }
 
-    async fn apply_in(&self, tx: &mut PgTransaction<'_>, limit: i64) -> Result<Applied, sqlx::Error> {
-        let stored = if lock(tx).await? { read_events(tx, limit).await? } else { Vec::new() };
+    async fn apply_in(&self, tx: &mut PgTransaction<'_>, after: i64, limit: i64) -> Result<Applied, sqlx::Error> {
+        let stored = if lock(tx).await? { read_events(tx, after, limit).await? } else { Vec::new() };
         if stored.is_empty() {
             return Ok(Applied::default());
         }
@@ -122,16 +152,17 @@ impl Applier {
         let answered = find_answered(tx, &stored, &reads).await?;
 
         let mut applied = Applied { events: stored.len(), ..Applied::default() };
-        let mut confirm = Vec::new();
-        for (phone, verdict) in &verdicts {
-            let Some(event_id) = &verdict.stop else { continue };
+        let mut confirm = BTreeMap::new();
+        let stops: Vec<(&Phone, &String)> =
+            verdicts.iter().flat_map(|(phone, verdict)| verdict.stops.iter().map(move |id| (phone, id))).collect();
+        for (phone, event_id) in stops {
             let index = reads.iter().position(|read| read.event_id == *event_id).expect("the stop is of this batch");
             let scope = self.scope(answered[index].as_ref());
             let done = suppress(tx, phone, &scope, "said stop", "reply", Some(event_id)).await?;
             applied.suppressed_jobs += done.jobs;
             if done.new == [true] {
                 applied.opted_out += 1;
-                confirm.push((phone.clone(), stored[index].id));
+                confirm.entry(phone.clone()).or_insert(stored[index].id);
             }
         }
         let lifted: Vec<String> = phones(verdicts.iter().filter(|(_, verdict)| verdict.start));
@@ -157,7 +188,7 @@ impl Applier {
     }
 
     /// The one text that a stop is answered with, itself let past the suppression; too late it is not sent at all.
-    async fn confirm(&self, tx: &mut PgTransaction<'_>, stops: &[(Phone, i64)]) -> Result<(), sqlx::Error> {
+    async fn confirm(&self, tx: &mut PgTransaction<'_>, stops: &BTreeMap<Phone, i64>) -> Result<(), sqlx::Error> {
         if stops.is_empty() || self.options.opt_out_text.is_empty() {
             return Ok(());
         }
@@ -169,8 +200,8 @@ impl Applier {
               from unnest($1::text[], $2::bigint[]) as u (phone, event)
                 on conflict on constraint jobs_dedupe_key_key do nothing
             "#,
-            &stops.iter().map(|(phone, _)| phone.as_str().to_owned()).collect::<Vec<_>>(),
-            &stops.iter().map(|(_, event)| *event).collect::<Vec<_>>(),
+            &stops.keys().map(|phone| phone.as_str().to_owned()).collect::<Vec<_>>(),
+            &stops.values().copied().collect::<Vec<_>>(),
             self.options.opt_out_text,
             interval(self.options.opt_out_within),
         )
@@ -197,11 +228,13 @@ fn phones<'a>(verdicts: impl IntoIterator<Item = (&'a Phone, &'a Verdict)>) -> V
     verdicts.into_iter().map(|(phone, _)| phone.as_str().to_owned()).collect()
 }
 
-/// Whether this is the one applier. A process that is frozen in the middle loses the lock, and its transaction, within two seconds.
+/// Whether this is the one applier. A process that is frozen in the middle loses the lock, and its transaction, within two seconds;
+/// and nobody's stop waits long for a row that another transaction holds.
 async fn lock(tx: &mut PgTransaction<'_>) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
         select set_config('idle_in_transaction_session_timeout', '2s', true) is not null
+           and set_config('lock_timeout', '300ms', true) is not null
            and pg_try_advisory_xact_lock(hashtext('chert-outbox'), hashtext('apply')) as "mine!"
         "#
     )
@@ -209,16 +242,17 @@ async fn lock(tx: &mut PgTransaction<'_>) -> Result<bool, sqlx::Error> {
     .await
 }
 
-async fn read_events(tx: &mut PgTransaction<'_>, limit: i64) -> Result<Vec<Stored>, sqlx::Error> {
+async fn read_events(tx: &mut PgTransaction<'_>, after: i64, limit: i64) -> Result<Vec<Stored>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select id, event_id, type as kind, body, occurred_at, received_at
           from outbox.events
-         where applied_at is null
+         where applied_at is null and id > $2
          order by id
          limit $1
         "#,
         limit,
+        after,
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -338,7 +372,8 @@ async fn touch_recipients(tx: &mut PgTransaction<'_>, verdicts: &BTreeMap<Phone,
         select u.phone, l.id, u.at, u.opted_out_at, u.opted_in_at, case when u.review is not null then now() end, u.review
           from unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[])
             as u (phone, at, opted_out_at, opted_in_at, review, line_number)
-          left join outbox.lines l on l.number = u.line_number and l.removed_at is null
+          left join lateral (
+               select l.id from outbox.lines l where l.number = u.line_number and l.removed_at is null limit 1) l on true
             on conflict (phone) do update
            set line_id = coalesce(r.line_id, excluded.line_id),
                last_inbound_at = greatest(r.last_inbound_at, excluded.last_inbound_at),
@@ -409,25 +444,25 @@ async fn finish(
     Ok(())
 }
 
-/// Puts the oldest event aside, which the database refuses to apply.
-async fn put_aside(pool: &PgPool) -> Result<Applied, InboundError> {
+/// The oldest events that wait.
+async fn waiting(pool: &PgPool) -> Result<Vec<i64>, InboundError> {
     let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
-    if lock(&mut tx).await.map_err(InboundError::Apply)? {
-        let aside = sqlx::query_scalar!(
-            r#"
-            update outbox.events
-               set applied_at = clock_timestamp(), effect = 'unreadable'
-             where id = (select id from outbox.events where applied_at is null order by id limit 1)
-            returning id
-            "#
-        )
-        .fetch_optional(&mut *tx)
+    sqlx::query_scalar!("select id from outbox.events where applied_at is null order by id limit $1", BATCH)
+        .fetch_all(&mut *tx)
         .await
-        .map_err(InboundError::Apply)?;
-        if let Some(id) = aside {
-            warn!(event.id = id, "Event {id} cannot be applied and is put aside: chert-outbox events tail shows it");
-        }
-    }
-    tx.commit().await.map_err(InboundError::Apply)?;
-    Ok(Applied { events: 1, ..Applied::default() })
+        .map_err(InboundError::Apply)
+}
+
+/// Puts an event aside, which the database refuses to apply.
+async fn put_aside(pool: &PgPool, id: i64) -> Result<(), InboundError> {
+    let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
+    sqlx::query!(
+        "update outbox.events set applied_at = clock_timestamp(), effect = 'unreadable' where id = $1 and applied_at is null",
+        id
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(InboundError::Apply)?;
+    warn!(event.id = id, "Event {id} cannot be applied and is put aside: chert-outbox events tail shows it");
+    tx.commit().await.map_err(InboundError::Apply)
 }

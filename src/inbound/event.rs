@@ -83,12 +83,12 @@ impl InboundMessage {
         let message = data.get("message").unwrap_or(&Value::Null);
         let sender = message.get("sender_handle").unwrap_or(&Value::Null);
         let is_ours = sender.get("is_me").and_then(Value::as_bool) == Some(true)
-            || message.get("direction").and_then(Value::as_str).is_some_and(|direction| direction != "inbound");
+            || message.get("direction").and_then(Value::as_str) == Some("outbound");
         if is_ours {
             return None;
         }
         // Legacy deliveries have their fields at the top.
-        let from = sender.get("handle").or_else(|| envelope.get("from"))?.as_str()?.trim().parse().ok()?;
+        let from = number(sender.get("handle").or_else(|| envelope.get("from"))?.as_str()?)?;
         let parts = message.get("parts").and_then(Value::as_array);
         let texts: Vec<&str> = parts
             .into_iter()
@@ -103,6 +103,13 @@ impl InboundMessage {
             data.get("chat").and_then(|chat| chat.get("owner_handle")?.get("handle")).or_else(|| envelope.get("to"));
         Some(InboundMessage { from, text, line_number: line.and_then(Value::as_str).map(clean) })
     }
+}
+
+/// A number however it is written, such as `tel:+1 (555) 014-2200`; none for an address that is not a number.
+fn number(handle: &str) -> Option<Phone> {
+    let handle = handle.trim();
+    let digits = handle.strip_prefix("tel:").unwrap_or(handle);
+    digits.replace([' ', '-', '(', ')', '.', '\u{a0}'], "").parse().ok()
 }
 
 /// The envelope itself: a row of the event log has it under `payload`.
@@ -149,6 +156,15 @@ mod tests {
             let message = event.message().expect("a message");
             assert_eq!((message.from.as_str(), message.text.as_str()), ("+15550142200", "yes please"));
             assert_eq!(message.line_number.as_deref(), Some("+15550100001"));
+        }
+    }
+
+    #[test]
+    fn a_number_is_read_however_it_is_written() {
+        for handle in ["+15550142200", " tel:+1 (555) 014-2200", "+1.555.014.2200"] {
+            let legacy = json!({"event": "message.received", "from": handle, "text": "stop"});
+            let message = Incoming::read(&legacy.to_string(), now()).expect("an event").message();
+            assert_eq!(message.expect(handle).from.as_str(), "+15550142200");
         }
     }
 

@@ -55,12 +55,26 @@ pub enum InboundError {
 }
 
 impl InboundError {
-    /// Whether the database refuses what it was given (classes 22 and 23), so that trying the same again is of no use.
+    /// Whether the database refuses what it was given (classes 21 to 23), so that trying the same again is of no use.
     pub fn is_refusal(&self) -> bool {
+        self.is_of_class(&["21", "22", "23"])
+    }
+
+    /// Whether two transactions got in each other's way (class 40), and this one gave way.
+    pub fn is_conflict(&self) -> bool {
+        self.is_of_class(&["40"])
+    }
+
+    /// Whether somebody else holds the rows for longer than is waited for (class 55).
+    pub fn is_locked(&self) -> bool {
+        self.is_of_class(&["55"])
+    }
+
+    fn is_of_class(&self, classes: &[&str]) -> bool {
         let (InboundError::Store(error) | InboundError::Elect(error) | InboundError::Apply(error)) = self else {
             return false;
         };
         let code = error.as_database_error().and_then(|refused| refused.code());
-        code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        code.is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
     }
 }

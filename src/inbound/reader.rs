@@ -56,7 +56,7 @@ pub async fn elect(
 
 impl Reader {
     /// Stores what was read and moves on to `position`, or stays where it is without one; both or neither. It also proves that
-    /// replies are being received. Returns how many events were new.
+    /// replies are being received: the stream always, the list only with the position, which it moves when it has read all. Returns how many events were new.
     /// Errors: `InboundError::LostElection` if somebody else reads now, nothing stored; `InboundError::Store`.
     pub async fn advance(
         &self,
@@ -68,12 +68,13 @@ impl Reader {
         let moved = sqlx::query!(
             r#"
             update outbox.cursors
-               set position = coalesce($3, position), proved_at = now()
+               set position = coalesce($3, position), proved_at = case when $3 is not null or $4 then now() else proved_at end
              where name = $1 and fence = $2
             "#,
             self.source.word(),
             self.fence,
             position,
+            self.source == Source::Stream,
         )
         .execute(&mut *tx)
         .await

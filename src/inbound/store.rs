@@ -31,8 +31,17 @@ pub async fn store(pool: &PgPool, source: Source, events: &[Incoming]) -> Result
     let mut tx = database::begin(pool).await.map_err(InboundError::Store)?;
     let new = insert(&mut tx, source, events).await.map_err(InboundError::Store)?;
     // Once a second is enough, and keeps those who store at the same time from waiting for each other.
+    // And a webhook says nothing of those before it: after a silence it is the stream or the list that must say so.
     sqlx::query!(
-        "update outbox.cursors set proved_at = now() where name = $1 and (proved_at is null or proved_at < now() - interval '1 second')",
+        r#"
+        update outbox.cursors
+           set proved_at = now()
+         where name = $1 and (proved_at is null or proved_at < now() - interval '1 second')
+           and (name <> 'webhook'
+                or not exists (select from outbox.cursors read
+                                where read.name <> 'webhook'
+                               having max(read.proved_at) < now() - interval '5 minutes'))
+        "#,
         source.word()
     )
     .execute(&mut *tx)

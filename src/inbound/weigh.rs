@@ -56,8 +56,8 @@ pub struct Verdict {
     pub last_inbound_at: DateTime<Utc>,
     pub opted_out_at: Option<DateTime<Utc>>,
     pub opted_in_at: Option<DateTime<Utc>>,
-    /// To be suppressed, by the event that says so.
-    pub stop: Option<String>,
+    /// To be suppressed, by the events that say so: each may cover something else. Oldest first.
+    pub stops: Vec<String>,
     /// To be let back: the newest word is a start.
     pub start: bool,
     /// To be looked at by a person: the phrase that made it so.
@@ -83,6 +83,11 @@ pub fn weigh(reads: &[Read], before: impl Fn(&Phone) -> Before) -> BTreeMap<Phon
             let opted_out_at = before.opted_out_at.max(stop.map(|(read, ..)| read.at));
             let opted_in_at = before.opted_in_at.max(start.map(|(read, ..)| read.at));
             let is_out = opted_out_at.is_some() && opted_out_at >= opted_in_at;
+            let mut stops: Vec<&Read> =
+                said.iter().filter(|(.., ask)| **ask == Ask::Stop).map(|(read, ..)| *read).collect();
+            stops.retain(|read| is_out && Some(read.at) >= opted_in_at);
+            stops.sort_by_key(|read| read.at);
+            let stops = stops.into_iter().map(|read| read.event_id.clone()).collect();
             let last = said.iter().max_by_key(|(read, ..)| read.at).expect("a sender said something");
             let review = said.iter().find_map(|(.., ask)| match ask {
                 Ask::Review(phrase) => Some(phrase.clone()),
@@ -92,7 +97,7 @@ pub fn weigh(reads: &[Read], before: impl Fn(&Phone) -> Before) -> BTreeMap<Phon
                 last_inbound_at: last.0.at,
                 opted_out_at,
                 opted_in_at,
-                stop: stop.filter(|_| is_out).map(|(read, ..)| read.event_id.clone()),
+                stops,
                 start: start.is_some() && !is_out,
                 review,
                 line_number: last.1.line_number.clone(),
@@ -131,11 +136,11 @@ mod tests {
         let (stop, start) = (said(1, Ask::Stop), said(2, Ask::Start));
         for reads in [[stop.clone(), start.clone()], [start.clone(), stop.clone()]] {
             let verdict = verdict(&reads, Before::default());
-            assert_eq!((verdict.stop, verdict.start), (None, true));
+            assert_eq!((verdict.stops.len(), verdict.start), (0, true));
         }
         // One after the other, the older one last.
         let after_start = Before { opted_in_at: Some(at(2)), opted_out_at: None };
-        assert_eq!(verdict(&[stop], after_start).stop, None);
+        assert!(verdict(&[stop], after_start).stops.is_empty());
         let after_stop = Before { opted_in_at: None, opted_out_at: Some(at(3)) };
         assert!(!verdict(&[start], after_stop).start);
     }
@@ -143,14 +148,14 @@ mod tests {
     #[test]
     fn a_stop_outweighs_a_start_of_the_same_instant() {
         let verdict = verdict(&[said(1, Ask::Start), said(1, Ask::Stop)], Before::default());
-        assert_eq!((verdict.stop.as_deref(), verdict.start), (Some("e1"), false));
+        assert_eq!((verdict.stops, verdict.start), (vec!["e1".to_owned()], false));
     }
 
     #[test]
     fn a_phrase_holds_for_review_and_a_reply_asks_nothing() {
         let verdict =
             verdict(&[said(1, Ask::Nothing), said(2, Ask::Review("wrong number".to_owned()))], Before::default());
-        assert_eq!((verdict.review.as_deref(), verdict.stop, verdict.start), (Some("wrong number"), None, false));
+        assert_eq!((verdict.review.as_deref(), verdict.stops.len(), verdict.start), (Some("wrong number"), 0, false));
         assert_eq!(verdict.last_inbound_at, at(2));
     }
 
@@ -172,7 +177,7 @@ mod tests {
                     continue;
                 }
                 let verdict = verdict(batch, before);
-                out = verdict.stop.is_some() || (out && !verdict.start);
+                out = !verdict.stops.is_empty() || (out && !verdict.start);
                 before = Before { opted_out_at: verdict.opted_out_at, opted_in_at: verdict.opted_in_at };
             }
             prop_assert_eq!(out, stopped);

@@ -41,8 +41,7 @@ pub async fn admit(
              limit $1
                for update skip locked
         ), hearing as materialized (
-            select coalesce(max(proved_at) < now() - $5::interval, true) as is_stale, exists (select from outbox.erased) as knows_erased
-              from outbox.cursors
+            select outbox.is_deaf($5) as is_stale, exists (select from outbox.erased) as knows_erased
         ), judged as materialized (
             select due.id,
                    case when due.unknown_since < now() - $2::interval then 'parked'

@@ -137,9 +137,10 @@ pub async fn erase(
         return Err(EraseError::ReasonNamesPhone);
     }
     let began = Instant::now();
+    let mentions = take_out_mentions(pool, phone).await.map_err(EraseError::Erase)?;
     let mut races = 0;
     loop {
-        match try_erase(pool, phone, reason, may_return).await {
+        match try_erase(pool, phone, reason, may_return, mentions).await {
             Ok(Ok(receipt)) => return Ok(receipt),
             Ok(Err(flying)) if began.elapsed() < MAX_WAIT => {
                 waiting(flying);
@@ -157,6 +158,7 @@ async fn try_erase(
     phone: &Phone,
     reason: Option<&str>,
     may_return: bool,
+    mentions: u64,
 ) -> Result<Result<Receipt, Flying>, EraseError> {
     let mut tx = database::begin(pool).await.map_err(EraseError::Erase)?;
     // Whoever applies events (inbound::apply) has read theirs, and would write down the number again: it goes first, or not at all.
@@ -184,9 +186,28 @@ async fn try_erase(
             return Err(EraseError::NotApplied(unapplied));
         }
     }
-    let receipt = take_out(&mut tx, phone, &jobs, reason, may_return).await.map_err(EraseError::Erase)?;
+    let receipt = take_out(&mut tx, phone, &jobs, reason, may_return, mentions).await.map_err(EraseError::Erase)?;
     tx.commit().await.map_err(EraseError::Erase)?;
     Ok(Ok(receipt))
+}
+
+/// What we wrote to them comes back as an event that has no sender. It is looked for in every text, which takes long: by itself, so that
+/// nobody who says stop meanwhile waits for it.
+async fn take_out_mentions(pool: &PgPool, phone: &Phone) -> Result<u64, sqlx::Error> {
+    let mut tx = database::begin(pool).await?;
+    let mentions = sqlx::query!(
+        r#"
+        update outbox.events
+           set body = null, applied_at = coalesce(applied_at, now()), effect = coalesce(effect, 'ignored')
+         where phone is null and body is not null and strpos(body, $1) > 0 and body ~ $2
+        "#,
+        digits(phone),
+        alone(phone),
+    )
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(mentions.rows_affected())
 }
 
 /// All jobs of the person, locked, and whether any of them is being sent under a lease that lasts.
@@ -219,6 +240,7 @@ async fn take_out(
     jobs: &[i64],
     reason: Option<&str>,
     may_return: bool,
+    mentions: u64,
 ) -> Result<Receipt, sqlx::Error> {
     let deleted = delete_jobs(tx, jobs).await?;
     let events = sqlx::query!(
@@ -228,18 +250,6 @@ async fn take_out(
          where phone = $1
         "#,
         phone.as_str(),
-    )
-    .execute(&mut **tx)
-    .await?;
-    // What we wrote to them comes back as an event that has no sender.
-    let mentions = sqlx::query!(
-        r#"
-        update outbox.events
-           set body = null, applied_at = coalesce(applied_at, now()), effect = coalesce(effect, 'ignored')
-         where phone is null and body is not null and strpos(body, $1) > 0 and body ~ $2
-        "#,
-        digits(phone),
-        alone(phone),
     )
     .execute(&mut **tx)
     .await?;
@@ -272,7 +282,7 @@ async fn take_out(
     let counts = Counts {
         jobs: deleted.jobs,
         attempts: deleted.attempts,
-        events: events.rows_affected() + mentions.rows_affected(),
+        events: events.rows_affected() + mentions,
         recipients: recipients.rows_affected(),
         consents: consents.rows_affected(),
         suppressions: suppressions.unsigned_abs(),

@@ -21,7 +21,7 @@ pub async fn release(pool: &PgPool, stale_after: Duration, limit: i64) -> Result
                select id
                  from outbox.jobs
                 where state = 'queued' and reason = 'inbound_stale'
-                  and exists (select from outbox.cursors where proved_at >= now() - $1::interval)
+                  and not (select outbox.is_deaf($1))
                 order by id
                 limit $2
                   for update skip locked))

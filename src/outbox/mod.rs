@@ -28,7 +28,7 @@ pub mod upcoming;
 pub mod workers;
 
 /// How often a transaction of a command is run again that was given up because another one stood in its way.
-const MAX_RACES: usize = 5;
+pub(crate) const MAX_RACES: usize = 5;
 
 /// Whether a transaction was given up because another one stood in its way (class 40).
 fn is_conflict(error: &sqlx::Error) -> bool {

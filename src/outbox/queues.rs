@@ -130,6 +130,10 @@ pub(crate) async fn find_jobs(
                 or not c.past_suppression
                    and (exists (select from outbox.suppressions s
                                  where s.phone = c.phone and outbox.in_scope(s.scope, c.campaign, c.labels) offset 0)
+                        or hearing.knows_erased
+                           and exists (select from outbox.erased e
+                                        where e.phone_hash = outbox.phone_hash(c.phone)
+                                          and outbox.in_scope(e.scope, c.campaign, c.labels) offset 0)
                         or r.review_since is not null
                         or hearing.is_stale and case when c.class = 'marketing' then $10::bool else $11::bool end
                         or c.class = 'marketing' and r.unanswered >= $12)
@@ -140,7 +144,7 @@ pub(crate) async fn find_jobs(
                               and (earlier.priority, earlier.due_at, earlier.id) < (c.priority, c.due_at, c.id))) is true as "again!"
           from unnest($1::text[], $2::bool[], $3::bigint[], $6::smallint[], $7::timestamptz[], $8::bigint[])
             as q (line_id, first_touch, most, priority, due_at, id)
-         cross join (select coalesce(max(proved_at) < $4::timestamptz - $9::interval, true) as is_stale from outbox.cursors) hearing
+         cross join (select outbox.is_deaf($9) as is_stale, exists (select from outbox.erased) as knows_erased offset 0) hearing
          cross join lateral (
                select j.*
                  from outbox.jobs j

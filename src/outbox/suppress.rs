@@ -71,13 +71,17 @@ pub async fn suppress_all(
     let inserted = sqlx::query!(
         r#"
         insert into outbox.suppressions (phone, scope, reason, source, created_at, event_id)
-        select u.phone, u.scope, u.reason, u.source, coalesce(u.created_at, now()), u.event_id
+        -- Of one that is given twice the first goes in.
+        select distinct on (u.phone, u.scope) u.phone, u.scope, u.reason, u.source, coalesce(u.created_at, now()), u.event_id
           from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
                with ordinality as u (phone, scope, reason, source, created_at, event_id, position)
          -- In one order, so that two who suppress the same people cannot wait for each other.
          order by u.phone, u.scope, u.position
-            on conflict (phone, scope) do nothing
-        returning phone, scope
+            -- Who is asked for by an operator as well is no longer let back by a start alone.
+            on conflict (phone, scope) do update
+           set reason = excluded.reason, source = excluded.source
+         where suppressions.source = 'reply' and excluded.source <> 'reply'
+        returning phone, scope, xmax = 0 as "new!"
         "#,
         &phones,
         &scopes,
@@ -89,7 +93,8 @@ pub async fn suppress_all(
     .fetch_all(&mut **tx)
     .await?;
     // Where one is given twice, the first of them went in.
-    let mut inserted: HashSet<(String, String)> = inserted.into_iter().map(|row| (row.phone, row.scope)).collect();
+    let mut inserted: HashSet<(String, String)> =
+        inserted.into_iter().filter(|row| row.new).map(|row| (row.phone, row.scope)).collect();
     let new =
         phones.iter().zip(&scopes).map(|(phone, scope)| inserted.remove(&(phone.clone(), scope.clone()))).collect();
 

@@ -18,6 +18,9 @@ pub async fn stopped(pool: &PgPool, job_ids: &[i64]) -> Result<HashSet<i64>, Out
          where j.id = any ($1) and not j.past_suppression
            and (exists (select from outbox.suppressions s
                          where s.phone = j.phone and outbox.in_scope(s.scope, j.campaign, j.labels) offset 0)
+                or exists (select from outbox.erased e
+                            where e.phone_hash = outbox.phone_hash(j.phone)
+                              and outbox.in_scope(e.scope, j.campaign, j.labels) offset 0)
                 or exists (select from outbox.recipients r
                             where r.phone = j.phone and r.review_since is not null offset 0))
         "#,

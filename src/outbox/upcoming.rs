@@ -19,6 +19,8 @@ pub struct Upcoming {
     pub next_in: Option<Duration>,
     /// The account is halted, and its next probe is due.
     pub probe_due: bool,
+    /// With `leases`: jobs are held until replies are known to be received.
+    pub held: bool,
 }
 
 /// Reads what lies ahead, from the indexes alone and from `marks` on. With `leases` also when the next lease runs out: a
@@ -66,7 +68,8 @@ pub async fn upcoming(pool: &PgPool, marks: &Marks, leases: bool) -> Result<Upco
                                              and (j.priority, j.due_at, j.id) >= (coalesce(m.touch_priority, -32768), coalesce(m.touch_due_at, '-infinity'), coalesce(m.touch_id, 0)))) opens)
                ) as next_at,
                clock_timestamp() as "now!",
-               exists (select from outbox.account where block_kind = 'halted' and blocked_until <= clock_timestamp()) as "probe_due!"
+               exists (select from outbox.account where block_kind = 'halted' and blocked_until <= clock_timestamp()) as "probe_due!",
+               $3 and (select true from outbox.jobs where state = 'queued' and reason = 'inbound_stale' limit 1) is true as "held!"
         "#,
         interval(HORIZON - REFILL),
         from_at,
@@ -85,5 +88,5 @@ pub async fn upcoming(pool: &PgPool, marks: &Marks, leases: bool) -> Result<Upco
     .map_err(OutboxError::Upcoming)?;
     tx.commit().await.map_err(OutboxError::Upcoming)?;
     let until = |at: DateTime<Utc>| (at - row.now).to_std().unwrap_or(Duration::ZERO);
-    Ok(Upcoming { next_in: row.next_at.map(until), probe_due: row.probe_due })
+    Ok(Upcoming { next_in: row.next_at.map(until), probe_due: row.probe_due, held: row.held })
 }

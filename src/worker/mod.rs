@@ -136,6 +136,7 @@ pub async fn run(
 /// The claimer's loop.
 async fn work(shared: &Arc<Shared>, claimer: &Claimer, room: &Arc<Semaphore>) {
     let mut stopping = shared.stopping.clone();
+    let began = Instant::now();
     let mut looks = Looks::default();
     let mut pass = Pass::default();
     while !*stopping.borrow() {
@@ -150,7 +151,9 @@ async fn work(shared: &Arc<Shared>, claimer: &Claimer, room: &Arc<Semaphore>) {
             Ok(Ok(Step::Idle { upcoming, holds_nothing, may_claim, is_whole })) => {
                 shared.back();
                 pass.probe = upcoming.probe_due && shared.reserve_probe().await;
-                if shared.options.drain && holds_nothing && is_whole && shared.is_drained(&upcoming) {
+                // At a cold start nothing has been heard yet: what is held for that may go within the drain's own wait.
+                let may_hear = upcoming.held && began.elapsed() < shared.options.drain_wait;
+                if shared.options.drain && holds_nothing && is_whole && !may_hear && shared.is_drained(&upcoming) {
                     return;
                 }
                 if pass.probe {

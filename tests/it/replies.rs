@@ -151,9 +151,16 @@ async fn a_start_takes_back_a_stop_and_nothing_that_an_operator_decided() {
     it.hears(&applier, &[message_at("stop2", BOB, "stop", at)]).await;
     it.execute("insert into outbox.suppressions (phone, reason) values ('+15550142209', 'asked by mail')").await;
     it.hears(&applier, &[message("start3", "+15550142209", "start")]).await;
-    let left: Vec<String> =
-        sqlx::query_scalar("select phone from outbox.suppressions").fetch_all(it.pool()).await.expect("readable");
-    assert_eq!(left, ["+15550142209"]);
+    // What an operator asks for as well is theirs from then on.
+    it.hears(&applier, &[message("stop4", "+15550142208", "stop")]).await;
+    let (code, ..) = it.run(&["suppress", "add", "+15550142208", "--reason", "complained"]).await;
+    assert_eq!(code, 0);
+    it.hears(&applier, &[message("start4", "+15550142208", "start")]).await;
+    let left: Vec<String> = sqlx::query_scalar("select phone from outbox.suppressions order by phone")
+        .fetch_all(it.pool())
+        .await
+        .expect("readable");
+    assert_eq!(left, ["+15550142208", "+15550142209"]);
 }
 
 #[tokio::test]
@@ -169,6 +176,86 @@ async fn a_stop_may_cover_the_campaign_that_it_answers_alone() {
     it.drain().await;
     assert_eq!(it.texts_to(ANN), ["Buy now", "Your order"]);
     assert_eq!(it.count("state = 'suppressed' and campaign = 'sale'").await, 1);
+}
+
+#[tokio::test]
+async fn stops_that_came_together_each_cover_the_campaign_that_they_answer() {
+    let it = Harness::start().await;
+    let mut stops = Vec::new();
+    for campaign in ["sale", "news"] {
+        sqlx::query("insert into outbox.jobs (phone, body, campaign) values ($1, 'Hi', $2)")
+            .bind(ANN)
+            .bind(campaign)
+            .execute(it.pool())
+            .await
+            .expect("inserts");
+        it.drain().await;
+        stops.push(message(campaign, ANN, "stop"));
+    }
+    // As if each had been written right after the message that it answers.
+    it.execute("update outbox.jobs set sent_at = now() - interval '1 hour' where campaign = 'sale'").await;
+    stops[0].occurred_at = now() - TimeDelta::minutes(30);
+    it.hears(&applier(&["--opt-out-scope", "campaign"]), &stops).await;
+    let scopes: Vec<String> = sqlx::query_scalar("select scope from outbox.suppressions order by scope")
+        .fetch_all(it.pool())
+        .await
+        .expect("readable");
+    assert_eq!(scopes, ["campaign=news", "campaign=sale"]);
+    assert_eq!(it.count("past_suppression").await, 1, "one answer for both");
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_holds_keeps_nobody_elses_stop_waiting() {
+    let it = Harness::start().await;
+    it.insert(ANN, "Hi").await;
+    let bobs = it.insert(BOB, "Hi").await;
+    let mut holder = it.pool().begin().await.expect("begins");
+    sqlx::query("select from outbox.jobs where phone = $1 for update")
+        .bind(ANN)
+        .execute(&mut *holder)
+        .await
+        .expect("holds");
+    let applier = applier(&[]);
+    it.hears(&applier, &[message("e1", ANN, "stop"), message("e2", BOB, "stop")]).await;
+    assert_eq!(it.state(bobs).await, "suppressed/suppressed");
+    assert_eq!(effects(it.pool()).await[0], ("e1".to_owned(), None), "it waits, and is not lost");
+    holder.rollback().await.expect("lets go");
+    assert_eq!(applier.apply(it.pool()).await.expect("applies").opted_out, 1);
+}
+
+#[tokio::test]
+async fn marketing_waits_while_what_was_heard_is_not_applied() {
+    let it = Harness::start().await;
+    store(it.pool(), Source::List, &[message("e1", BOB, "stop")]).await.expect("stores");
+    it.execute("update outbox.events set received_at = now() - interval '1 minute'").await;
+    let offer = it.insert_marketing(ANN, "offer").await;
+    it.drain_with(&["--drain-wait", "1s"]).await;
+    assert_eq!(it.state(offer).await, "queued/inbound_stale");
+    it.hears(&applier(&[]), &[]).await;
+    it.drain().await;
+    assert_eq!(it.state(offer).await, "sent");
+}
+
+#[tokio::test]
+async fn a_webhook_does_not_end_a_silence_of_stream_and_list() {
+    let it = Harness::start().await;
+    it.execute("update outbox.cursors set proved_at = now() - interval '1 hour' where name = 'list'").await;
+    store(it.pool(), Source::Webhook, &[message("e1", BOB, "hello")]).await.expect("stores");
+    let deaf = || async {
+        let sql = "select outbox.is_deaf(interval '5 minutes')";
+        sqlx::query_scalar::<_, bool>(sql).fetch_one(it.pool()).await.expect("answers")
+    };
+    assert!(deaf().await);
+    store(it.pool(), Source::List, &[]).await.expect("stores");
+    assert!(!deaf().await);
+}
+
+#[tokio::test]
+async fn a_drain_hears_first_and_then_sends_its_marketing() {
+    let it = Harness::start().await;
+    let offer = it.insert_marketing(ANN, "offer").await;
+    let (code, out, error) = it.run(&["worker", "--drain", "--roles", "send,inbound"]).await;
+    assert_eq!((code, it.state(offer).await.as_str()), (0, "sent"), "{out} {error}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
     name: "replies",
     breaks: "30 % of the webhooks lost, 20 % doubled, others late; whoever receives them killed every few seconds",
     quick: true,
-    setup: Setup::default,
+    setup: || Setup { lines: 80, ..Setup::default() },
     play: |world| Box::pin(answer(world)),
 }];
 
@@ -45,13 +45,13 @@ async fn answer(world: &mut World) -> Result<(), ProveError> {
     let mut texts = texts(world);
     let mut lives = 1;
     let mut receiver = webhooks.receive(world, lives)?;
-    let mut dies_at = Instant::now() + Duration::from_millis(world.rng.random_range(2_000..4_000));
+    let mut dies_at = Instant::now() + Duration::from_millis(world.rng.random_range(1_500..3_500));
     while !texts.is_empty() {
         for (phone, text) in texts.split_off(texts.len().saturating_sub(BATCH)) {
             let inbound = Inbound { phone, text: Some(text), ..Inbound::default() };
             phones.receive(&inbound).expect("anybody of the world may write");
         }
-        tokio::time::sleep(Duration::from_millis(world.rng.random_range(200..500))).await;
+        tokio::time::sleep(Duration::from_millis(world.rng.random_range(150..400))).await;
         if Instant::now() > dies_at {
             receiver.kill().await?;
             lives += 1;
