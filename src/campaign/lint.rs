@@ -9,7 +9,7 @@ use crate::campaign::file::step::{Attachment, Send, SendStep, Step};
 use crate::campaign::template::{Template, Vars};
 use crate::job::Class;
 
-/// A longer first message is read as advertising.
+/// A longer message is read as advertising.
 const LONG_CHARS: usize = 600;
 
 /// A warning about a value of the file.
@@ -31,7 +31,7 @@ pub fn lint(campaign: &Campaign) -> Vec<Warning> {
         lint.warn(last, "nothing comes after this wait", "take it out, or write what comes after it");
     }
     for name in campaign.variables.keys().filter(|name| !lint.used.contains(*name)).collect::<Vec<_>>() {
-        let hint = "take it out: people without it are held for nothing";
+        let hint = "take it out, or who does not have it may be held for nothing";
         lint.warn(format!("variables.{name}"), format!("no step uses the variable `{name}`"), hint);
     }
     if campaign.class == Class::Marketing && campaign.windows.is_empty() && campaign.quiet_hours.is_empty() {

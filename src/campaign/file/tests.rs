@@ -513,7 +513,7 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
         ),
         (
             told("  plan: {", "  surname: { missing: hold }\n  plan: {"),
-            "warning 9:12: variables.surname: no step uses the variable `surname` — take it out: people without it are held for nothing",
+            "warning 9:12: variables.surname: no step uses the variable `surname` — take it out, or who does not have it may be held for nothing",
         ),
         (
             told("quiet_hours: us-federal\n", ""),
@@ -531,6 +531,23 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
         .replace("zone:", "lines: { pinned_only: true }\nzone:")
         .replace("body: Hi", "body: https://acme.example Hi");
     assert_eq!(told_of(&known), [""; 0], "they have had a first message");
+}
+
+#[test]
+fn a_message_is_a_first_one_unless_every_way_to_it_has_sent() {
+    let linked = |arms: &str| {
+        let head = GOOD.split("  - name: hello").next().expect("the part before").to_owned();
+        let steps = format!(
+            "  - branch: {{ if: var.plan == var.first_name, {arms} }}\n  - send: {{ body: https://acme.example }}\n"
+        );
+        told_of(&(head + &steps))
+    };
+    let sent = "[{ send: { body: Hi } }]";
+    assert_eq!(linked(&format!("then: {sent}, else: {sent}")), [""; 0]);
+    for arms in [format!("then: {sent}"), format!("else: {sent}"), format!("then: {sent}, else: [{{ wait: 1d }}]")] {
+        let told = linked(&arms);
+        assert!(told.len() == 1 && told[0].contains("13:19: steps[1].send.body: there is a link"), "{told:?}");
+    }
 }
 
 #[test]
