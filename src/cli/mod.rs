@@ -9,6 +9,7 @@ macro_rules! outln {
 }
 
 pub mod bench;
+pub mod campaign;
 pub mod demo;
 pub mod enqueue;
 pub mod events;
@@ -68,6 +69,8 @@ enum Command {
     #[command(subcommand)]
     Jobs(jobs::Jobs),
     #[command(subcommand)]
+    Campaign(campaign::Campaign),
+    #[command(subcommand)]
     Suppress(suppress::Suppress),
     #[command(subcommand)]
     Recipients(recipients::Recipients),
@@ -122,6 +125,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => args.run().await,
         Command::Lines(args) => args.run().await,
         Command::Jobs(args) => args.run().await,
+        Command::Campaign(args) => args.run().await,
         Command::Suppress(args) => args.run().await,
         Command::Recipients(args) => args.run().await,
         Command::Purge(args) => args.run().await,
