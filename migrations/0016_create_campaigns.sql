@@ -28,6 +28,9 @@ create table outbox.audience_rows (
     constraint audience_vars_are_an_object check (jsonb_typeof(vars) = 'object')
 );
 
+-- For the erasure of a person.
+create index audience_rows_of_phone on outbox.audience_rows (phone) where phone is not null;
+
 create sequence outbox.audiences as bigint;
 
 -- Never changed: a version that people are enrolled in says tomorrow what it said today.
@@ -39,8 +42,10 @@ create table outbox.campaign_versions (
     again_after interval,
     stop_on     text[]      not null,
     labels      jsonb       not null default '{}',
-    -- The rows of its file.
+    priority    smallint    not null default 0,
+    -- The rows of its file, and what the file was.
     audience    bigint,
+    digest      text,
     created_at  timestamptz not null default now(),
     created_by  text        not null default session_user,
     primary key (campaign, version),

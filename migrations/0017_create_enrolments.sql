@@ -17,6 +17,8 @@ create table outbox.enrolments (
     -- The index in the program of the version, and when it was reached.
     step        int         not null default 0,
     reached_at  timestamptz not null default now(),
+    -- The step makes a job, and waits for its turn: however many do, none is written to for that.
+    ready       boolean     not null default false,
     -- When it is looked at next. While its job is under way, that is only a net: whatever ends the job brings it forward.
     due_at      timestamptz default now(),
     -- The last job made, and how many of them the step has taken: one whose window closed before its turn ends, and another follows.
@@ -39,7 +41,8 @@ create table outbox.enrolments (
     constraint reason_iff_held_or_stopped check ((state in ('held', 'stopped')) = (reason is not null)),
     constraint due_iff_active check ((state = 'active') = (due_at is not null)),
     constraint enrolment_finished_iff_ended check ((state in ('active', 'held')) = (finished_at is null)),
-    constraint waits_for_a_job check (not waiting or job_id is not null)
+    constraint waits_for_a_job check (not waiting or job_id is not null),
+    constraint ready_or_waiting check (not ready or not waiting)
 ) with (
     -- Rows move to another place in the index with every step: its head fills with dead entries where vacuum waits for a share.
     fillfactor = 70,
@@ -50,7 +53,7 @@ create table outbox.enrolments (
 );
 
 -- By campaign first, so that those of a paused one are nowhere in the way.
-create index enrolments_due on outbox.enrolments (campaign, due_at, id) where state = 'active';
+create index enrolments_due on outbox.enrolments (campaign, ready, due_at, id) where state = 'active';
 create index enrolments_live on outbox.enrolments (campaign, id) where state in ('active', 'held');
 create index enrolments_of_phone on outbox.enrolments (phone);
 create index enrolments_of_job on outbox.enrolments (job_id) where waiting;
@@ -96,7 +99,7 @@ declare
 begin
     with ended as (
         update outbox.enrolments e
-           set state = 'stopped', reason = stop_enrolments.why, detail = null, due_at = null, waiting = false, finished_at = now()
+           set state = 'stopped', reason = stop_enrolments.why, detail = null, due_at = null, ready = false, waiting = false, finished_at = now()
          where e.id = any (stop_enrolments.ids) and e.state in ('active', 'held')
         returning e.job_id)
     select count(*), coalesce(array_agg(ended.job_id) filter (where ended.job_id is not null), '{}')

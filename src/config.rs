@@ -232,6 +232,16 @@ pub enum Role {
     Inbound,
     /// Asks what became of messages that were sent.
     Delivery,
+    /// Lets campaigns fire, enrols their people and makes their messages.
+    Campaigns,
+}
+
+/// How campaigns are worked on.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CampaignOptions {
+    /// How many messages of one campaign may stand in the queue: what comes after them is made when there is room.
+    #[arg(long = "campaign-look-ahead", env = "OUTBOX_CAMPAIGN_LOOK_AHEAD", default_value = "500", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub look_ahead: u16,
 }
 
 /// What makes a job wait although it could go: that a reply or a stop may have been missed, or that nobody answers.

@@ -141,7 +141,8 @@ pub struct Adopted {
 }
 
 /// Gives the database to another deployment, with a key namespace of its own. What the original had begun stays its own:
-/// such jobs are parked here, all that were not sent forget their keys, and nobody is told or asked of what it has sent.
+/// such jobs are parked here, all that were not sent forget their keys, nobody is told or asked of what it has sent, and campaigns are
+/// paused.
 pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseError> {
     let failed = |error: sqlx::Error| DatabaseError::Adopt(describe(&error));
     let mut tx = begin_plain(pool).await.map_err(failed)?;
@@ -167,6 +168,11 @@ pub async fn adopt(pool: &PgPool, deployment: &str) -> Result<Adopted, DatabaseE
     .execute(&mut *tx)
     .await
     .map_err(failed)?;
+    // Both would write to the same people.
+    sqlx::query!("update outbox.campaigns set state = 'paused', changed_at = now() where state = 'running'")
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
     // Whom the original tells, and what it follows, is its own too.
     sqlx::query!("delete from outbox.notifications").execute(&mut *tx).await.map_err(failed)?;
     sqlx::query!("delete from outbox.lookups").execute(&mut *tx).await.map_err(failed)?;

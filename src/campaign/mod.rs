@@ -1,4 +1,4 @@
-//! Campaigns: files that say who is written to, when and what. All of this is pure.
+//! Campaigns: files that say who is written to, when and what, and the engine that does it. All but the engine is pure.
 
 pub mod file;
 pub mod lint;
@@ -12,3 +12,10 @@ pub mod hours;
 pub mod preset;
 pub mod window;
 pub mod zone;
+
+pub mod draft;
+pub mod fires;
+pub mod running;
+pub mod walk;
+
+pub mod engine;

@@ -1,5 +1,9 @@
 //! `campaign`: files that say who is written to, when and what.
 
+mod apply;
+mod follow;
+mod people;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -30,12 +34,26 @@ pub enum Campaign {
     Check(Check),
     /// Print the JSON Schema of campaign files, for editors.
     Schema,
+    Apply(apply::Apply),
+    List(follow::List),
+    Status(follow::Status),
+    Pause(follow::Pause),
+    Resume(follow::Resume),
+    Stop(follow::Stop),
+    Run(follow::Run),
 }
 
 impl Campaign {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Campaign::Check(args) => args.run(),
+            Campaign::Apply(args) => args.run().await,
+            Campaign::List(args) => args.run().await,
+            Campaign::Status(args) => args.run().await,
+            Campaign::Pause(args) => args.run().await,
+            Campaign::Resume(args) => args.run().await,
+            Campaign::Stop(args) => args.run().await,
+            Campaign::Run(args) => args.run().await,
             Campaign::Schema => {
                 print_json(&file::schema())?;
                 Ok(ExitCode::SUCCESS)

@@ -20,6 +20,8 @@ pub trait Row: Sized + Send + 'static {
     const FIELDS: &'static [(&'static str, &'static str)];
     /// Those that must be given.
     const NEEDED: &'static [&'static str];
+    /// Whether columns of other names are fields too, as texts.
+    const ANY_COLUMN: bool = false;
 
     /// Reads it from these fields, of which none is unknown or null and none that is needed is missing.
     /// Errors: which field is wrong, and how, without what it holds.
@@ -245,7 +247,7 @@ fn column<R: Row>(name: &str) -> Option<Column> {
     let is_field = |name: &str| R::FIELDS.iter().any(|(field, _)| *field == name);
     match name.strip_prefix("label.") {
         Some(key) if !key.is_empty() && is_field("labels") => Some(Column::Label(key.to_owned())),
-        _ => is_field(name).then(|| Column::Field(name.to_owned())),
+        _ => (is_field(name) || R::ANY_COLUMN && !name.is_empty()).then(|| Column::Field(name.to_owned())),
     }
 }
 
@@ -296,6 +298,7 @@ fn csv_row<R: Row>(cells: Vec<Vec<u8>>, columns: &[Column]) -> Result<R, BadReco
         match column {
             _ if text.is_empty() => {}
             Column::Label(key) => drop(labels.insert(key.clone(), Value::String(text))),
+            Column::Field(name) if R::ANY_COLUMN => drop(fields.insert(name.clone(), Value::String(text.trim().to_owned()))),
             Column::Field(name) => drop(fields.insert(name.clone(), typed(name, text))),
         }
     }
@@ -328,7 +331,8 @@ fn typed(field: &str, text: String) -> Value {
 /// The row of these fields; a field that is null is one that is not given.
 fn row<R: Row>(mut fields: Map<String, Value>) -> Result<R, BadRecord> {
     fields.retain(|_, value| !value.is_null());
-    if let Some(unknown) = fields.keys().find(|key| !R::FIELDS.iter().any(|(field, _)| field == key)) {
+    let is_unknown = |key: &&String| !R::ANY_COLUMN && !R::FIELDS.iter().any(|(field, _)| field == key);
+    if let Some(unknown) = fields.keys().find(is_unknown) {
         let reason = format!("has the unknown field `{}`; the fields are {}", shortened(unknown), columns::<R>());
         return Err(BadRecord::new("line", reason));
     }

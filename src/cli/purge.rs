@@ -181,9 +181,9 @@ fn print_receipt(receipt: &Receipt) {
 }
 
 fn counted(counts: &Counts) -> String {
-    let Counts { jobs, attempts, events, recipients, consents, suppressions } = counts;
+    let Counts { jobs, attempts, events, enrolments, recipients, consents, suppressions } = counts;
     format!(
-        "  {jobs} jobs, {attempts} attempts, {events} events, {recipients} recipients, {consents} consents\n  \
+        "  {jobs} jobs, {attempts} attempts, {events} events, {enrolments} enrolments, {recipients} recipients, {consents} consents\n  \
          {suppressions} suppressions kept by hash"
     )
 }

@@ -8,9 +8,10 @@ use clap::Args;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::campaign::engine::Engine;
 use crate::chert::client::Client;
 use crate::cli::{DatabaseOptions, SOME_FAILED, stop};
-use crate::config::{DeliveryOptions, InboundOptions, NotifyOptions, Role, WorkerOptions};
+use crate::config::{CampaignOptions, DeliveryOptions, InboundOptions, NotifyOptions, Role, WorkerOptions};
 use crate::inbound::{delivery, listener, run};
 use crate::notify;
 use crate::outbox::{account, status};
@@ -45,9 +46,11 @@ pub struct Worker {
     delivery: DeliveryOptions,
     #[command(flatten)]
     notify: NotifyOptions,
+    #[command(flatten)]
+    campaigns: CampaignOptions,
 
     /// What this worker does.
-    #[arg(long, env = "OUTBOX_ROLES", value_enum, value_delimiter = ',', default_value = "send,inbound,delivery")]
+    #[arg(long, env = "OUTBOX_ROLES", value_enum, value_delimiter = ',', default_value = "send,inbound,delivery,campaigns")]
     roles: Vec<Role>,
 }
 
@@ -70,6 +73,12 @@ impl Worker {
         following.spawn(notify::run(pool.clone(), notify, stopping.clone()));
         if self.roles.contains(&Role::Delivery) {
             following.spawn(delivery::run(pool.clone(), client.clone(), self.delivery, stopping.clone()));
+        }
+        if self.roles.contains(&Role::Campaigns) {
+            // Connections of its own: an audience is read and written on two at once.
+            let engine = Engine::new(self.database.outbox(4).await?, self.campaigns, self.options.holds.unanswered_limit.0);
+            let stopping = stopping.clone();
+            following.spawn(async move { engine.run(stopping).await });
         }
         let mut receiving = match self.roles.contains(&Role::Inbound) {
             true => {

@@ -19,6 +19,7 @@ use crate::inbound::optout::Words;
 use crate::inbound::weigh::{Before, Read, Verdict, weigh};
 use crate::outbox::MAX_RACES;
 use crate::outbox::admit::interval;
+use crate::outbox::campaigns::stops;
 use crate::outbox::lookups;
 use crate::outbox::progress::announce;
 use crate::outbox::suppress::suppress;
@@ -46,6 +47,8 @@ pub struct Applied {
     pub opted_out: usize,
     /// Jobs that ended because their recipient said stop.
     pub suppressed_jobs: u64,
+    /// Enrolments that ended because their person wrote to us.
+    pub stopped_enrolments: i64,
 }
 
 impl Applier {
@@ -106,6 +109,7 @@ impl Applier {
                     sum.events += applied.events;
                     sum.opted_out += applied.opted_out;
                     sum.suppressed_jobs += applied.suppressed_jobs;
+                    sum.stopped_enrolments += applied.stopped_enrolments;
                 }
                 Err(error) if error.is_conflict() || error.is_locked() => {
                     warn!(%error, event.id = id, "Event {id} waits for a transaction that holds its recipient's jobs");
@@ -160,11 +164,15 @@ impl Applier {
             let scope = self.scope(answered[index].as_ref());
             let done = suppress(tx, phone, &scope, "said stop", "reply", Some(event_id)).await?;
             applied.suppressed_jobs += done.jobs;
+            applied.stopped_enrolments += stops::opted_out(tx, phone, &scope).await?;
             if done.new == [true] {
                 applied.opted_out += 1;
                 confirm.entry(phone.clone()).or_insert(stored[index].id);
             }
         }
+        let replies: Vec<(&Phone, DateTime<Utc>)> =
+            verdicts.iter().map(|(phone, verdict)| (phone, verdict.last_inbound_at)).collect();
+        applied.stopped_enrolments += stops::replied(tx, &replies).await?;
         let lifted: Vec<String> = phones(verdicts.iter().filter(|(_, verdict)| verdict.start));
         lift(tx, &lifted).await?;
         self.confirm(tx, &confirm).await?;

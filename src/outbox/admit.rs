@@ -14,7 +14,7 @@ use crate::outbox::progress::announce_each;
 
 /// Looks at up to `limit` rows that are new and due, or whose time to wake has come, and returns how many there were.
 ///
-/// Suppressed and expired jobs end here, as parked if their outcome is unknown; one whose outcome has been unknown for longer
+/// Suppressed and expired jobs, and those of an enrolment that was ended, end here, as parked if their outcome is unknown; one whose outcome has been unknown for longer
 /// than `key_horizon` is parked, since Chert may have forgotten its key; one behind an earlier message of its recipient
 /// waits for it, and one that is held (see `holds`) holds up nobody behind it. Safe to run from many workers at once. Rows are read from `marks` on, which are moved up.
 /// Source: design 5; invariants 1, 4, 5 and 6.
@@ -33,7 +33,7 @@ pub async fn admit(
         r#"
         with due as materialized (
             select id, phone, priority, due_at, expires_at, phone_line_id, named_line_id, unknown_since,
-                   class, campaign, labels, past_suppression, coalesce(wake_at, due_at) as looked_for_at
+                   class, campaign, enrolment, labels, past_suppression, coalesce(wake_at, due_at) as looked_for_at
               from outbox.jobs
              where state = 'queued' and not ready and coalesce(wake_at, due_at) <= now()
                and (coalesce(wake_at, due_at), id) >= ($3, $4)
@@ -41,17 +41,20 @@ pub async fn admit(
              limit $1
                for update skip locked
         ), hearing as materialized (
-            select outbox.is_deaf($5) as is_stale, exists (select from outbox.erased) as knows_erased
+            select outbox.is_deaf($5) as is_stale, exists (select from outbox.erased) as knows_erased,
+                   array(select name from outbox.campaigns where state <> 'running') as paused_campaigns
         ), judged as materialized (
             select due.id,
                    case when due.unknown_since < now() - $2::interval then 'parked'
                         -- It may be on the phone already, and must not be called unsent.
-                        when (stop.stops or due.expires_at <= now()) and due.unknown_since is not null then 'parked'
+                        when (stop.stops or gone.ended or due.expires_at <= now()) and due.unknown_since is not null then 'parked'
                         when stop.stops then 'suppressed'
+                        when gone.ended then 'canceled'
                         when due.expires_at <= now() then 'expired'
                         else 'queued'
                    end as state,
                    case when due.past_suppression then null
+                        when due.campaign = any (hearing.paused_campaigns) then 'campaign_paused'
                         when r.review_since is not null then 'in_review'
                         when hearing.is_stale and case when due.class = 'marketing' then $6::bool else $7::bool end then 'inbound_stale'
                         when due.class = 'marketing' and r.unanswered >= $8 then 'unanswered'
@@ -69,6 +72,12 @@ pub async fn admit(
                                   and exists (select from outbox.erased e
                                                where e.phone_hash = outbox.phone_hash(due.phone)
                                                  and outbox.in_scope(e.scope, due.campaign, due.labels))) as stops) stop
+              -- Its enrolment was ended by a reply, a goal or an operator while it was on its way.
+              left join lateral (
+                   select true as ended
+                     from outbox.enrolments e
+                    where e.id = due.enrolment and e.state = 'stopped'
+                      and e.reason in ('replied', 'opted_out', 'goal', 'campaign_stopped')) gone on true
               left join outbox.recipients r on r.phone = due.phone
               -- A line that was taken from the account is no reason to wait: Chert pins its recipients anew.
               left join outbox.lines l

@@ -47,6 +47,9 @@ pub struct Counts {
     pub attempts: u64,
     /// What they wrote to us, and other events in which their number stands.
     pub events: u64,
+    /// Enrolments in campaigns, their place in a campaign's audience, and goals.
+    #[serde(default)]
+    pub enrolments: u64,
     pub recipients: u64,
     pub consents: u64,
     /// Suppressions that are kept by hash.
@@ -92,6 +95,9 @@ pub async fn look(pool: &PgPool, phone: &Phone, may_return: bool) -> Result<Coun
                (select count(*) from outbox.events where phone = $1)
                + (select count(*) from outbox.events
                    where phone is null and body is not null and strpos(body, $2) > 0 and body ~ $3) as "events!",
+               (select count(*) from outbox.enrolments where phone = $1)
+               + (select count(*) from outbox.audience_rows where phone = $1)
+               + (select count(*) from outbox.goals where phone = $1) as "enrolments!",
                (select count(*) from outbox.recipients where phone = $1) as "recipients!",
                (select count(*) from outbox.consents where phone = $1) as "consents!",
                (select count(*) from scopes
@@ -112,6 +118,7 @@ pub async fn look(pool: &PgPool, phone: &Phone, may_return: bool) -> Result<Coun
         jobs: found.jobs.unsigned_abs(),
         attempts: found.attempts.unsigned_abs(),
         events: found.events.unsigned_abs(),
+        enrolments: found.enrolments.unsigned_abs(),
         recipients: found.recipients.unsigned_abs(),
         consents: found.consents.unsigned_abs(),
         suppressions: found.suppressions.unsigned_abs(),
@@ -253,6 +260,7 @@ async fn take_out(
     )
     .execute(&mut **tx)
     .await?;
+    let enrolments = take_out_enrolments(tx, phone).await?;
     let recipients =
         sqlx::query!("delete from outbox.recipients where phone = $1", phone.as_str()).execute(&mut **tx).await?;
     let consents =
@@ -283,6 +291,7 @@ async fn take_out(
         jobs: deleted.jobs,
         attempts: deleted.attempts,
         events: events.rows_affected() + mentions,
+        enrolments,
         recipients: recipients.rows_affected(),
         consents: consents.rows_affected(),
         suppressions: suppressions.unsigned_abs(),
@@ -295,6 +304,26 @@ async fn take_out(
     .fetch_one(&mut **tx)
     .await?;
     Ok(Receipt { id: erasure.id, at: erasure.at, counts, reason: reason.map(str::to_owned) })
+}
+
+/// Who is taken out of an audience is not counted by its firing.
+async fn take_out_enrolments(tx: &mut PgTransaction<'_>, phone: &Phone) -> Result<u64, sqlx::Error> {
+    let taken = sqlx::query_scalar!(
+        r#"
+        with enrolments as (
+            delete from outbox.enrolments where phone = $1 returning 1
+        ), audiences as (
+            delete from outbox.audience_rows where phone = $1 returning 1
+        ), goals as (
+            delete from outbox.goals where phone = $1 returning 1
+        )
+        select (select count(*) from enrolments) + (select count(*) from audiences) + (select count(*) from goals) as "taken!"
+        "#,
+        phone.as_str(),
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(taken.unsigned_abs())
 }
 
 /// The number without its plus, which a text may write in another way.

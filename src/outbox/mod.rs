@@ -13,6 +13,8 @@ pub mod lookups;
 pub mod notifications;
 pub mod progress;
 
+pub mod campaigns;
+
 pub mod account;
 pub mod erase;
 pub mod hearing;

@@ -136,7 +136,11 @@ pub(crate) async fn find_jobs(
                                           and outbox.in_scope(e.scope, c.campaign, c.labels) offset 0)
                         or r.review_since is not null
                         or hearing.is_stale and case when c.class = 'marketing' then $10::bool else $11::bool end
-                        or c.class = 'marketing' and r.unanswered >= $12)
+                        or c.class = 'marketing' and r.unanswered >= $12
+                        or c.campaign = any (hearing.paused_campaigns)
+                        or exists (select from outbox.enrolments e
+                                    where e.id = c.enrolment and e.state = 'stopped'
+                                      and e.reason in ('replied', 'opted_out', 'goal', 'campaign_stopped') offset 0))
                 or exists (select from outbox.jobs flying where flying.phone = c.phone and flying.state = 'sending' offset 0)
                 or exists (select from outbox.jobs earlier
                             where earlier.phone = c.phone and earlier.state in ('queued', 'sending') and earlier.due_at <= $4
@@ -144,7 +148,8 @@ pub(crate) async fn find_jobs(
                               and (earlier.priority, earlier.due_at, earlier.id) < (c.priority, c.due_at, c.id))) is true as "again!"
           from unnest($1::text[], $2::bool[], $3::bigint[], $6::smallint[], $7::timestamptz[], $8::bigint[])
             as q (line_id, first_touch, most, priority, due_at, id)
-         cross join (select outbox.is_deaf($9) as is_stale, exists (select from outbox.erased) as knows_erased offset 0) hearing
+         cross join (select outbox.is_deaf($9) as is_stale, exists (select from outbox.erased) as knows_erased,
+                            array(select name from outbox.campaigns where state <> 'running') as paused_campaigns offset 0) hearing
          cross join lateral (
                select j.*
                  from outbox.jobs j

@@ -147,6 +147,7 @@ pub fn explain(word: &str) -> &'static str {
         "account_stopped" | "account_halted" => "dispatch is stopped for the whole account",
         "inbound_stale" => "held until replies are known to be received: one, or a stop, may have been missed",
         "unanswered" => "held until the recipient answers one of the messages before it",
+        "campaign_paused" => "its campaign is paused or being stopped: campaign resume",
         "in_review" => "held until a person has looked at what the recipient said: recipients release",
         "rate_limit" => "Chert asked everybody to slow down (1007)",
         "unreachable" => "Chert could not be reached",

@@ -1,4 +1,4 @@
-//! Recipients who must not be sent to: admission and claim look by themselves; this is the last look before a call.
+//! Jobs that must not be sent any more: admission and claim look by themselves; this is the last look before a call.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,8 @@ use sqlx::PgPool;
 use crate::database;
 use crate::outbox::OutboxError;
 
-/// Which of these jobs must not be sent now: their recipient is suppressed in their scope, or held for a person to look at.
+/// Which of these jobs must not be sent now: their recipient is suppressed in their scope, or held for a person to look at; or their
+/// campaign is paused or stopped, or their enrolment was ended.
 /// Source: invariant 6.
 pub async fn stopped(pool: &PgPool, job_ids: &[i64]) -> Result<HashSet<i64>, OutboxError> {
     let mut tx = database::begin(pool).await.map_err(OutboxError::Suppressions)?;
@@ -22,7 +23,11 @@ pub async fn stopped(pool: &PgPool, job_ids: &[i64]) -> Result<HashSet<i64>, Out
                             where e.phone_hash = outbox.phone_hash(j.phone)
                               and outbox.in_scope(e.scope, j.campaign, j.labels) offset 0)
                 or exists (select from outbox.recipients r
-                            where r.phone = j.phone and r.review_since is not null offset 0))
+                            where r.phone = j.phone and r.review_since is not null offset 0)
+                or exists (select from outbox.campaigns c where c.name = j.campaign and c.state <> 'running' offset 0)
+                or exists (select from outbox.enrolments e
+                            where e.id = j.enrolment and e.state = 'stopped'
+                              and e.reason in ('replied', 'opted_out', 'goal', 'campaign_stopped') offset 0))
         "#,
         job_ids
     )

@@ -1,0 +1,245 @@
+//! The job of a step for one person: when it may go, by which line, and what it says. Pure but for chance, which is given.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use rand::{Rng, RngExt as _};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::campaign::file::shape::{Attachment, Lines};
+use crate::campaign::file::words::Name;
+use crate::campaign::program::Message;
+use crate::campaign::running::Running;
+use crate::campaign::template::{RenderError, Template, Vars};
+use crate::campaign::window::Windows;
+use crate::campaign::zone::{region_of, zones_of};
+use crate::job::{InvalidJob, NewJob};
+use crate::phone::Phone;
+
+/// A job is over so long before its window closes: a claim hands out slots some seconds ahead.
+pub const MARGIN: TimeDelta = TimeDelta::seconds(30);
+/// A window that closes within this is as good as closed.
+const LEAST_OPEN: TimeDelta = TimeDelta::seconds(90);
+/// What waits for a window goes within so long a time after it opens, or a quarter of it where that is less.
+const SPREAD: TimeDelta = TimeDelta::minutes(10);
+
+/// Whether somebody may be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// Now, until then; none if it never closes.
+    Open { until: Option<DateTime<Utc>> },
+    /// Not before this instant.
+    Later(DateTime<Utc>),
+    /// Within weeks there is no such time.
+    Never,
+}
+
+/// Whether a person may be written to `now`, and else when; `given` is their own zone, where it is known.
+pub fn opening(
+    running: &Running,
+    phone: &Phone,
+    given: Option<Tz>,
+    now: DateTime<Utc>,
+    rng: &mut impl Rng,
+) -> Opening {
+    let hours = running.hours.in_region(region_of(phone));
+    let (zones, _) = zones_of(phone, given, running.campaign.zone);
+    let closes = |at| hours.closes_at(at, &zones).map(|closes| closes - MARGIN);
+    if hours.is_open(now, &zones) {
+        let until = closes(now);
+        if until.is_none_or(|until| until > now + LEAST_OPEN - MARGIN) {
+            return Opening::Open { until };
+        }
+    }
+    match next_long_enough(&hours, &zones, now) {
+        Some(at) => {
+            let open = closes(at).map_or(SPREAD * 4, |closes| closes - at);
+            let spread = (open / 4).min(SPREAD).num_milliseconds().max(1);
+            Opening::Later(at + TimeDelta::milliseconds(rng.random_range(0..spread)))
+        }
+        None => Opening::Never,
+    }
+}
+
+/// The next time at which it opens for long enough; a rest of a window that is too short is passed over.
+fn next_long_enough(hours: &Windows, zones: &[Tz], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let mut from = now;
+    // A window that is shorter than that opens at most a few times a day.
+    for _ in 0..20 {
+        let at = hours.next_open(from, zones)?;
+        match hours.closes_at(at, zones) {
+            Some(closes) if closes - at < LEAST_OPEN => from = closes,
+            _ => return Some(at),
+        }
+    }
+    None
+}
+
+/// Why a person gets no job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// No line has written to them before.
+    NotPinned,
+    /// The line that they know is not one of the campaign's.
+    NotInPool,
+    /// A variable is missing.
+    Missing(String),
+    /// The field, and what is wrong with it, without what it holds.
+    Unreadable(String),
+}
+
+/// What is known of a person.
+#[derive(Debug, Clone, Copy)]
+pub struct Person<'a> {
+    pub phone: &'a Phone,
+    /// With the defaults.
+    pub vars: &'a Vars,
+    /// The line that has written to them.
+    pub line_id: Option<&'a str>,
+    /// Somebody has.
+    pub touched: bool,
+}
+
+/// The job of a step for a person, without key and times.
+pub fn draft(running: &Running, step: &Name, message: &Message, person: Person<'_>) -> Result<NewJob, Fault> {
+    let campaign = &running.campaign;
+    let wording = message.wording(&campaign.name, step, person.phone);
+    let send = &wording.send;
+    let optional = |field: &'static str, template: &Option<Template>| match template {
+        None => Ok(None),
+        Some(template) => render(field, template, person.vars).map(|text| Some(text).filter(|text| !text.is_empty())),
+    };
+    let body = send.body.as_ref().ok_or_else(|| Fault::Unreadable("body".to_owned()))?;
+    let attachment = |attachment: &Attachment| match attachment {
+        Attachment::Id(id) => Ok(Value::String(render("attachments", id, person.vars)?)),
+        Attachment::Shown { id, live_photo } => {
+            Ok(json!({"id": render("attachments", id, person.vars)?, "live_photo": live_photo}))
+        }
+    };
+    let line = line(&campaign.lines, person)?;
+    let mut labels: Map<String, Value> = campaign.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    labels.entry("step").or_insert_with(|| json!(step));
+    if let Some(variant) = &wording.variant {
+        labels.entry("variant").or_insert_with(|| json!(variant));
+    }
+    let job = NewJob {
+        name: optional("name", &send.name)?,
+        external_id: optional("external_id", &send.external_id)?,
+        phone_line_id: optional("phone_line_id", &send.phone_line_id)?.or(line),
+        attachments: send.attachments.iter().map(attachment).collect::<Result<_, Fault>>()?,
+        effect: optional("effect", &send.effect)?,
+        priority: campaign.caps.priority,
+        class: campaign.class,
+        labels,
+        ..NewJob::new(person.phone.clone(), render("body", body, person.vars)?)
+    };
+    job.check().map_err(|rule: InvalidJob| Fault::Unreadable(rule.field().to_owned()))?;
+    Ok(job)
+}
+
+fn render(field: &str, template: &Template, vars: &Vars) -> Result<String, Fault> {
+    template.render(vars).map_err(|error| match error {
+        RenderError::Missing(variable) => Fault::Missing(variable),
+        RenderError::TooLong | RenderError::Mismatch(_) => Fault::Unreadable(field.to_owned()),
+    })
+}
+
+/// The line to name, if one must be: who is pinned already goes by that. Of several always the same for one person.
+fn line(lines: &Lines, person: Person<'_>) -> Result<Option<String>, Fault> {
+    match (person.line_id, lines.pool.as_slice()) {
+        (None, _) if lines.pinned_only && !person.touched => Err(Fault::NotPinned),
+        (Some(line), pool) if !pool.is_empty() && !pool.iter().any(|one| one == line) => Err(Fault::NotInPool),
+        (Some(_), _) | (None, []) => Ok(None),
+        (None, pool) => {
+            let hash: [u8; 32] = Sha256::digest(person.phone.as_str()).into();
+            let drawn = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) as usize;
+            Ok(Some(pool[drawn % pool.len()].clone()))
+        }
+    }
+}
+
+/// A length of time stretched by chance by up to half of it, so that what waits does not come at once.
+pub fn about(length: Duration, rng: &mut impl Rng) -> TimeDelta {
+    TimeDelta::from_std(length.mul_f64(rng.random_range(1.0..1.5))).unwrap_or(TimeDelta::hours(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::campaign::file;
+    use crate::campaign::program::Op;
+
+    fn running(more: &str, send: &str) -> Running {
+        let source = format!(
+            "name: a\nzone: America/New_York\nschedule: {{ manual: true }}\naudience: {{ csv: a.csv }}\n\
+             variables: {{ name: {{ missing: hold }} }}\n{more}\nsteps: [{{ send: {send}, name: hello }}]\n"
+        );
+        let checked = file::read(&source).unwrap_or_else(|findings| panic!("{findings:?}"));
+        Running::read(&serde_json::to_value(&checked.campaign).expect("serialisable")).expect("it reads back")
+    }
+
+    fn drafted(running: &Running, vars: Value, line_id: Option<&str>) -> Result<NewJob, Fault> {
+        let step = &running.program.steps()[0];
+        let Op::Send(message) = &step.op else { panic!("a send") };
+        let (phone, vars) = ("+12125550142".parse().expect("valid"), serde_json::from_value(vars).expect("vars"));
+        let person = Person { phone: &phone, vars: &vars, line_id, touched: line_id.is_some() };
+        draft(running, &step.name, message, person)
+    }
+
+    #[test]
+    fn a_job_says_what_the_step_says() {
+        let running = running(
+            "labels: { team: growth }\ncaps: { priority: 7 }",
+            "{ body: 'Hi {{ name }}', external_id: '{{ name | lower }}', attachments: [a, { id: b, live_photo: true }] }",
+        );
+        let job = drafted(&running, json!({"name": "Ann"}), None).expect("it is one");
+        assert_eq!((job.body.as_str(), job.external_id.as_deref(), job.priority), ("Hi Ann", Some("ann"), 7));
+        assert_eq!(job.attachments, [json!("a"), json!({"id": "b", "live_photo": true})]);
+        assert_eq!(Value::Object(job.labels), json!({"team": "growth", "step": "hello"}));
+        assert_eq!(drafted(&running, json!({}), None), Err(Fault::Missing("name".into())));
+    }
+
+    #[test]
+    fn what_cannot_be_a_message_names_the_field_and_not_what_it_holds() {
+        let running = running("", "{ body: '{{ name }}' }");
+        assert_eq!(drafted(&running, json!({"name": "  "}), None), Err(Fault::Unreadable("body".into())));
+        assert_eq!(drafted(&running, json!({"name": ["a"]}), None).map(|job| job.body), Ok("[\"a\"]".into()));
+        assert_eq!(drafted(&running, json!({"name": "x".repeat(30_000)}), None), Err(Fault::Unreadable("body".into())));
+    }
+
+    #[test]
+    fn the_campaigns_lines_send_to_those_they_know_and_to_new_people() {
+        let line = |lines: &str, pinned| {
+            drafted(&running(&format!("lines: {lines}"), "{ body: Hi }"), json!({}), pinned).map(|job| job.phone_line_id)
+        };
+        assert_eq!(line("{ pool: [pl_1] }", None), Ok(Some("pl_1".into())));
+        assert_eq!(line("{ pool: [pl_1] }", Some("pl_1")), Ok(None), "pinned already");
+        assert_eq!(line("{ pool: [pl_1] }", Some("pl_2")), Err(Fault::NotInPool));
+        assert_eq!(line("{ pinned_only: true }", None), Err(Fault::NotPinned));
+        assert_eq!(line("{ pinned_only: true }", Some("pl_2")), Ok(None));
+        let drawn = line("{ pool: [pl_1, pl_2, pl_3] }", None);
+        assert!(drawn.is_ok() && (0..5).all(|_| line("{ pool: [pl_1, pl_2, pl_3] }", None) == drawn));
+    }
+
+    #[test]
+    fn what_a_window_holds_goes_some_time_after_it_opens_and_ends_before_it_closes() {
+        let running = running("windows: [{ days: mon-fri, from: '09:00', to: '18:00' }]", "{ body: Hi }");
+        let phone: Phone = "+12125550142".parse().expect("valid");
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut opens = |now: &str| opening(&running, &phone, None, now.parse().expect("a time"), &mut rng);
+        let at = |text: &str| text.parse::<DateTime<Utc>>().expect("a time");
+        let until = at("2026-12-01T22:59:30Z");
+        assert_eq!(opens("2026-12-01T15:00:00Z"), Opening::Open { until: Some(until) });
+        let nine = at("2026-12-02T14:00:00Z");
+        for now in ["2026-12-01T23:30:00Z", "2026-12-01T22:59:00Z"] {
+            let times: Vec<_> = (0..50).map(|_| opens(now)).collect();
+            let spread = times.iter().all(|opening| matches!(opening, Opening::Later(at) if *at >= nine && *at < nine + SPREAD));
+            assert!(spread && times.iter().any(|opening| *opening != times[0]), "{now}: {times:?}");
+        }
+    }
+}

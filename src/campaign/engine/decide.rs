@@ -1,0 +1,284 @@
+//! What becomes of one enrolment, from what is known of it and its person. Nothing here reads or writes.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use rand::Rng;
+use serde_json::Value;
+
+use crate::campaign::draft::{self, Fault, Opening, Person, about, opening};
+use crate::campaign::engine::advance::cap;
+use crate::campaign::file::shape::{Missing, Variable};
+use crate::campaign::program::{Message, Op};
+use crate::campaign::running::Running;
+use crate::campaign::template::{Facts, RenderError, Vars};
+use crate::campaign::walk::{Clocks, Way, walk};
+use crate::campaign::zone::zone_of;
+use crate::job::{Class, NewJob};
+use crate::outbox::campaigns::steps::{Capped, Change, Enrolment, Known};
+use crate::phone::Phone;
+
+/// While a job is under way its enrolment is looked at this often, for the case that nobody has told of its end.
+const NET: Duration = Duration::from_secs(120);
+/// Who waits for a reply or a person is looked at this often.
+const HELD_BACK: Duration = Duration::from_secs(6 * 60 * 60);
+/// Who is behind a message on its way, under a cap; and who is behind another campaign, or has just got room again.
+const FULL: Duration = Duration::from_secs(10 * 60);
+const BEHIND: Duration = Duration::from_secs(60);
+
+/// What becomes of an enrolment, and the job that it makes, if it makes one.
+pub(super) struct Decision {
+    pub change: Change,
+    pub job: Option<Box<NewJob>>,
+}
+
+impl From<Change> for Decision {
+    fn from(change: Change) -> Decision {
+        Decision { change, job: None }
+    }
+}
+
+/// As it was, but looked at again after the net's time.
+pub(super) fn stays(enrolment: &Enrolment, now: DateTime<Utc>) -> Change {
+    Change {
+        id: enrolment.id,
+        state: "active",
+        reason: None,
+        detail: None,
+        step: enrolment.step,
+        reached_at: enrolment.reached_at,
+        due_at: Some(now + TimeDelta::seconds(NET.as_secs().cast_signed())),
+        ready: false,
+        waiting: enrolment.waiting,
+        job_id: enrolment.job_id,
+        made: enrolment.made,
+        sent_at: enrolment.sent_at,
+    }
+}
+
+/// What is known where it is decided what becomes of one enrolment.
+pub(super) struct Deciding<'a, R> {
+    pub enrolment: &'a Enrolment,
+    pub running: &'a Running,
+    pub known: &'a Known,
+    pub capped: &'a Capped,
+    /// After how many messages without a reply marketing waits for one.
+    pub unanswered_limit: i32,
+    pub rng: &'a mut R,
+}
+
+impl<R: Rng> Deciding<'_, R> {
+    /// What becomes of it.
+    pub fn decide(&mut self) -> Decision {
+        let now = self.known.now;
+        let mut change = stays(self.enrolment, now);
+        if self.enrolment.waiting {
+            match self.known.job_state.as_deref() {
+                Some("queued" | "sending") => {
+                    change.due_at = Some(now + about(NET, self.rng));
+                    return change.into();
+                }
+                Some("sent" | "duplicate") => {
+                    let sent_at = self.known.job_sent_at.unwrap_or(now);
+                    change.waiting = false;
+                    change.sent_at = Some(sent_at);
+                    (change.step, change.reached_at, change.made) = (change.step + 1, sent_at, 0);
+                }
+                // Its window has closed before its turn, and the step is still worth its message.
+                Some("expired") if self.deadline(&change).is_none_or(|deadline| deadline > now) => change.waiting = false,
+                ended => return stopped(change, job_reason(ended)).into(),
+            }
+        }
+        let Value::Object(given) = self.enrolment.vars.clone() else {
+            return held(change, "unreadable", "vars").into();
+        };
+        let vars = match self.running.vars(given) {
+            Ok(vars) => vars,
+            Err(lacking) => return lacks(change, lacking.missing, lacking.variable).into(),
+        };
+        self.go_on(change, &vars)
+    }
+
+    /// Along the program from where it stands.
+    fn go_on(&mut self, mut change: Change, vars: &Vars) -> Decision {
+        let running = self.running;
+        let Ok(phone) = self.enrolment.phone.parse::<Phone>() else {
+            return held(change, "unreadable", "phone").into();
+        };
+        let given = self.known.time_zone.as_deref().and_then(|zone| zone.parse().ok());
+        let facts = Facts {
+            replied: change.sent_at.is_some_and(|sent_at| self.known.last_inbound_at.is_some_and(|at| at > sent_at)),
+            delivered: change.sent_at.is_some() && self.known.delivered,
+            vars,
+            labels: &running.campaign.labels,
+        };
+        let (zone, _) = zone_of(&phone, given, running.campaign.zone);
+        let clocks = Clocks { zone, calendar: running.calendar };
+        let from = usize::try_from(change.step).unwrap_or(usize::MAX);
+        match walk(&running.program, from, change.reached_at, facts, clocks) {
+            Way::Rest { step, until } => {
+                (change.step, change.reached_at, change.due_at, change.made) = (index(step), until, Some(until), 0);
+                // Whether its step makes a job is known: it need not be moved once more for that.
+                change.ready = running.program.get(step).is_some_and(|step| matches!(step.op, Op::Send(_)));
+                change.into()
+            }
+            Way::End { step } => {
+                (change.step, change.due_at) = (index(step), None);
+                change.state = "done";
+                change.into()
+            }
+            Way::Fault { step, error } => {
+                change.step = index(step);
+                match error {
+                    RenderError::Missing(variable) => {
+                        let missing = self.policy(&variable);
+                        lacks(change, missing, variable).into()
+                    }
+                    _ => held(change, "unreadable", "if").into(),
+                }
+            }
+            Way::Send { step, message } => {
+                if change.step != index(step) {
+                    (change.step, change.made) = (index(step), 0);
+                }
+                self.send(change, step, message, &phone, given, vars)
+            }
+        }
+    }
+
+    /// At a step that makes a job: now, or when it may.
+    fn send(
+        &mut self,
+        mut change: Change,
+        step: usize,
+        message: &Message,
+        phone: &Phone,
+        given: Option<Tz>,
+        vars: &Vars,
+    ) -> Decision {
+        let (now, running) = (self.known.now, self.running);
+        let deadline = message.expires_after.and_then(|after| plus(change.reached_at, after.0));
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return stopped(change, "expired").into();
+        }
+        if !self.enrolment.ready {
+            // It takes its place among those who wait for room.
+            (change.ready, change.due_at) = (true, Some(change.reached_at.min(now)));
+            return change.into();
+        }
+        change.ready = true;
+        let later = |change: Change, at: DateTime<Utc>| -> Decision {
+            // The deadline is not slept through.
+            let due_at = deadline.map_or(at, |deadline| deadline.min(at));
+            Change { due_at: Some(due_at), ..change }.into()
+        };
+        let marketing = running.campaign.class == Class::Marketing;
+        if self.known.in_review || marketing && self.known.unanswered >= self.unanswered_limit {
+            let at = now + about(HELD_BACK, self.rng);
+            return later(change, at);
+        }
+        let until = match opening(running, phone, given, now, self.rng) {
+            Opening::Open { until } => until,
+            Opening::Later(at) => return later(change, at),
+            Opening::Never => return stopped(change, "never_open").into(),
+        };
+        if let Some(at) = self.cap_holds_until(now) {
+            return later(change, at);
+        }
+        let person = Person { phone, vars, line_id: self.known.line_id.as_deref(), touched: self.known.touched };
+        let name = &running.program.steps()[step].name;
+        let job = match draft::draft(running, name, message, person) {
+            Ok(job) => job,
+            Err(Fault::NotPinned) => return stopped(change, "not_pinned").into(),
+            Err(Fault::NotInPool) => return stopped(change, "not_in_pool").into(),
+            Err(Fault::Unreadable(field)) => return held(change, "unreadable", &field).into(),
+            Err(Fault::Missing(variable)) => {
+                let missing = self.policy(&variable);
+                return lacks(change, missing, variable).into();
+            }
+        };
+        let job = NewJob {
+            dedupe_key: Some(self.key(&change)),
+            expires_at: [until, deadline].into_iter().flatten().min(),
+            ..job
+        };
+        change.made += 1;
+        (change.ready, change.waiting) = (false, true);
+        change.due_at = Some(now + about(NET, self.rng));
+        Decision { change, job: Some(Box::new(job)) }
+    }
+
+    /// A step's first job, and each that follows one whose window has closed.
+    fn key(&self, change: &Change) -> String {
+        let key = format!("campaign/{}/{}/{}", self.running.campaign.name, self.enrolment.id, change.step);
+        if change.made == 0 { key } else { format!("{key}/{}", change.made + 1) }
+    }
+
+    /// When the cap lets this person be looked at again, if they may not be written to now.
+    fn cap_holds_until(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let cap = cap(self.running)?;
+        let frees_at = self.capped.frees_at.filter(|at| *at > now);
+        match (self.capped.messages >= cap.messages, frees_at) {
+            (true, Some(at)) => Some(at + about(BEHIND, self.rng)),
+            (true, None) => Some(now + about(FULL, self.rng)),
+            (false, _) => self.capped.behind.then(|| now + about(BEHIND, self.rng)),
+        }
+    }
+
+    fn deadline(&self, change: &Change) -> Option<DateTime<Utc>> {
+        let step = usize::try_from(change.step).ok().and_then(|step| self.running.program.get(step))?;
+        let Op::Send(message) = &step.op else { return None };
+        plus(change.reached_at, message.expires_after?.0)
+    }
+
+    fn policy(&self, variable: &str) -> Missing {
+        match self.running.campaign.variables.get(variable) {
+            Some(Variable::Needed { missing }) => *missing,
+            Some(Variable::Default { .. }) | None => Missing::Hold,
+        }
+    }
+}
+
+fn lacks(change: Change, missing: Missing, variable: String) -> Change {
+    match missing {
+        Missing::Hold => held(change, "missing_variable", &variable),
+        Missing::Skip => Change { detail: Some(variable), ..stopped(change, "missing_variable") },
+    }
+}
+
+fn stopped(change: Change, reason: &'static str) -> Change {
+    Change { state: "stopped", reason: Some(reason), due_at: None, ready: false, waiting: false, ..change }
+}
+
+fn held(change: Change, reason: &'static str, detail: &str) -> Change {
+    Change {
+        state: "held",
+        reason: Some(reason),
+        detail: Some(detail.to_owned()),
+        due_at: None,
+        ready: false,
+        waiting: false,
+        ..change
+    }
+}
+
+/// Why an enrolment ends whose job has ended like this, or is gone.
+fn job_reason(state: Option<&str>) -> &'static str {
+    match state {
+        Some("expired") => "expired",
+        Some("canceled") => "canceled",
+        Some("suppressed") => "suppressed",
+        Some("parked") => "parked",
+        Some(_) => "failed",
+        None => "job_missing",
+    }
+}
+
+fn plus(at: DateTime<Utc>, length: Duration) -> Option<DateTime<Utc>> {
+    at.checked_add_signed(TimeDelta::from_std(length).ok()?)
+}
+
+fn index(step: usize) -> i32 {
+    i32::try_from(step).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,154 @@
+//! The engine: firings, enrolments and steps, out of what the pure side decides and the database keeps. Any number of processes run
+//! it side by side, and none leads: each piece of work is one transaction over rows that it has locked, and what must happen once has
+//! a unique key. All instants are the database's.
+//!
+//! ```text
+//! campaigns ─▶ firing ─▶ ticks ─▶ audience ─▶ rows ─▶ enrol ─▶ enrolments ─▶ advance ─▶ jobs
+//! ```
+
+mod advance;
+mod audience;
+mod decide;
+mod firing;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::RngExt as _;
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::campaign::running::Running;
+use crate::config::CampaignOptions;
+use crate::database;
+use crate::outbox::campaigns::enrolling::{self, Enrolled};
+use crate::outbox::campaigns::{CampaignsError, manage, versions};
+
+/// An idle engine looks for work this often: a pause is known to the claims at once, and nobody waits for a firing by the second.
+const POLL: Duration = Duration::from_millis(500);
+/// While the database is away.
+const DATABASE_AWAY: Duration = Duration::from_secs(2);
+/// So many versions are kept read; one that is not is read again.
+const MAX_VERSIONS: usize = 256;
+/// So many batches of one kind of work are done before the next kind has its turn.
+const TURNS: usize = 20;
+
+/// Works on campaigns.
+#[derive(Debug)]
+pub struct Engine {
+    pool: PgPool,
+    options: CampaignOptions,
+    /// After how many messages without a reply marketing waits for one: no job is made that would only wait.
+    unanswered_limit: i32,
+    versions: Mutex<HashMap<(String, i32), Arc<Running>>>,
+}
+
+impl Engine {
+    pub fn new(pool: PgPool, options: CampaignOptions, unanswered_limit: Option<u16>) -> Engine {
+        let unanswered_limit = unanswered_limit.map_or(i32::MAX, i32::from);
+        Engine { pool, options, unanswered_limit, versions: Mutex::default() }
+    }
+
+    /// Works until `stopping` turns true; what is under way then is done again by others, or later. A database that goes away is
+    /// waited for.
+    pub async fn run(&self, mut stopping: watch::Receiver<bool>) {
+        let working = async {
+            let mut failing = false;
+            loop {
+                let rest = match self.pass().await {
+                    Ok(true) => continue,
+                    Ok(false) => {
+                        failing = false;
+                        POLL
+                    }
+                    Err(error) if error.is_conflict() => {
+                        debug!(%error, "Another transaction came in between");
+                        Duration::from_millis(10)
+                    }
+                    Err(error) => {
+                        if !std::mem::replace(&mut failing, true) {
+                            warn!(%error, "Campaigns stand still until this is mended");
+                        }
+                        DATABASE_AWAY
+                    }
+                };
+                // Jittered, so that idle engines do not all ask at once.
+                tokio::time::sleep(rest.mul_f64(rand::rng().random_range(0.8..1.2))).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => {}
+            () = working => {}
+        }
+    }
+
+    /// Does some of everything that there is to do now, and tells whether that was anything.
+    /// Errors: of the first kind of work that failed; the kinds after it are done all the same.
+    pub async fn pass(&self) -> Result<bool, CampaignsError> {
+        let fired = bounded(self.fire()).await;
+        // It has a limit of its own: the query's.
+        let found = self.find_people().await;
+        let enrolled = self.enrol().await;
+        let advanced = self.advance().await;
+        let ended = self.end().await;
+        Ok(fired? | found? | enrolled? | advanced? | ended?)
+    }
+
+    async fn enrol(&self) -> Result<bool, CampaignsError> {
+        for turn in 0..TURNS {
+            let begins = async |tick: &enrolling::Enrolling| {
+                Ok(self.version(&tick.campaign, tick.version).await?.begins_with_a_send())
+            };
+            match bounded(enrolling::enrol_next(&self.pool, begins)).await? {
+                None => return Ok(turn > 0),
+                Some(Enrolled { people, enrolled, is_last }) => {
+                    debug!("{enrolled} of {people} people were enrolled{}", if is_last { ", the last ones" } else { "" });
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ends what stopped campaigns have left.
+    async fn end(&self) -> Result<bool, CampaignsError> {
+        let mut any = false;
+        for name in bounded(manage::ending(&self.pool)).await? {
+            let ended = bounded(manage::end(&self.pool, &name)).await?;
+            any |= !ended.is_nothing();
+            if !ended.is_nothing() {
+                info!("The campaign {name} was stopped: {} enrolments and {} jobs of it ended", ended.enrolments, ended.jobs);
+            }
+        }
+        Ok(any)
+    }
+
+    /// A version as it runs, read once.
+    async fn version(&self, name: &str, version: i32) -> Result<Arc<Running>, CampaignsError> {
+        let key = (name.to_owned(), version);
+        if let Some(running) = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(running.clone());
+        }
+        let unreadable = |why: String| CampaignsError::Unreadable { name: name.to_owned(), version, why };
+        let definition = versions::definition(&self.pool, name, version).await?;
+        let definition = definition.ok_or_else(|| unreadable("it is not there".to_owned()))?;
+        let running = Running::read(&definition).map_err(|error| unreadable(error.to_string()))?;
+        let running = Arc::new(running);
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        if versions.len() >= MAX_VERSIONS {
+            versions.clear();
+        }
+        versions.insert(key, running.clone());
+        Ok(running)
+    }
+}
+
+/// Gives up what takes too long; its transaction is rolled back.
+async fn bounded<T>(work: impl Future<Output = Result<T, CampaignsError>>) -> Result<T, CampaignsError> {
+    match tokio::time::timeout(database::TIMEOUT, work).await {
+        Ok(done) => done,
+        Err(_) => Err(CampaignsError::Read(sqlx::Error::PoolTimedOut)),
+    }
+}

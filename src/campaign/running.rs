@@ -1,0 +1,111 @@
+//! A version of a campaign as it runs: read once, with all that follows from it. Pure.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::campaign::calendar::Calendar;
+use crate::campaign::file::shape::{Campaign, Missing, Schedule, Variable};
+use crate::campaign::file::{self, Finding};
+use crate::campaign::program::{Op, Program};
+use crate::campaign::template::Vars;
+use crate::campaign::window::Windows;
+
+/// A version that people go through.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Running {
+    pub campaign: Campaign,
+    pub program: Program,
+    /// When its recipients may be written to, anywhere.
+    pub hours: Windows,
+    pub calendar: Option<&'static Calendar>,
+}
+
+/// Why a version cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunningError {
+    #[error("its definition is none: {0}")]
+    Definition(String),
+    #[error("its hours are none: {0}")]
+    Hours(String),
+}
+
+/// A variable that a person lacks, and what happens then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    pub variable: String,
+    pub missing: Missing,
+}
+
+impl Running {
+    /// Reads a definition, which is a campaign file in JSON.
+    pub fn read(definition: &Value) -> Result<Running, RunningError> {
+        let told = |findings: Vec<Finding>| findings.first().map_or_else(String::new, ToString::to_string);
+        let checked = file::read(&definition.to_string()).map_err(|findings| RunningError::Definition(told(findings)))?;
+        let hours = checked.campaign.hours().map_err(|error| RunningError::Hours(error.to_string()))?;
+        let calendar = checked.campaign.calendar.as_deref().and_then(Calendar::named);
+        Ok(Running { campaign: checked.campaign, program: checked.program, hours, calendar })
+    }
+
+    /// Whether whoever is enrolled gets a message before anything else.
+    pub fn begins_with_a_send(&self) -> bool {
+        self.program.get(0).is_some_and(|step| matches!(step.op, Op::Send(_)))
+    }
+
+    /// What is known of a person, with the defaults for what is not.
+    /// Errors: the first variable, by name, that has none.
+    pub fn vars(&self, given: Map<String, Value>) -> Result<Vars, Lacking> {
+        let mut vars: Vars = given.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        for (name, variable) in &self.campaign.variables {
+            if vars.contains_key(name) {
+                continue;
+            }
+            match variable {
+                Variable::Default { default } => drop(vars.insert(name.clone(), Value::String(default.clone()))),
+                Variable::Needed { missing } => {
+                    return Err(Lacking { variable: name.clone(), missing: *missing });
+                }
+            }
+        }
+        Ok(vars)
+    }
+
+    /// Over how long a time the people of one firing are spread.
+    pub fn jitter(&self) -> Duration {
+        match &self.campaign.schedule {
+            Schedule::Cron { jitter, .. } | Schedule::At { jitter, .. } => jitter.map_or_else(Default::default, |it| it.0),
+            Schedule::Manual { .. } => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_definition_reads_back_as_what_it_was_made_of() {
+        for file in ["welcome", "weekly-check-in", "win-back", "announcement"] {
+            let source = std::fs::read_to_string(format!("jobs/{file}.yaml")).expect("there");
+            let checked = file::read(&source).unwrap_or_else(|findings| panic!("{file}: {findings:?}"));
+            let definition = serde_json::to_value(&checked.campaign).expect("serialisable");
+            let running = Running::read(&definition).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert_eq!((running.campaign, running.program), (checked.campaign, checked.program), "{file}");
+        }
+    }
+
+    #[test]
+    fn who_lacks_a_variable_is_told_by_its_policy() {
+        let source = "name: a\nzone: UTC\nschedule: { manual: true }\naudience: { csv: a.csv }\n\
+             variables: { a: { default: there }, b: { missing: skip }, c: { missing: hold } }\nsteps: [{ send: { body: '{{ a }}{{ b }}{{ c }}' } }]\n";
+        let checked = file::read(source).unwrap_or_else(|findings| panic!("{findings:?}"));
+        let running = Running::read(&serde_json::to_value(&checked.campaign).expect("serialisable")).expect("it reads back");
+        let vars = |given: Value| running.vars(given.as_object().cloned().expect("an object"));
+        assert_eq!(vars(json!({"b": 1, "c": null})), Err(Lacking { variable: "c".into(), missing: Missing::Hold }));
+        assert_eq!(vars(json!({})), Err(Lacking { variable: "b".into(), missing: Missing::Skip }));
+        let whole = vars(json!({"b": 1, "c": "x"})).expect("whole");
+        assert_eq!(whole, serde_json::from_value(json!({"a": "there", "b": 1, "c": "x"})).expect("vars"));
+    }
+}

@@ -1,0 +1,182 @@
+//! Whom a campaign is for: the rows of a file, or of a query that is run once a firing, by another role, reading only and with bounds.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use sqlx::{AssertSqlSafe, PgPool, PgTransaction, Row as _};
+
+use crate::database;
+use crate::phone::Phone;
+
+/// Rows of one statement.
+const PIECE: usize = 1_000;
+/// The largest row of variables, in bytes: as the table of enrolments has it.
+const VARS_MAX_BYTES: usize = 65_536;
+
+/// One row of an audience.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Person {
+    /// Of a file the line at which the row begins, of a query the number of the row.
+    pub n: i64,
+    pub phone: Option<Phone>,
+    pub vars: Map<String, Value>,
+    pub problem: Option<Problem>,
+}
+
+/// Why a row is nobody to enrol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    BadNumber,
+    Duplicate,
+    Unreadable,
+}
+
+impl Problem {
+    /// As the database calls it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Problem::BadNumber => "bad_number",
+            Problem::Duplicate => "duplicate",
+            Problem::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl Person {
+    /// The person of a row: `phone` is a column of it, and all others are variables.
+    pub fn of(n: i64, mut row: Map<String, Value>) -> Person {
+        let phone = match row.remove("phone") {
+            Some(Value::String(phone)) => phone.trim().parse::<Phone>().ok(),
+            _ => None,
+        };
+        row.retain(|_, value| !value.is_null());
+        let too_large = serde_json::to_string(&row).map_or(0, |text| text.len()) > VARS_MAX_BYTES / 2;
+        let problem = match &phone {
+            None => Some(Problem::BadNumber),
+            Some(_) if too_large => Some(Problem::Unreadable),
+            Some(_) => None,
+        };
+        let vars = if problem.is_some() { Map::new() } else { row };
+        Person { n, phone, vars, problem }
+    }
+}
+
+/// A query and its bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    pub sql: &'a str,
+    pub role: Option<&'a str>,
+    pub time_limit: Duration,
+    pub row_limit: u32,
+}
+
+/// Why a query brought no audience; none of it shows a value.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    #[error("the query: {}", database::describe(.0))]
+    Database(#[source] sqlx::Error),
+    #[error("the query brought no column named phone")]
+    NoPhone,
+    #[error("the query brought more than {0} rows, which is its row_limit")]
+    TooMany(u32),
+    #[error("the query took longer than its time_limit")]
+    TooLong,
+}
+
+/// Runs a query in a transaction of its own that only reads, as its role, and hands its rows over piece by piece.
+/// Errors: as said; what was handed over before is no audience.
+pub async fn query(
+    pool: &PgPool,
+    query: Query<'_>,
+    take: impl AsyncFnMut(Vec<Person>) -> Result<(), sqlx::Error>,
+) -> Result<u64, QueryError> {
+    tokio::time::timeout(query.time_limit, run(pool, query, take)).await.map_err(|_| QueryError::TooLong)?
+}
+
+async fn run(
+    pool: &PgPool,
+    query: Query<'_>,
+    mut take: impl AsyncFnMut(Vec<Person>) -> Result<(), sqlx::Error>,
+) -> Result<u64, QueryError> {
+    let mut tx = database::begin_plain(pool).await.map_err(QueryError::Database)?;
+    // Each in a statement of its own: what the file says is never a part of a text with several.
+    for setting in settings(&mut tx, query).await.map_err(QueryError::Database)? {
+        sqlx::query(AssertSqlSafe(setting)).persistent(false).execute(&mut *tx).await.map_err(QueryError::Database)?;
+    }
+    // A comment at its end must not hide what follows.
+    let sql = query.sql.trim().trim_end_matches(';');
+    let cursor = format!("declare audience no scroll cursor for select to_jsonb(audience) from (\n{sql}\n) audience");
+    sqlx::query(AssertSqlSafe(cursor)).persistent(false).execute(&mut *tx).await.map_err(QueryError::Database)?;
+    let mut n = 0;
+    loop {
+        let fetched = sqlx::query(AssertSqlSafe(format!("fetch {PIECE} from audience")))
+            .persistent(false)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(QueryError::Database)?;
+        let mut people = Vec::with_capacity(fetched.len());
+        for row in fetched {
+            n += 1;
+            if n > i64::from(query.row_limit) {
+                return Err(QueryError::TooMany(query.row_limit));
+            }
+            match row.try_get(0).map_err(QueryError::Database)? {
+                Value::Object(row) if row.contains_key("phone") => people.push(Person::of(n, row)),
+                _ => return Err(QueryError::NoPhone),
+            }
+        }
+        if people.is_empty() {
+            return Ok(n.unsigned_abs());
+        }
+        take(people).await.map_err(QueryError::Database)?;
+    }
+}
+
+/// The role is quoted by the database itself.
+async fn settings(tx: &mut PgTransaction<'_>, query: Query<'_>) -> Result<Vec<String>, sqlx::Error> {
+    let mut settings = vec![
+        "set transaction isolation level repeatable read, read only".to_owned(),
+        format!("set local statement_timeout = {}", query.time_limit.as_millis().clamp(1, i32::MAX as u128)),
+        "set local lock_timeout = '5s'".to_owned(),
+    ];
+    if let Some(role) = query.role {
+        let quoted = sqlx::query_scalar!(r#"select quote_ident($1) as "role!""#, role).fetch_one(&mut **tx).await?;
+        settings.push(format!("set local role {quoted}"));
+    }
+    Ok(settings)
+}
+
+/// Stores people as a new audience, and returns its number.
+pub async fn store(tx: &mut PgTransaction<'_>, people: &[Person]) -> Result<i64, sqlx::Error> {
+    let audience = begin(tx).await?;
+    for piece in people.chunks(PIECE) {
+        add(tx, audience, piece).await?;
+    }
+    Ok(audience)
+}
+
+/// The number of a new audience.
+pub async fn begin(tx: &mut PgTransaction<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(r#"select nextval('outbox.audiences') as "audience!""#).fetch_one(&mut **tx).await
+}
+
+/// Adds people to an audience.
+pub async fn add(tx: &mut PgTransaction<'_>, audience: i64, people: &[Person]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        insert into outbox.audience_rows (audience, n, phone, vars, problem)
+        select $1, u.n, u.phone, u.vars, u.problem
+          from unnest($2::bigint[], $3::text[], $4::jsonb[], $5::text[]) as u (n, phone, vars, problem)
+        "#,
+        audience,
+        &people.iter().map(|person| person.n).collect::<Vec<_>>(),
+        &people.iter().map(|person| person.phone.as_ref().map(|phone| phone.as_str().to_owned())).collect::<Vec<_>>()
+            as &[Option<String>],
+        &people.iter().map(|person| Value::Object(person.vars.clone())).collect::<Vec<_>>(),
+        &people.iter().map(|person| person.problem.map(|problem| problem.word().to_owned())).collect::<Vec<_>>()
+            as &[Option<String>],
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Enrolling the people of a firing, a batch at a time: who is new goes in, everybody else is counted by reason, and the firing's
+//! position moves, all in one transaction.
+
+use std::collections::BTreeMap;
+
+use sqlx::types::Json;
+use sqlx::{PgPool, PgTransaction};
+
+use crate::database;
+use crate::outbox::campaigns::CampaignsError;
+
+/// Rows of one transaction.
+pub const BATCH: i64 = 500;
+
+/// A firing that enrols, locked.
+#[derive(Debug, Clone)]
+pub struct Enrolling {
+    pub id: i64,
+    pub campaign: String,
+    pub version: i32,
+    audience: i64,
+    position: i64,
+    excluded: Json<BTreeMap<String, i64>>,
+    /// The rows are the version's own, and stay.
+    keeps_rows: bool,
+}
+
+/// Locks the oldest firing that enrols, of a running campaign, which nobody else is at.
+pub async fn lock(tx: &mut PgTransaction<'_>) -> Result<Option<Enrolling>, sqlx::Error> {
+    sqlx::query_as!(
+        Enrolling,
+        r#"
+        select t.id, t.campaign, t.version, t.audience as "audience!", t.position, t.excluded as "excluded!: Json<BTreeMap<String, i64>>",
+               v.audience is not distinct from t.audience as "keeps_rows!"
+          from outbox.ticks t
+          join outbox.campaigns c on c.name = t.campaign and c.state = 'running'
+          join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
+         where t.finished_at is null and t.state = 'enrolling'
+           and (t.overlaps
+                or not exists (select from outbox.ticks e
+                                where e.campaign = t.campaign and e.finished_at is null and e.at < t.at offset 0))
+         order by t.at, t.id
+         limit 1
+           for update of t skip locked
+        "#
+    )
+    .fetch_optional(&mut **tx)
+    .await
+}
+
+/// What a batch came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Enrolled {
+    pub people: usize,
+    pub enrolled: usize,
+    /// It was the last one of its firing.
+    pub is_last: bool,
+}
+
+/// Enrols the next people of a locked firing; `ready` says that the first step makes a job.
+/// Source: one transaction with `lock`, and unique by campaign, person and round: whoever repeats it enrols nobody twice.
+pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Enrolling, ready: bool) -> Result<Enrolled, sqlx::Error> {
+    let judged = sqlx::query!(
+        r#"
+        with rows as materialized (
+            select r.n, r.phone, r.vars, r.problem
+              from outbox.audience_rows r
+             where r.audience = $1 and r.n > $2
+             order by r.n
+             limit $3
+        ), judged as materialized (
+            select rows.n, rows.phone, rows.vars, coalesce(latest.round, 0) + 1 as round, now() + random() * t.jitter as due_at,
+                   case when rows.problem is not null then rows.problem
+                        when row_number() over (partition by rows.phone order by rows.n) > 1 or latest.tick_id = t.id then 'duplicate'
+                        when latest.state in ('active', 'held') then 'already_active'
+                        when latest.id is not null and (v.again_after is null or latest.created_at > now() - v.again_after)
+                             then 'already_enrolled'
+                        when exists (select from outbox.suppressions s
+                                      where s.phone = rows.phone and outbox.in_scope(s.scope, t.campaign, v.labels) offset 0)
+                             or gone.knows_erased
+                                and exists (select from outbox.erased e
+                                             where e.phone_hash = outbox.phone_hash(rows.phone)
+                                               and outbox.in_scope(e.scope, t.campaign, v.labels) offset 0) then 'suppressed'
+                   end as reason
+              from rows
+             cross join outbox.ticks t
+             cross join (select exists (select from outbox.erased) as knows_erased offset 0) gone
+              join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
+              left join lateral (
+                   select e.id, e.round, e.state, e.created_at, e.tick_id
+                     from outbox.enrolments e
+                    where e.campaign = t.campaign and e.phone = rows.phone
+                    order by e.round desc
+                    limit 1) latest on true
+             where t.id = $4
+        ), enrolled as (
+            insert into outbox.enrolments (campaign, version, phone, round, vars, tick_id, ready, reached_at, due_at)
+            select $5, $6, j.phone, j.round, j.vars, $4, $7, j.due_at, j.due_at
+              from judged j
+             where j.reason is null
+             order by j.phone
+                on conflict on constraint one_enrolment_a_round do nothing
+            returning phone
+        )
+        select j.n as "n!", outbox.masked(j.phone) as phone,
+               -- Somebody else was quicker.
+               case when j.reason is null and e.phone is null then 'already_active' else j.reason end as reason
+          from judged j
+          left join enrolled e on e.phone = j.phone and j.reason is null
+         order by j.n
+        "#,
+        tick.audience,
+        tick.position,
+        BATCH,
+        tick.id,
+        tick.campaign,
+        tick.version,
+        ready,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut excluded = tick.excluded.0.clone();
+    for reason in judged.iter().filter_map(|row| row.reason.as_ref()) {
+        *excluded.entry(reason.clone()).or_default() += 1;
+    }
+    let told: Vec<_> =
+        judged.iter().filter(|row| row.reason.as_ref().is_some_and(|reason| !reason.starts_with("already"))).collect();
+    sqlx::query!(
+        r#"
+        insert into outbox.exclusions (tick_id, n, reason, phone)
+        select $1, u.n, u.reason, u.phone from unnest($2::bigint[], $3::text[], $4::text[]) as u (n, reason, phone)
+        "#,
+        tick.id,
+        &told.iter().map(|row| row.n).collect::<Vec<_>>(),
+        &told.iter().filter_map(|row| row.reason.clone()).collect::<Vec<_>>(),
+        &told.iter().map(|row| row.phone.clone()).collect::<Vec<_>>() as &[Option<String>],
+    )
+    .execute(&mut **tx)
+    .await?;
+    let enrolled = judged.iter().filter(|row| row.reason.is_none()).count();
+    let is_last = judged.len() < BATCH as usize;
+    let position = judged.last().map_or(tick.position, |row| row.n);
+    sqlx::query!(
+        r#"
+        update outbox.ticks
+           set position = $2, people = people + $3, enrolled = enrolled + $4, excluded = $5,
+               state = case when $6 then 'done' else state end, finished_at = case when $6 then clock_timestamp() end
+         where id = $1
+        "#,
+        tick.id,
+        position,
+        judged.len() as i64,
+        enrolled as i64,
+        Json(&excluded) as _,
+        is_last,
+    )
+    .execute(&mut **tx)
+    .await?;
+    if !tick.keeps_rows {
+        // What a query brought is not kept for longer than it is needed.
+        sqlx::query!(
+            "delete from outbox.audience_rows where audience = $1 and n > $2 and n <= $3",
+            tick.audience,
+            tick.position,
+            position
+        )
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(Enrolled { people: judged.len(), enrolled, is_last })
+}
+
+/// Enrols the next people of whatever firing is next, if there is one; `begins_with_a_send` tells it of a version.
+/// Errors: `CampaignsError::Enrol`, nobody enrolled.
+pub async fn enrol_next(
+    pool: &PgPool,
+    begins_with_a_send: impl AsyncFnOnce(&Enrolling) -> Result<bool, CampaignsError>,
+) -> Result<Option<Enrolled>, CampaignsError> {
+    let mut tx = database::begin(pool).await.map_err(CampaignsError::Enrol)?;
+    let Some(tick) = lock(&mut tx).await.map_err(CampaignsError::Enrol)? else { return Ok(None) };
+    let ready = begins_with_a_send(&tick).await?;
+    let enrolled = enrol(&mut tx, &tick, ready).await.map_err(CampaignsError::Enrol)?;
+    tx.commit().await.map_err(CampaignsError::Enrol)?;
+    Ok(Some(enrolled))
+}

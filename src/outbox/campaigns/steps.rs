@@ -1,0 +1,309 @@
+//! Enrolments as they advance: those that are due are locked, what is known of their people is read after that, and what becomes of
+//! them is written, with the jobs that it makes, in the same transaction.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgPool, PgTransaction};
+
+use crate::database;
+use crate::job::{MAX_ATTEMPTS_DEFAULT, NewJob};
+use crate::outbox::admit::interval;
+use crate::outbox::campaigns::CampaignsError;
+
+/// Running campaigns with enrolments that are due: those that only move on, and those whose step makes a job.
+pub async fn due(pool: &PgPool) -> Result<Vec<String>, CampaignsError> {
+    let mut tx = database::begin(pool).await.map_err(CampaignsError::Advance)?;
+    sqlx::query_scalar!(
+        r#"
+        select c.name
+          from outbox.campaigns c
+         where c.state = 'running'
+           and (exists (select from outbox.enrolments e
+                         where e.campaign = c.name and e.state = 'active' and not e.ready and e.due_at <= clock_timestamp())
+                or exists (select from outbox.enrolments e
+                            where e.campaign = c.name and e.state = 'active' and e.ready and e.due_at <= clock_timestamp()))
+         order by random()
+        "#
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(CampaignsError::Advance)
+}
+
+/// An enrolment that is due, locked.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    pub id: i64,
+    pub version: i32,
+    pub phone: String,
+    pub vars: Value,
+    pub step: i32,
+    pub reached_at: DateTime<Utc>,
+    pub job_id: Option<i64>,
+    pub made: i32,
+    pub ready: bool,
+    pub waiting: bool,
+    pub sent_at: Option<DateTime<Utc>>,
+}
+
+/// Locks at most `limit` due enrolments of a running campaign, the longest due first: those whose step makes a job, or all others.
+/// Those that somebody else holds are passed over. A campaign that is paused meanwhile holds what is made here like all its jobs.
+pub async fn lock(
+    tx: &mut PgTransaction<'_>,
+    campaign: &str,
+    ready: bool,
+    limit: i64,
+) -> Result<Vec<Enrolment>, sqlx::Error> {
+    sqlx::query_as!(
+        Enrolment,
+        r#"
+        select id, version, phone, vars, step, reached_at, job_id, made, ready, waiting, sent_at
+          from outbox.enrolments
+         where campaign = $1 and state = 'active' and ready = $2 and due_at <= clock_timestamp()
+           and (select c.state from outbox.campaigns c where c.name = $1) = 'running'
+         order by due_at, id
+         limit $3
+           for update skip locked
+        "#,
+        campaign,
+        ready,
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await
+}
+
+/// Of these people, those about whom nobody else decides at this moment: of two campaigns that would write to one person, the second
+/// shall see what the first has made. The others are left for later.
+pub async fn lock_people(tx: &mut PgTransaction<'_>, phones: &[String]) -> Result<HashSet<String>, sqlx::Error> {
+    let locked = sqlx::query!(
+        r#"
+        select u.phone as "phone!", pg_try_advisory_xact_lock(hashtextextended(u.phone, 7)) as "mine!"
+          from unnest($1::text[]) as u (phone)
+        "#,
+        phones
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(locked.into_iter().filter(|row| row.mine).map(|row| row.phone).collect())
+}
+
+/// What is known of an enrolment's person and of its last job.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub job_state: Option<String>,
+    pub job_sent_at: Option<DateTime<Utc>>,
+    pub delivered: bool,
+    pub line_id: Option<String>,
+    pub time_zone: Option<String>,
+    pub touched: bool,
+    pub last_inbound_at: Option<DateTime<Utc>>,
+    pub unanswered: i32,
+    pub in_review: bool,
+    pub now: DateTime<Utc>,
+}
+
+/// Reads what is known of each of these, in their order. In a statement of its own, after they were locked: in one, jobs and people
+/// would be read as of its start.
+pub async fn know(tx: &mut PgTransaction<'_>, enrolments: &[Enrolment]) -> Result<Vec<Known>, sqlx::Error> {
+    sqlx::query_as!(
+        Known,
+        r#"
+        select j.state as "job_state?", j.sent_at as "job_sent_at?",
+               (j.delivered_at is not null or j.read_at is not null) is true as "delivered!",
+               r.line_id as "line_id?", r.time_zone as "time_zone?", r.first_touched_at is not null as "touched!",
+               r.last_inbound_at as "last_inbound_at?", coalesce(r.unanswered, 0) as "unanswered!",
+               r.review_since is not null as "in_review!", clock_timestamp() as "now!"
+          from unnest($1::text[], $2::bigint[]) with ordinality as u (phone, job_id, place)
+          left join outbox.jobs j on j.id = u.job_id
+          left join outbox.recipients r on r.phone = u.phone
+         order by u.place
+        "#,
+        &enrolments.iter().map(|enrolment| enrolment.phone.clone()).collect::<Vec<_>>(),
+        &enrolments.iter().map(|enrolment| enrolment.job_id).collect::<Vec<_>>() as &[Option<i64>],
+    )
+    .fetch_all(&mut **tx)
+    .await
+}
+
+/// A frequency cap, and who goes first under it.
+#[derive(Debug, Clone, Copy)]
+pub struct Cap {
+    pub messages: i64,
+    pub within: Duration,
+    pub priority: i16,
+}
+
+/// What a cap says of one person.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capped {
+    /// Messages of campaigns within its time, sent or on their way, as far as it counts.
+    pub messages: i64,
+    /// When the first of those that were sent does not count any more.
+    pub frees_at: Option<DateTime<Utc>>,
+    /// A campaign that goes before this one waits to write to them.
+    pub behind: bool,
+}
+
+/// Reads what the cap says of each of these people, in their order. They are locked by `lock_people`.
+pub async fn capped(
+    tx: &mut PgTransaction<'_>,
+    campaign: &str,
+    enrolments: &[Enrolment],
+    cap: Cap,
+) -> Result<Vec<Capped>, sqlx::Error> {
+    sqlx::query_as!(
+        Capped,
+        r#"
+        select recent.messages + flying.messages as "messages!", recent.first_at + $3::interval as frees_at,
+               exists (select from outbox.enrolments e
+                         join outbox.campaigns c on c.name = e.campaign and c.state = 'running'
+                         join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
+                        where e.phone = u.phone and e.campaign <> $4 and e.state = 'active' and e.ready
+                          and e.due_at <= clock_timestamp() + interval '10 minutes' and v.priority < $5 offset 0) as "behind!"
+          from unnest($1::text[]) with ordinality as u (phone, place)
+         cross join lateral (
+               select count(*) as messages, min(newest.sent_at) as first_at
+                 from (select j.sent_at
+                         from outbox.jobs j
+                        where j.phone = u.phone and j.sent_at > clock_timestamp() - $3::interval and j.campaign is not null
+                        order by j.sent_at desc
+                        limit $2) newest) recent
+         cross join lateral (
+               select count(*) as messages
+                 from (select from outbox.jobs j
+                        where j.phone = u.phone and j.state in ('queued', 'sending') and j.campaign is not null
+                        limit $2) waiting) flying
+         order by u.place
+        "#,
+        &enrolments.iter().map(|enrolment| enrolment.phone.clone()).collect::<Vec<_>>(),
+        cap.messages,
+        interval(cap.within),
+        campaign,
+        cap.priority,
+    )
+    .fetch_all(&mut **tx)
+    .await
+}
+
+/// How many jobs a campaign may still have in the queue. Those that wait for their own person alone do not count: they would hold up
+/// everybody else for ever.
+pub async fn room(tx: &mut PgTransaction<'_>, campaign: &str, look_ahead: i64) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select $2 - count(*) as "room!"
+          from (select from outbox.jobs
+                 where campaign = $1 and state = 'queued' and (reason is null or reason not in ('unanswered', 'in_review'))
+                 limit $2) waiting
+        "#,
+        campaign,
+        look_ahead,
+    )
+    .fetch_one(&mut **tx)
+    .await
+}
+
+/// A job that a step makes.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub enrolment: i64,
+    pub step: i32,
+    pub job: NewJob,
+}
+
+/// Puts jobs in and returns their ids, in the order given: of one that is there already, under its own key, the id that it has.
+pub async fn make(tx: &mut PgTransaction<'_>, campaign: &str, made: &[Made]) -> Result<Vec<i64>, sqlx::Error> {
+    let keys: Vec<String> = made.iter().filter_map(|made| made.job.dedupe_key.clone()).collect();
+    sqlx::query!(
+        r#"
+        insert into outbox.jobs
+               (phone, body, payload, phone_line_id, dedupe_key, priority, expires_at, max_attempts, labels, class, campaign, enrolment, step)
+        select u.phone, u.body, u.payload, u.phone_line_id, u.dedupe_key, u.priority, u.expires_at, $11, u.labels, u.class, $12,
+               u.enrolment, u.step
+          from unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::text[], $6::smallint[], $7::timestamptz[], $8::jsonb[],
+                      $9::text[], $10::bigint[], $13::int[])
+               with ordinality as u (phone, body, payload, phone_line_id, dedupe_key, priority, expires_at, labels, class, enrolment,
+                                     step, place)
+         order by u.place
+            on conflict on constraint jobs_dedupe_key_key do nothing
+        "#,
+        &made.iter().map(|made| made.job.phone.as_str().to_owned()).collect::<Vec<_>>(),
+        &made.iter().map(|made| made.job.body.clone()).collect::<Vec<_>>(),
+        &made.iter().map(|made| made.job.payload()).collect::<Vec<_>>(),
+        &made.iter().map(|made| made.job.phone_line_id.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &keys,
+        &made.iter().map(|made| made.job.priority).collect::<Vec<_>>(),
+        &made.iter().map(|made| made.job.expires_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &made.iter().map(|made| Value::Object(made.job.labels.clone())).collect::<Vec<_>>(),
+        &made.iter().map(|made| made.job.class.word().to_owned()).collect::<Vec<_>>(),
+        &made.iter().map(|made| made.enrolment).collect::<Vec<_>>(),
+        MAX_ATTEMPTS_DEFAULT,
+        campaign,
+        &made.iter().map(|made| made.step).collect::<Vec<_>>(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query_scalar!(
+        r#"
+        select j.id
+          from unnest($1::text[]) with ordinality as u (dedupe_key, place)
+          join outbox.jobs j on j.dedupe_key = u.dedupe_key
+         order by u.place
+        "#,
+        &keys,
+    )
+    .fetch_all(&mut **tx)
+    .await
+}
+
+/// Where an enrolment stands afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub id: i64,
+    /// `active`, `held`, `done` or `stopped`, with the reason of the second and the last.
+    pub state: &'static str,
+    pub reason: Option<&'static str>,
+    pub detail: Option<String>,
+    pub step: i32,
+    pub reached_at: DateTime<Utc>,
+    pub due_at: Option<DateTime<Utc>>,
+    pub ready: bool,
+    pub waiting: bool,
+    pub job_id: Option<i64>,
+    pub made: i32,
+    pub sent_at: Option<DateTime<Utc>>,
+}
+
+/// Writes where locked enrolments stand.
+pub async fn write(tx: &mut PgTransaction<'_>, changes: &[Change]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        update outbox.enrolments e
+           set state = u.state, reason = u.reason, detail = u.detail, step = u.step, reached_at = u.reached_at, due_at = u.due_at,
+               ready = u.ready, waiting = u.waiting, job_id = u.job_id, made = u.made, sent_at = u.sent_at,
+               finished_at = case when u.state in ('done', 'stopped') then clock_timestamp() end
+          from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::bool[],
+                      $9::bool[], $10::bigint[], $11::int[], $12::timestamptz[])
+            as u (id, state, reason, detail, step, reached_at, due_at, ready, waiting, job_id, made, sent_at)
+         where e.id = u.id
+        "#,
+        &changes.iter().map(|change| change.id).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.state.to_owned()).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.reason.map(str::to_owned)).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|change| change.detail.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|change| change.step).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.reached_at).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.due_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &changes.iter().map(|change| change.ready).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.waiting).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.job_id).collect::<Vec<_>>() as &[Option<i64>],
+        &changes.iter().map(|change| change.made).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.sent_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}

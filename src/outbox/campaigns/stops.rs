@@ -1,0 +1,54 @@
+//! What ends enrolments before their last step: the words of their people, here; a goal, in `outbox.goal`; and a campaign that is
+//! stopped, in `manage`.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgTransaction;
+
+use crate::phone::Phone;
+use crate::scope::Scope;
+
+/// Ends the enrolments of people who have written to us, where their campaign says so and has written to them. A reply from before the
+/// enrolment is none to it; the two clocks may differ by half a minute. Jobs are locked after their enrolments: what ends a job passes
+/// over an enrolment that is locked.
+pub async fn replied(tx: &mut PgTransaction<'_>, replies: &[(&Phone, DateTime<Utc>)]) -> Result<i64, sqlx::Error> {
+    if replies.is_empty() {
+        return Ok(0);
+    }
+    let stopped = sqlx::query_scalar!(
+        r#"
+        select outbox.stop_enrolments(
+               array(select e.id
+                       from unnest($1::text[], $2::timestamptz[]) as u (phone, at)
+                       join outbox.enrolments e on e.phone = u.phone
+                       join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
+                      where e.state in ('active', 'held') and e.job_id is not null and e.created_at < u.at + interval '30 seconds'
+                        and 'reply' = any (v.stop_on)
+                      order by e.id), 'replied') as "stopped!"
+        "#,
+        &replies.iter().map(|(phone, _)| phone.as_str().to_owned()).collect::<Vec<_>>(),
+        &replies.iter().map(|(_, at)| *at).collect::<Vec<_>>(),
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(stopped)
+}
+
+/// Ends the enrolments that a stop covers, where their campaign says so.
+pub async fn opted_out(tx: &mut PgTransaction<'_>, phone: &Phone, scope: &Scope) -> Result<i64, sqlx::Error> {
+    let stopped = sqlx::query_scalar!(
+        r#"
+        select outbox.stop_enrolments(
+               array(select e.id
+                       from outbox.enrolments e
+                       join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
+                      where e.phone = $1 and e.state in ('active', 'held') and 'opt_out' = any (v.stop_on)
+                        and outbox.in_scope($2, e.campaign, v.labels)
+                      order by e.id), 'opted_out') as "stopped!"
+        "#,
+        phone.as_str(),
+        scope.as_str(),
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(stopped)
+}

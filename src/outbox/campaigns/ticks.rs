@@ -1,0 +1,224 @@
+//! Firings: each a row, whoever notices it, and so once; and the taking of one whose audience is to be read.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, PgTransaction};
+
+use crate::campaign::file::shape::Overlap;
+use crate::campaign::fires::{Fate, Fire};
+use crate::database;
+use crate::outbox::admit::interval;
+use crate::outbox::campaigns::CampaignsError;
+
+/// The most campaigns that one look tells of.
+const MAX_CAMPAIGNS: i64 = 1_000;
+/// How often the reading of an audience is tried.
+const MAX_TRIES: i32 = 3;
+
+/// The names of running campaigns whose next firing has come, by the database's clock.
+pub async fn firing(pool: &PgPool) -> Result<Vec<String>, CampaignsError> {
+    let mut tx = database::begin(pool).await.map_err(CampaignsError::Fire)?;
+    sqlx::query_scalar!(
+        r#"
+        select name
+          from outbox.campaigns
+         where state = 'running' and next_at <= clock_timestamp()
+         order by next_at
+         limit $1
+        "#,
+        MAX_CAMPAIGNS,
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(CampaignsError::Fire)
+}
+
+/// A campaign whose next firing has come, locked.
+#[derive(Debug, Clone)]
+pub struct Firing {
+    pub version: i32,
+    pub next_at: DateTime<Utc>,
+    pub now: DateTime<Utc>,
+}
+
+/// Locks a campaign whose next firing has come; none if that is not so any more, or somebody else is at it.
+pub async fn lock(tx: &mut PgTransaction<'_>, name: &str) -> Result<Option<Firing>, sqlx::Error> {
+    sqlx::query_as!(
+        Firing,
+        r#"
+        select version, next_at as "next_at!", clock_timestamp() as "now!"
+          from outbox.campaigns
+         where name = $1 and state = 'running' and next_at <= clock_timestamp()
+           for no key update skip locked
+        "#,
+        name,
+    )
+    .fetch_optional(&mut **tx)
+    .await
+}
+
+/// How the firings of a campaign are recorded.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    pub overlap: Overlap,
+    pub jitter: Duration,
+    /// There is somebody to enrol: the application does not do it by itself.
+    pub has_audience: bool,
+}
+
+/// Records firings of a locked campaign, and when the next one is. One on time is skipped while an earlier one still enrols, where
+/// the rules say so; one that is made up for waits instead.
+pub async fn record(
+    tx: &mut PgTransaction<'_>,
+    name: &str,
+    version: i32,
+    fires: &[Fire],
+    rules: Rules,
+    next_at: Option<DateTime<Utc>>,
+) -> Result<(), sqlx::Error> {
+    let mut busy = sqlx::query_scalar!(
+        r#"select exists (select from outbox.ticks where campaign = $1 and finished_at is null) as "busy!""#,
+        name
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    let recorded: Vec<(&'static str, Option<&'static str>)> = fires
+        .iter()
+        .map(|fire| match fire.fate {
+            Fate::TooLate => ("missed", Some("too_late")),
+            Fate::CaughtUp => ("missed", Some("caught_up")),
+            Fate::Run if !rules.has_audience => ("done", Some("no_audience")),
+            Fate::Run if busy && rules.overlap == Overlap::Skip && !fire.late => ("skipped", Some("overlap")),
+            Fate::Run => {
+                busy = true;
+                ("new", None)
+            }
+        })
+        .collect();
+    sqlx::query!(
+        r#"
+        insert into outbox.ticks (campaign, at, version, state, reason, late, overlaps, jitter, finished_at)
+        select $1, u.at, $2, u.state, u.reason, u.late, $3, $4, case when u.state <> 'new' then clock_timestamp() end
+          from unnest($5::timestamptz[], $6::text[], $7::text[], $8::bool[]) as u (at, state, reason, late)
+            on conflict on constraint one_tick_a_firing do nothing
+        "#,
+        name,
+        version,
+        rules.overlap == Overlap::Allow,
+        interval(rules.jitter),
+        &fires.iter().map(|fire| fire.at).collect::<Vec<_>>(),
+        &recorded.iter().map(|(state, _)| (*state).to_owned()).collect::<Vec<_>>(),
+        &recorded.iter().map(|(_, reason)| reason.map(str::to_owned)).collect::<Vec<_>>() as &[Option<String>],
+        &fires.iter().map(|fire| fire.late).collect::<Vec<_>>(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!("update outbox.campaigns set next_at = $2 where name = $1", name, next_at).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// A firing whose audience is to be read.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    pub id: i64,
+    pub campaign: String,
+    pub version: i32,
+    /// The fence: later writes name it.
+    pub tries: i32,
+    /// The rows of the version's file.
+    pub file: Option<i64>,
+}
+
+/// Takes the oldest firing of a running campaign whose audience nobody reads, for a minute; `extend` makes it longer.
+/// Errors: `CampaignsError::Fire`, nothing taken.
+pub async fn take(pool: &PgPool) -> Result<Option<Taken>, CampaignsError> {
+    let mut tx = database::begin(pool).await.map_err(CampaignsError::Fire)?;
+    let taken = sqlx::query_as!(
+        Taken,
+        r#"
+        select t.id, t.campaign, t.version, t.tries + 1 as "tries!", v.audience as file
+          from outbox.ticks t
+          join outbox.campaigns c on c.name = t.campaign and c.state = 'running'
+          join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
+         where t.finished_at is null and t.state = 'new' and (t.lease_until is null or t.lease_until < clock_timestamp())
+           and (t.overlaps
+                or not exists (select from outbox.ticks e
+                                where e.campaign = t.campaign and e.finished_at is null and e.at < t.at offset 0))
+         order by t.at, t.id
+         limit 1
+           for update of t skip locked
+        "#
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(CampaignsError::Fire)?;
+    let Some(taken) = taken else { return Ok(None) };
+    sqlx::query!(
+        "update outbox.ticks set tries = $2, lease_until = clock_timestamp() + interval '1 minute' where id = $1",
+        taken.id,
+        taken.tries,
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(CampaignsError::Fire)?;
+    tx.commit().await.map_err(CampaignsError::Fire)?;
+    Ok(Some(taken))
+}
+
+/// A firing that was taken stays so for this long from now on.
+pub async fn extend(pool: &PgPool, taken: &Taken, lease: Duration) -> Result<(), CampaignsError> {
+    let mut tx = database::begin(pool).await.map_err(CampaignsError::Fire)?;
+    sqlx::query!(
+        "update outbox.ticks set lease_until = clock_timestamp() + $3::interval where id = $1 and tries = $2 and state = 'new'",
+        taken.id,
+        taken.tries,
+        interval(lease),
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(CampaignsError::Fire)?;
+    tx.commit().await.map_err(CampaignsError::Fire)
+}
+
+/// Its people are known: they are enrolled from now on. False if somebody else has taken the firing meanwhile.
+pub async fn found(tx: &mut PgTransaction<'_>, taken: &Taken, audience: i64) -> Result<bool, sqlx::Error> {
+    let found = sqlx::query!(
+        r#"
+        update outbox.ticks
+           set state = 'enrolling', audience = $3, lease_until = null, error = null
+         where id = $1 and tries = $2 and state = 'new'
+        "#,
+        taken.id,
+        taken.tries,
+        audience,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(found.rows_affected() == 1)
+}
+
+/// Its audience could not be read: it is tried again after a while, and given up in the end. Returns whether it was given up.
+pub async fn failed(pool: &PgPool, taken: &Taken, why: &str) -> Result<bool, CampaignsError> {
+    let given_up = taken.tries >= MAX_TRIES;
+    let mut tx = database::begin(pool).await.map_err(CampaignsError::Fire)?;
+    sqlx::query!(
+        r#"
+        update outbox.ticks
+           set error = $3, lease_until = clock_timestamp() + interval '20 seconds' * tries,
+               state = case when $4 then 'failed' else state end,
+               reason = case when $4 then 'audience_failed' end,
+               finished_at = case when $4 then clock_timestamp() end
+         where id = $1 and tries = $2 and state = 'new'
+        "#,
+        taken.id,
+        taken.tries,
+        why,
+        given_up,
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(CampaignsError::Fire)?;
+    tx.commit().await.map_err(CampaignsError::Fire)?;
+    Ok(given_up)
+}

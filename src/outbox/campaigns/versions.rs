@@ -1,0 +1,123 @@
+//! Versions of campaigns: put in once, and never changed.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::postgres::types::PgInterval;
+use sqlx::{PgPool, PgTransaction};
+
+use crate::database;
+use crate::outbox::admit::interval;
+use crate::outbox::campaigns::CampaignsError;
+use crate::outbox::campaigns::audience::{self, Person};
+
+/// A version that is to be put in.
+#[derive(Debug, Clone)]
+pub struct NewVersion {
+    pub name: String,
+    pub definition: Value,
+    /// When somebody may be enrolled again; never if there is none.
+    pub again_after: Option<Duration>,
+    /// `reply`, `opt_out`, `goal`.
+    pub stop_on: Vec<String>,
+    pub labels: Value,
+    pub priority: i16,
+    /// The people of its file, and what the file was.
+    pub people: Option<(Vec<Person>, String)>,
+}
+
+/// What applying came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub version: i32,
+    /// Nothing of it was new.
+    pub unchanged: bool,
+    /// `running`, `paused` or `stopped`.
+    pub state: String,
+    pub next_at: Option<DateTime<Utc>>,
+}
+
+/// Puts a version in, if it says anything new, and lets new enrolments start with it; those that run keep theirs. A campaign that
+/// nobody knew begins to run; one that was paused or stopped stays so. `next_after` tells the first firing after an instant: where
+/// the schedule is as it was, what has not fired yet still will.
+/// Errors: `CampaignsError::Change`, nothing changed.
+pub async fn apply(
+    pool: &PgPool,
+    new: &NewVersion,
+    next_after: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
+) -> Result<Applied, CampaignsError> {
+    let mut tx = database::begin(pool).await.map_err(CampaignsError::Change)?;
+    let applied = apply_in(&mut tx, new, next_after).await.map_err(CampaignsError::Change)?;
+    tx.commit().await.map_err(CampaignsError::Change)?;
+    Ok(applied)
+}
+
+async fn apply_in(
+    tx: &mut PgTransaction<'_>,
+    new: &NewVersion,
+    next_after: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
+) -> Result<Applied, sqlx::Error> {
+    sqlx::query!("insert into outbox.campaigns (name, version) values ($1, 0) on conflict (name) do nothing", new.name)
+        .execute(&mut **tx)
+        .await?;
+    let before = sqlx::query!(
+        r#"
+        select c.version, c.state, c.next_at, v.definition as "definition?", v.digest, clock_timestamp() as "now!"
+          from outbox.campaigns c
+          left join outbox.campaign_versions v on v.campaign = c.name and v.version = c.version
+         where c.name = $1
+           for update of c
+        "#,
+        new.name,
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    let digest = new.people.as_ref().map(|(_, digest)| digest.clone());
+    if before.definition.as_ref() == Some(&new.definition) && before.digest == digest {
+        return Ok(Applied { version: before.version, unchanged: true, state: before.state, next_at: before.next_at });
+    }
+    let fires = |definition: &Value| (definition["schedule"].clone(), definition["zone"].clone());
+    let same_schedule = before.definition.is_some_and(|old| fires(&old) == fires(&new.definition));
+    let next_at = if same_schedule { before.next_at } else { next_after(before.now) };
+    let audience = match &new.people {
+        Some((people, _)) => Some(audience::store(tx, people).await?),
+        None => None,
+    };
+    let version = before.version + 1;
+    sqlx::query!(
+        r#"
+        insert into outbox.campaign_versions
+               (campaign, version, definition, again_after, stop_on, labels, priority, audience, digest)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        "#,
+        new.name,
+        version,
+        new.definition,
+        new.again_after.map(interval) as Option<PgInterval>,
+        &new.stop_on,
+        new.labels,
+        new.priority,
+        audience,
+        digest,
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!("update outbox.campaigns set version = $2, next_at = $3 where name = $1", new.name, version, next_at)
+        .execute(&mut **tx)
+        .await?;
+    Ok(Applied { version, unchanged: false, state: before.state, next_at })
+}
+
+/// What a version says. Errors: `CampaignsError::Read`.
+pub async fn definition(pool: &PgPool, name: &str, version: i32) -> Result<Option<Value>, CampaignsError> {
+    let mut tx = database::begin(pool).await.map_err(CampaignsError::Read)?;
+    sqlx::query_scalar!(
+        "select definition from outbox.campaign_versions where campaign = $1 and version = $2",
+        name,
+        version
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(CampaignsError::Read)
+}
