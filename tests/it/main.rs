@@ -2,6 +2,7 @@
 //! holds (see ARCHITECTURE.md).
 
 mod campaigns;
+mod campaign;
 mod claim;
 mod clock;
 mod commands;

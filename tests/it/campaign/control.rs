@@ -1,0 +1,135 @@
+//! Pausing, resuming and stopping, also what is queued already; and new versions.
+
+use std::time::Duration;
+
+use chert_outbox::outbox::campaigns::manage;
+use chert_outbox::outbox::lines::Paces;
+use chrono::TimeDelta;
+
+use crate::campaign::{ANN, BOB, THREE, file};
+use crate::harness::Harness;
+
+const CROWD: &str =
+    "audience: { sql: \"select '+1555014' || lpad(n::text, 4, '0') as phone from generate_series(1, 200) n\" }\nschedule: { manual: true }";
+
+#[tokio::test]
+async fn a_pause_holds_within_a_second_what_is_queued_and_a_resume_lets_it_go() {
+    let it = Harness::start().await;
+    it.pace(Paces { gap: Some(Duration::from_millis(100)), first_touch_gap: None, first_touch_cap: None, time_zone: None }).await;
+    it.apply(&file(CROWD, "[{ send: { body: message 0 } }]")).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    assert_eq!(it.count("state = 'queued'").await, 200);
+    let worker = it.worker(&[]).await;
+    it.until("some are sent", || async { it.ledger().len() >= 10 }).await;
+    manage::pause(it.pool(), "drip").await.expect("pauses");
+    let paused_at = it.now().await;
+    // With nothing else in the queue the workers come to rest.
+    let other = it.insert(BOB, "of nobody's campaign").await;
+    it.until("what is queued is held", || async {
+        it.count("state in ('queued', 'sending') and reason is distinct from 'campaign_paused'").await == 0
+    })
+    .await;
+    assert_eq!(it.state(other).await, "sent", "others go on");
+    let late: Vec<_> = it.ledger().into_iter().filter(|entry| entry.body == "message 0" && entry.at > paused_at + TimeDelta::seconds(1)).collect();
+    assert!(late.is_empty(), "{} messages came later than a second after the pause", late.len());
+    let (held, sent) = (it.count("reason = 'campaign_paused'").await, it.ledger().len());
+    assert!(held > 100 && sent < 100, "{held} are held, {sent} were sent");
+    let (code, _, error) = it.run(&["campaign", "resume", "drip"]).await;
+    assert_eq!(code, 0, "{error}");
+    it.until("all are sent", || async { it.count("state = 'sent'").await == 201 }).await;
+    worker.stop().await;
+    it.each_sent_once(201).await;
+}
+
+#[tokio::test]
+async fn a_paused_campaign_moves_nobody_and_goes_on_where_it_stood() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    let engine = it.engine();
+    it.run(&["campaign", "pause", "drip"]).await;
+    it.enrol(ANN).await;
+    it.settle(&engine).await;
+    assert_eq!((it.count("true").await, it.enrolments().await.as_str()), (0, "active"));
+    it.run(&["campaign", "resume", "drip"]).await;
+    it.settle(&engine).await;
+    it.drain().await;
+    assert_eq!(it.texts()[ANN], ["one"]);
+}
+
+#[tokio::test]
+async fn a_stop_ends_enrolments_and_what_is_queued_and_somebody_else_can_finish_it() {
+    let it = Harness::start().await;
+    it.apply(&file(CROWD, "[{ send: { body: message 0 } }, { wait: 1d }, { send: { body: message 1 } }]")).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    let engine = it.engine_with(50);
+    it.settle(&engine).await;
+    assert_eq!(it.count("state = 'queued'").await, 50);
+    // The command was interrupted before anything had ended.
+    manage::stop(it.pool(), "drip").await.expect("stops");
+    let (code, _, error) = it.run(&["campaign", "resume", "drip"]).await;
+    assert!(code == 1 && error.contains("some of its enrolments are not ended yet"), "{error}");
+    it.drain().await;
+    assert_eq!(it.ledger().len(), 0, "what is queued is held from the first moment");
+    it.settle(&engine).await;
+    assert_eq!(it.scalar("select count(*) from outbox.enrolments where reason = 'campaign_stopped'").await, 200);
+    assert_eq!(it.count("state = 'canceled'").await, 50);
+    assert_eq!(it.text("select coalesce(outbox.enrol('drip', '+15550142200')::text, 'nobody')").await, "nobody");
+    let (code, told, error) = it.run(&["campaign", "stop", "drip"]).await;
+    assert!(code == 0 && told.contains("drip is stopped: 0 enrolments ended here"), "{told} {error}");
+    let (code, ..) = it.run(&["campaign", "resume", "drip"]).await;
+    assert_eq!(code, 0);
+    it.drain().await;
+    assert_eq!(it.ledger().len(), 0, "what has ended does not come back");
+}
+
+#[tokio::test]
+async fn who_is_enrolled_finishes_on_the_version_that_they_began_with() {
+    let it = Harness::start().await;
+    let engine = it.engine();
+    it.apply(&file("", "[{ send: { body: old one } }, { wait: 1d }, { send: { body: old two } }]")).await;
+    it.enrol(ANN).await;
+    it.settle(&engine).await;
+    it.apply(&file("", "[{ send: { body: new one } }]")).await;
+    it.enrol(BOB).await;
+    for _ in 0..3 {
+        it.settle(&engine).await;
+        it.drain().await;
+        it.settle(&engine).await;
+        it.time_passes().await;
+    }
+    let texts = it.texts();
+    assert_eq!((texts[ANN].as_slice(), texts[BOB].as_slice()), (["old one".to_owned(), "old two".to_owned()].as_slice(), ["new one".to_owned()].as_slice()));
+    let (code, told, error) = it.run(&["campaign", "status", "drip"]).await;
+    assert!(code == 0 && told.contains("running") && told.contains("done"), "{told} {error}");
+    let (code, told, _) = it.run(&["campaign", "list", "--json"]).await;
+    let listed: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((code, &listed[0]["done"], &listed[0]["version"]), (0, &2.into(), &2.into()));
+}
+
+#[tokio::test]
+async fn a_worker_works_on_campaigns_unless_it_is_told_not_to() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    it.enrol(ANN).await;
+    let mut command = it.binary();
+    command.env_remove("OUTBOX_ROLES").args(["worker", "--roles", "send,campaigns", "--http-timeout", "2s", "--lease", "5s", "--lines-refresh", "0"]);
+    let mut worker = command.spawn().expect("starts");
+    it.until("it is done", || async { it.enrolments().await == "done" }).await;
+    worker.kill().await.expect("ends");
+    assert_eq!(it.texts()[ANN], ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn a_person_is_erased_from_campaigns_too_and_a_copy_pauses_them() {
+    let it = Harness::start().await;
+    it.apply(&file("stop_on: [goal]", THREE)).await;
+    it.enrol(ANN).await;
+    it.execute("select outbox.goal('drip', '+15550142200')").await;
+    let (code, told, error) = it.run(&["purge", "--phone", ANN, "--yes"]).await;
+    assert!(code == 0 && told.contains("2 enrolments"), "{told} {error}");
+    assert_eq!(it.scalar("select (select count(*) from outbox.enrolments) + (select count(*) from outbox.goals)").await, 0);
+    it.run(&["adopt", "--deployment", "staging"]).await;
+    assert_eq!(it.text("select state from outbox.campaigns").await, "paused");
+}

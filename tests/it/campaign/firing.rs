@@ -1,0 +1,126 @@
+//! Firings: each a row, once, whoever notices it and however late.
+
+use crate::campaign::file;
+use crate::harness::Harness;
+
+const TWENTY: &str = "audience: { sql: \"select '+1555014' || lpad(n::text, 4, '0') as phone from generate_series(1, 20) n\", again: always }";
+
+/// A campaign that fires every hour, as far from now as can be, so that none is on time and none comes while a test runs.
+async fn hourly(it: &Harness, policy: &str) {
+    let minute = it.scalar("select (extract(minute from now())::bigint + 30) % 60").await;
+    it.apply(&file(&format!("{TWENTY}\nschedule: {{ cron: '{minute} * * * *', {policy} }}"), "[{ send: { body: Hi } }]")).await;
+}
+
+/// The same, and nothing has run for so many hours.
+async fn late(it: &Harness, policy: &str, hours: i64) {
+    hourly(it, policy).await;
+    let sql = format!("update outbox.campaigns set next_at = next_at - interval '{hours} hours'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(it.pool()).await.expect("set back");
+}
+
+async fn ticks(it: &Harness) -> String {
+    it.text("select state || coalesce('/' || reason, '') from outbox.ticks order by at").await
+}
+
+#[tokio::test]
+async fn i09_every_firing_is_one_row_however_many_engines_race() {
+    let it = Harness::start().await;
+    late(&it, "catch_up: all, catch_up_within: 30d", 40).await;
+    let first = it.text("select next_at::text from outbox.campaigns").await;
+    let engines: Vec<_> = (0..6).map(|_| it.engine()).collect();
+    let work = engines.iter().map(|engine| async {
+        for _ in 0..60 {
+            match engine.pass().await {
+                Err(error) if !error.is_conflict() => panic!("{error}"),
+                _ => {}
+            }
+        }
+    });
+    futures_util::future::join_all(work).await;
+    it.settle(&engines[0]).await;
+    assert_eq!(it.scalar("select count(*) from outbox.ticks").await, 40);
+    assert_eq!(
+        it.scalar(&format!("select count(*) from generate_series('{first}', now(), interval '1 hour') g (at) join outbox.ticks t using (at)")).await,
+        40,
+        "each hour is there"
+    );
+    assert_eq!(it.scalar("select count(*) from outbox.ticks where late and state = 'done'").await, 40);
+    assert_eq!(it.scalar("select sum(people)::bigint from outbox.ticks").await, 40 * 20);
+    assert_eq!(it.scalar("select sum(enrolled)::bigint from outbox.ticks").await, 20, "who is enrolled is not enrolled again");
+    assert_eq!(it.scalar("select sum((excluded ->> 'already_active')::bigint)::bigint from outbox.ticks").await, 39 * 20);
+    assert_eq!(it.scalar("select count(*) from outbox.enrolments").await, 20);
+    assert_eq!(it.count("true").await, 20);
+    assert_eq!(it.scalar("select count(*) from outbox.audience_rows").await, 0, "no snapshot is kept");
+}
+
+#[tokio::test]
+async fn what_nothing_ran_at_is_recorded_and_made_up_for_as_the_campaign_says() {
+    for (policy, expected) in [
+        ("catch_up: skip", "missed/too_late missed/too_late missed/too_late"),
+        ("catch_up: last", "missed/caught_up missed/caught_up done"),
+        ("catch_up: all", "done done done"),
+        ("catch_up: all, catch_up_within: 1h 1s", "missed/too_late missed/too_late done"),
+    ] {
+        let it = Harness::start().await;
+        late(&it, policy, 3).await;
+        it.settle(&it.engine()).await;
+        assert_eq!(ticks(&it).await, expected, "{policy}");
+        let next_in = it.scalar("select extract(epoch from next_at - now())::bigint from outbox.campaigns").await;
+        assert!((0..=3_600).contains(&next_in), "the next hour");
+    }
+}
+
+#[tokio::test]
+async fn a_firing_that_meets_an_earlier_one_still_at_it_does_what_the_campaign_says() {
+    for (overlap, expected) in [("skip", "enrolling skipped/overlap"), ("queue", "enrolling new"), ("allow", "enrolling done")] {
+        let it = Harness::start().await;
+        hourly(&it, &format!("overlap: {overlap}")).await;
+        it.execute(
+            "insert into outbox.ticks (campaign, at, version, state, audience)
+             values ('drip', now() - interval '1 minute', 1, 'enrolling', nextval('outbox.audiences'));
+             update outbox.campaigns set next_at = now()",
+        )
+        .await;
+        // Somebody else is at the first one.
+        let mut holder = it.pool().begin().await.expect("begins");
+        sqlx::query("select * from outbox.ticks for update").execute(&mut *holder).await.expect("held");
+        it.settle(&it.engine()).await;
+        assert_eq!(ticks(&it).await, expected, "{overlap}");
+        holder.rollback().await.expect("let go");
+        it.settle(&it.engine()).await;
+        assert_eq!(ticks(&it).await.replace("skipped/overlap", "done"), "done done", "{overlap}");
+    }
+}
+
+#[tokio::test]
+async fn a_campaign_can_be_fired_by_hand_and_not_while_it_is_paused() {
+    let it = Harness::start().await;
+    it.apply(&file(&format!("{TWENTY}\nschedule: {{ manual: true }}"), "[{ send: { body: Hi } }]")).await;
+    let (code, _, error) = it.run(&["campaign", "run", "drip"]).await;
+    assert_eq!(code, 0, "{error}");
+    it.settle(&it.engine()).await;
+    assert_eq!((ticks(&it).await.as_str(), it.scalar("select count(*) from outbox.enrolments").await), ("done", 20));
+    it.run(&["campaign", "pause", "drip"]).await;
+    let (code, _, error) = it.run(&["campaign", "run", "drip"]).await;
+    assert!(code == 1 && error.contains("the campaign drip is paused: resume it first"), "{error}");
+    let (code, _, error) = it.run(&["campaign", "run", "nobody"]).await;
+    assert!(code == 1 && error.contains("there is no campaign named nobody"), "{error}");
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_changed_fires_from_then_on_and_one_that_is_not_goes_on() {
+    let it = Harness::start().await;
+    let at = |minute: u32, more: &str| {
+        file(&format!("{TWENTY}\nschedule: {{ cron: '{minute} * * * *', catch_up: all }}\n{more}"), "[{ send: { body: Hi } }]")
+    };
+    it.apply(&at(0, "")).await;
+    it.execute("update outbox.campaigns set next_at = next_at - interval '2 hours'").await;
+    let told = it.apply(&at(0, "labels: { team: growth }")).await;
+    assert!(told.contains("version 2 is applied, running"), "{told}");
+    assert!(it.scalar("select extract(epoch from now() - next_at)::bigint from outbox.campaigns").await > 3_000, "still to fire");
+    let told = it.apply(&at(0, "labels: { team: growth }")).await;
+    assert!(told.contains("version 2 is as it was"), "{told}");
+    it.apply(&at(30, "")).await;
+    assert!(it.scalar("select extract(epoch from next_at - now())::bigint from outbox.campaigns").await >= 0, "not in the past");
+    assert_eq!(it.scalar("select count(*) from outbox.campaign_versions").await, 3);
+}

@@ -1,0 +1,189 @@
+//! Who is enrolled: by query, by file, by the application; and who is not, and why.
+
+use crate::campaign::{ANN, BOB, THREE, file};
+use crate::harness::Harness;
+
+const HI: &str = "[{ send: { body: Hi } }]";
+
+async fn fires(it: &Harness) {
+    let (code, _, error) = it.run(&["campaign", "run", "drip"]).await;
+    assert_eq!(code, 0, "{error}");
+    it.settle(&it.engine()).await;
+}
+
+#[tokio::test]
+async fn nobody_is_left_out_without_a_reason() {
+    let it = Harness::start().await;
+    it.execute(
+        "create table people (n int, phone text, first_name text);
+         insert into people values (1, '+15550142200', 'Ann'), (2, '15550142201', 'Bob'), (3, null, 'Cid'), (4, '+15550142200', 'Ann'),
+                                   (5, '+15550142203', 'Dot'), (6, '+15550142204', 'Eve'), (7, '+15550142205', null);
+         insert into outbox.suppressions (phone, reason) values ('+15550142203', 'stop');
+         insert into outbox.suppressions (phone, scope, reason) values ('+15550142204', 'team=growth', 'stop')",
+    )
+    .await;
+    it.apply(&file(
+        "audience: { sql: 'select phone, first_name from people order by n' }\nschedule: { manual: true }\n\
+         labels: { team: growth }\nvariables: { first_name: { missing: skip } }",
+        "[{ send: { body: 'Hi {{ first_name }}' } }]",
+    ))
+    .await;
+    fires(&it).await;
+    let excluded = "select n || '/' || reason || coalesce('/' || phone, '') from outbox.exclusions order by n";
+    assert_eq!(it.text(excluded).await, "2/bad_number 3/bad_number 4/duplicate/+1******2200 5/suppressed/+1******2203 6/suppressed/+1******2204");
+    assert_eq!(
+        it.text("select people || ' ' || enrolled || ' ' || excluded::text from outbox.ticks").await,
+        r#"7 2 {"duplicate": 1, "bad_number": 2, "suppressed": 2}"#
+    );
+    assert_eq!(it.enrolments().await, "active stopped/missing_variable");
+    assert_eq!(it.text("select detail from outbox.enrolments where state = 'stopped'").await, "first_name");
+    it.drain().await;
+    assert_eq!(it.texts().into_iter().collect::<Vec<_>>(), [(ANN.to_owned(), vec!["Hi Ann".to_owned()])]);
+}
+
+#[tokio::test]
+async fn a_query_reads_only_within_its_limits_and_as_its_role() {
+    let it = Harness::start().await;
+    it.execute(
+        "create table people (phone text); insert into people values ('+15550142200');
+         create function public.spoil() returns text language plpgsql as $$ begin delete from people; return '+15550142200'; end $$;
+         do $$ begin create role campaign_reader_it; exception when duplicate_object then null; end $$;
+         grant usage on schema public to campaign_reader_it",
+    )
+    .await;
+    for (audience, told) in [
+        ("sql: 'select public.spoil() as phone'", "cannot execute DELETE in a read-only transaction"),
+        ("sql: 'select phone from people', role: campaign_reader_it", "permission denied for table people"),
+        ("sql: 'select 1 as phone; drop table people'", "syntax error"),
+        ("sql: \"select '+15550142200' as phone, pg_sleep(10)\", time_limit: 1s", "statement timeout"),
+        ("sql: \"select '+1555014220' || n as phone from generate_series(1, 3) n\", row_limit: 2", "more than 2 rows"),
+        ("sql: 'select phone as number from people'", "no column named phone"),
+        ("sql: 'select phone from nowhere'", "relation \"nowhere\" does not exist"),
+        ("sql: 'insert into people values (1) returning 1 as phone'", "syntax error"),
+    ] {
+        it.execute("delete from outbox.ticks").await;
+        it.apply(&file(&format!("audience: {{ {audience} }}\nschedule: {{ manual: true }}"), HI)).await;
+        fires(&it).await;
+        for _ in 0..2 {
+            it.execute("update outbox.ticks set lease_until = now()").await;
+            it.settle(&it.engine()).await;
+        }
+        assert_eq!(it.text("select state || '/' || reason || '/' || tries from outbox.ticks").await, "failed/audience_failed/3", "{audience}");
+        let error = it.text("select error from outbox.ticks").await;
+        assert!(error.contains(told) || told == "statement timeout" && error.contains("time_limit"), "{audience}: {error}");
+        assert_eq!(it.scalar("select (select count(*) from outbox.enrolments) + (select count(*) from outbox.audience_rows)").await, 0);
+    }
+    assert_eq!(it.scalar("select count(*) from people").await, 1);
+    it.execute("grant select on people to campaign_reader_it").await;
+    it.apply(&file("audience: { sql: 'select phone from people -- all', role: campaign_reader_it }\nschedule: { manual: true }", HI)).await;
+    fires(&it).await;
+    assert_eq!(it.enrolments().await, "active", "with the right, and a comment at its end");
+    it.execute("drop owned by campaign_reader_it").await;
+}
+
+#[tokio::test]
+async fn bad_lines_of_a_file_are_told_by_line_and_left_out_only_when_asked() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("people.csv"), "phone,first_name\n+15550142200,Ann\n555,Bob\n+15550142200,Ann\n+15550142202\n+15550142203,\"Dot\nDot\"\n")
+        .expect("written");
+    let source = file("audience: { csv: people.csv }\nschedule: { manual: true }\nvariables: { first_name: { default: there } }", HI);
+    std::fs::write(at("drip.yaml"), source).expect("written");
+    let path = at("drip.yaml");
+    let path = path.to_str().expect("UTF-8");
+    let (code, _, error) = it.run(&["campaign", "apply", path]).await;
+    assert_eq!(code, 1);
+    for told in
+        ["people.csv:3: phone is not E.164", "people.csv:4: the same number stands in line 2", "people.csv:5: line has 1 columns", "3 of 5 lines are bad"]
+    {
+        assert!(error.contains(told), "{told}: {error}");
+    }
+    assert_eq!(it.scalar("select count(*) from outbox.campaigns").await, 0);
+    let (code, told, error) = it.run(&["campaign", "apply", path, "--leave-out-bad"]).await;
+    assert!(code == 0 && told.contains("5 people"), "{told} {error}");
+    fires(&it).await;
+    assert_eq!(it.text("select n || '/' || reason from outbox.exclusions order by n").await, "3/bad_number 4/duplicate 5/unreadable");
+    assert_eq!(it.enrolments().await, "active active");
+    fires(&it).await;
+    assert_eq!(it.text("select enrolled::text from outbox.ticks order by at").await, "2 0", "the rows of a file stay");
+}
+
+#[tokio::test]
+async fn somebody_is_enrolled_again_as_the_campaign_says() {
+    for (again, at_once, after_a_week) in [("never", false, false), ("after 5d", false, true), ("always", true, true)] {
+        let it = Harness::start().await;
+        it.apply(&file(&format!("audience: {{ enrolled: true, again: {again} }}"), HI)).await;
+        let first = it.enrol(ANN).await;
+        assert_eq!(it.enrol(ANN).await, first, "while it runs there is one");
+        it.settle(&it.engine()).await;
+        it.drain().await;
+        it.settle(&it.engine()).await;
+        assert_eq!(it.enrolments().await, "done");
+        assert_eq!(it.enrol(ANN).await != first, at_once, "{again}");
+        it.settle(&it.engine()).await;
+        it.drain().await;
+        it.settle(&it.engine()).await;
+        it.execute("update outbox.enrolments set created_at = created_at - interval '7 days'").await;
+        let latest = it.scalar("select max(id) from outbox.enrolments").await;
+        assert_eq!(it.enrol(ANN).await != latest, after_a_week, "{again}");
+    }
+}
+
+#[tokio::test]
+async fn racing_enrolments_of_one_person_are_one() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    let racing = (0..12).map(|_| it.enrol(ANN));
+    let ids: std::collections::BTreeSet<i64> = futures_util::future::join_all(racing).await.into_iter().collect();
+    assert_eq!((ids.len(), it.scalar("select count(*) from outbox.enrolments").await), (1, 1));
+}
+
+#[tokio::test]
+async fn who_lacks_a_variable_is_held_until_it_comes() {
+    let it = Harness::start().await;
+    it.apply(&file("variables: { name: { missing: hold } }", "[{ send: { body: 'Hi {{ name }}' } }]")).await;
+    let ann = it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    assert_eq!((it.enrolments().await.as_str(), it.count("true").await), ("held/missing_variable", 0));
+    assert_eq!(it.enrol_with(ANN, r#"{"name": "Ann"}"#).await, ann);
+    it.settle(&it.engine()).await;
+    it.drain().await;
+    assert_eq!(it.texts()[ANN], ["Hi Ann"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_holds_one_person_and_not_the_campaign() {
+    let it = Harness::start().await;
+    it.apply(&file("variables: { name: { missing: hold } }", "[{ send: { body: '{{ name }}' } }]")).await;
+    it.enrol_with(ANN, r#"{"name": "   "}"#).await;
+    it.enrol_with(BOB, r#"{"name": "Bob"}"#).await;
+    it.settle(&it.engine()).await;
+    it.drain().await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.enrolments().await, "held/unreadable done");
+    assert_eq!(it.text("select detail from outbox.enrolments where state = 'held'").await, "body");
+    assert_eq!(it.texts().len(), 1);
+}
+
+#[tokio::test]
+async fn the_application_may_enrol_and_tell_of_goals_and_no_more() {
+    let it = Harness::start().await;
+    it.apply(&file("stop_on: [goal]", THREE)).await;
+    let mut conn = it.pool().acquire().await.expect("connects");
+    sqlx::raw_sql("set role outbox_producer").execute(&mut *conn).await.expect("a role");
+    sqlx::raw_sql("select outbox.enrol('drip', '+15550142200'); select outbox.goal('drip', '+15550142200')")
+        .execute(&mut *conn)
+        .await
+        .expect("it may");
+    for forbidden in ["select * from outbox.enrolments", "select outbox.stop_enrolments(array[1], 'goal')", "update outbox.campaigns set state = 'paused'"] {
+        let error = sqlx::raw_sql(forbidden).execute(&mut *conn).await.expect_err(forbidden);
+        assert_eq!(error.as_database_error().and_then(|refused| refused.code()).as_deref(), Some("42501"), "{forbidden}");
+    }
+    for (wrong, code) in [("select outbox.enrol('nobody', '+15550142200')", "22023"), ("select outbox.enrol('drip', '555')", "23514")] {
+        let error = sqlx::raw_sql(wrong).execute(&mut *conn).await.expect_err(wrong);
+        assert_eq!(error.as_database_error().and_then(|refused| refused.code()).as_deref(), Some(code), "{wrong}");
+    }
+    sqlx::raw_sql("reset role").execute(&mut *conn).await.expect("back");
+    assert_eq!(it.enrolments().await, "stopped/goal");
+}

@@ -1,0 +1,223 @@
+//! Steps: each once and in order, whatever dies; in their windows and under their caps; and ended by what their people say.
+
+use std::time::Duration;
+
+use chert_outbox::inbound::store::{Source, store};
+
+use crate::campaign::{ANN, BOB, CID, DOT, THREE, file};
+use crate::harness::Harness;
+use crate::replies::{applier, message};
+
+#[tokio::test]
+async fn i09_each_step_once_and_in_order_with_engines_dropped_at_every_transaction() {
+    let it = Harness::start().await;
+    it.apply(&file(
+        "audience: { sql: \"select '+1555014' || lpad(n::text, 4, '0') as phone from generate_series(1, 60) n\" }\nschedule: { manual: true }",
+        "[{ send: { body: message 0 } }, { wait: 1s }, { send: { body: message 1 } }, { branch: { if: replied, then: [{ send: { body: never } }], \
+           else: [{ send: { body: message 2 } }] } }, { wait: 1s }, { send: { body: message 3 } }]",
+    ))
+    .await;
+    it.run(&["campaign", "run", "drip"]).await;
+    let worker = it.worker(&[]).await;
+    let done = || async { it.scalar("select count(*) from outbox.enrolments where state = 'done'").await == 60 };
+    let engines = [it.engine(), it.engine(), it.engine()];
+    let (mut drops, mut patience) = (0, 0_u64);
+    while !done().await {
+        patience += 1;
+        assert!(patience < 20_000, "{}", it.text("select state || step || coalesce(reason, '') || count(*) from outbox.enrolments group by state, step, reason").await);
+        // Whatever a pass is at after so long a time is dropped, with its transaction.
+        let after = |n: u64| Duration::from_micros(300 + (patience * 977 + n * 4_001) % 25_000);
+        let passes = engines.iter().zip(0..).map(|(engine, n)| tokio::time::timeout(after(n), engine.pass()));
+        drops += futures_util::future::join_all(passes).await.iter().filter(|pass| pass.is_err()).count();
+    }
+    assert!(drops > 20, "{drops} drops");
+    worker.stop().await;
+    it.each_sent_once(4 * 60).await;
+    it.in_order();
+    let steps = "select count(*) from (select enrolment, step from outbox.jobs group by enrolment, step having count(*) > 1) twice";
+    assert_eq!(it.scalar(steps).await, 0);
+}
+
+#[tokio::test]
+async fn who_replies_stops_or_reaches_the_goal_hears_no_more() {
+    let it = Harness::start().await;
+    it.apply(&file("stop_on: [reply, opt_out, goal]", THREE)).await;
+    for phone in [ANN, BOB, CID, DOT] {
+        it.enrol(phone).await;
+    }
+    let engine = it.engine();
+    it.settle(&engine).await;
+    it.drain().await;
+    it.settle(&engine).await;
+    // The second message stands in the queue already.
+    it.time_passes().await;
+    it.settle(&engine).await;
+    assert_eq!(it.count("state = 'queued'").await, 4);
+    store(it.pool(), Source::List, &[message("e1", ANN, "Thanks!"), message("e2", BOB, "STOP")]).await.expect("stores");
+    let applied = applier(&["--opt-out-text", ""]).apply(it.pool()).await.expect("applies");
+    assert_eq!((applied.opted_out, applied.stopped_enrolments), (1, 2));
+    assert_eq!(it.text("select outbox.goal('drip', '+15550142202')::text").await, "true");
+    assert_eq!(it.text("select outbox.goal('drip', '+15550142202')::text").await, "false", "it is ended already");
+    assert_eq!(it.enrolments().await, "stopped/replied stopped/opted_out stopped/goal active");
+    assert_eq!(it.text("select state from outbox.jobs where body = 'two' order by id").await, "canceled suppressed canceled queued");
+    for _ in 0..3 {
+        it.drain().await;
+        it.settle(&engine).await;
+        it.time_passes().await;
+        it.settle(&engine).await;
+    }
+    let texts = it.texts();
+    assert!([ANN, BOB, CID].iter().all(|phone| texts[*phone] == ["one"]), "{texts:?}");
+    assert_eq!(texts[DOT], ["one", "two", "three"]);
+    assert_eq!(it.scalar("select count(*) from outbox.goals where phone = '+15550142202'").await, 2);
+}
+
+#[tokio::test]
+async fn a_job_that_is_on_its_way_when_its_enrolment_ends_ends_when_it_comes_back() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    it.execute("update outbox.enrolments set state = 'stopped', reason = 'replied', due_at = null, waiting = false, finished_at = now()").await;
+    it.drain().await;
+    assert_eq!((it.text("select state from outbox.jobs").await.as_str(), it.ledger().len()), ("canceled", 0));
+}
+
+#[tokio::test]
+async fn what_was_said_before_the_enrolment_is_no_reply_to_it() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    it.execute("insert into outbox.events (event_id, type, source, body, occurred_at) select 'old', 'x', 'list', '{}', now()").await;
+    it.enrol(ANN).await;
+    store(it.pool(), Source::List, &[message("e1", ANN, "Hello?")]).await.expect("stores");
+    applier(&[]).apply(it.pool()).await.expect("applies");
+    assert_eq!(it.enrolments().await, "active", "nothing was sent yet");
+}
+
+#[tokio::test]
+async fn a_job_that_fails_ends_its_enrolment_and_no_other() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    it.enrol("+15550001234").await;
+    it.enrol(ANN).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    it.drain().await;
+    it.settle(&engine).await;
+    assert_eq!(it.enrolments().await, "stopped/failed active");
+    it.execute("select outbox.cancel(id) from outbox.jobs").await;
+    it.time_passes().await;
+    it.settle(&engine).await;
+    it.execute("select outbox.cancel_all(array(select id from outbox.jobs where state = 'queued'))").await;
+    it.settle(&engine).await;
+    assert_eq!(it.enrolments().await, "stopped/failed stopped/canceled");
+}
+
+#[tokio::test]
+async fn an_enrolment_goes_on_as_soon_as_its_job_has_ended() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    it.enrol(ANN).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    let waits = "select (waiting and due_at > now() + interval '1 minute')::text from outbox.enrolments";
+    assert_eq!(it.text(waits).await, "true");
+    it.drain().await;
+    assert_eq!(it.text("select (waiting and due_at <= now())::text from outbox.enrolments").await, "true");
+    it.settle(&engine).await;
+    let rests = "select (not waiting and ready and step = 2 and sent_at is not null and reached_at = sent_at + interval '1 second')::text from outbox.enrolments";
+    assert_eq!(it.text(rests).await, "true", "a wait is counted from the message");
+}
+
+#[tokio::test]
+async fn a_closed_window_makes_no_job_and_an_open_one_ends_with_it() {
+    let it = Harness::start().await;
+    let clock = |hours: i64| format!("select to_char(now() at time zone 'UTC' + interval '{hours} hours', 'HH24:00')");
+    let (soon, later) = (it.text(&clock(2)).await, it.text(&clock(6)).await);
+    it.execute("insert into outbox.recipients (phone, time_zone) values ('+15550142200', 'UTC')").await;
+    it.apply(&file(&format!("windows: [{{ from: '{soon}', to: '{later}' }}]"), "[{ send: { body: Hi } }]")).await;
+    it.enrol(ANN).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    assert_eq!(it.count("true").await, 0);
+    let waits = "select (ready and due_at > now() + interval '55 minutes' and due_at < now() + interval '2 hours 11 minutes')::text from outbox.enrolments";
+    assert_eq!(it.text(waits).await, "true");
+
+    // Open from two hours ago, for four hours; a job that is not sent then is over, and another one follows at the next opening.
+    let (began, ends) = (it.text(&clock(-1)).await, it.text(&clock(3)).await);
+    it.apply(&file(&format!("windows: [{{ from: '{began}', to: '{ends}' }}]"), "[{ send: { body: Hi } }]")).await;
+    it.execute("update outbox.enrolments set version = 2, due_at = now()").await;
+    it.settle(&engine).await;
+    let until = "select (expires_at > now() + interval '1 hour' and expires_at < now() + interval '3 hours'
+                         and extract(second from expires_at) = 30)::text from outbox.jobs";
+    assert_eq!(it.text(until).await, "true", "half a minute before it closes");
+    it.execute("update outbox.jobs set due_at = now() - interval '2 seconds', expires_at = now() - interval '1 second'").await;
+    it.drain().await;
+    assert_eq!(it.text("select state from outbox.jobs").await, "expired");
+    it.settle(&engine).await;
+    assert_eq!(it.text("select dedupe_key from outbox.jobs order by id").await, "campaign/drip/1/0 campaign/drip/1/0/2");
+    it.drain().await;
+    it.settle(&engine).await;
+    assert_eq!((it.ledger().len(), it.enrolments().await.as_str()), (1, "done"));
+}
+
+#[tokio::test]
+async fn a_step_that_comes_too_late_ends_the_enrolment() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ send: { body: Hi }, expires_after: 1h }]")).await;
+    it.enrol(ANN).await;
+    it.execute("update outbox.enrolments set reached_at = now() - interval '2 hours'").await;
+    it.settle(&it.engine()).await;
+    assert_eq!((it.enrolments().await.as_str(), it.count("true").await), ("stopped/expired", 0));
+}
+
+#[tokio::test]
+async fn a_cap_counts_over_campaigns_defers_and_skips_no_step() {
+    let it = Harness::start().await;
+    it.apply(&file("caps: { per_recipient: 1 in 1h }", "[{ send: { body: one } }, { send: { body: two } }]")).await;
+    let other = file("caps: { per_recipient: 1 in 1h, priority: 5 }", "[{ send: { body: other } }]").replace("drip", "other");
+    it.apply(&other).await;
+    it.enrol(ANN).await;
+    it.scalar("select outbox.enrol('other', '+15550142200')").await;
+    let engines = [it.engine(), it.engine()];
+    for _ in 0..3 {
+        futures_util::future::join_all(engines.iter().map(|engine| it.settle(engine))).await;
+        it.drain().await;
+    }
+    assert_eq!(it.texts()[ANN], ["one"], "the lower number goes first");
+    let waits = "select (due_at > now() + interval '50 minutes')::text from outbox.enrolments";
+    assert_eq!(it.text(waits).await, "true true");
+    for expected in [vec!["one", "two"], vec!["one", "two", "other"]] {
+        it.execute("update outbox.jobs set sent_at = sent_at - interval '2 hours'").await;
+        it.execute("update outbox.enrolments set due_at = now() where state = 'active'").await;
+        for _ in 0..2 {
+            it.settle(&engines[0]).await;
+            it.drain().await;
+        }
+        assert_eq!(it.texts()[ANN], expected);
+    }
+}
+
+#[tokio::test]
+async fn no_more_jobs_are_made_than_may_stand_in_the_queue() {
+    let it = Harness::start().await;
+    it.apply(&file(
+        "audience: { sql: \"select '+1555014' || lpad(n::text, 4, '0') as phone from generate_series(1, 50) n\" }\nschedule: { manual: true }",
+        "[{ send: { body: message 0 } }]",
+    ))
+    .await;
+    it.run(&["campaign", "run", "drip"]).await;
+    let engine = it.engine_with(10);
+    it.settle(&engine).await;
+    assert_eq!(it.count("state = 'queued'").await, 10);
+    // Who waits for a person to look keeps no place.
+    it.execute("update outbox.jobs set reason = 'in_review', wake_at = now() + interval '1 hour' where id in (select id from outbox.jobs order by id limit 3)").await;
+    it.settle(&engine).await;
+    assert_eq!(it.count("state = 'queued'").await, 13);
+    it.execute("update outbox.jobs set reason = null, wake_at = now()").await;
+    for _ in 0..6 {
+        it.drain().await;
+        it.settle(&engine).await;
+    }
+    it.each_sent_once(50).await;
+}
