@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
+use chert_outbox::campaign::engine::Engine;
 use chert_outbox::chert::messages::Message;
 use chert_outbox::chert::reply::{Answer, Ids, Reply};
 use chert_outbox::claim::Claim;
-use chert_outbox::config::HoldOptions;
+use chert_outbox::config::{CampaignOptions, HoldOptions};
 use chert_outbox::database::{begin, connect};
 use chert_outbox::delivery::Look;
 use chert_outbox::inbound::store::{Source, store};
 use chert_outbox::line::LineChoice;
 use chert_outbox::outbox::admit::admit;
+use chert_outbox::outbox::campaigns::audience::Person;
+use chert_outbox::outbox::campaigns::manage;
+use chert_outbox::outbox::campaigns::versions::{self, NewVersion};
 use chert_outbox::outbox::claim::Claimer;
 use chert_outbox::outbox::erase::erase;
 use chert_outbox::outbox::hearing;
@@ -34,10 +38,11 @@ use crate::harness::until;
 use crate::replies::{applier, message};
 
 /// What grows with the backlog, with history and with the list of those who must not be written to.
-const BIG: [&str; 7] = ["jobs", "recipients", "attempts", "suppressions", "events", "lookups", "notifications"];
+const BIG: [&str; 9] =
+    ["jobs", "recipients", "attempts", "suppressions", "events", "lookups", "notifications", "enrolments", "audience_rows"];
 
 /// What each index finds its rows by; a condition on a later column alone reads all of it.
-const LEADS: [(&str, &str); 24] = [
+const LEADS: [(&str, &str); 32] = [
     ("jobs_pkey", "id"),
     ("jobs_to_admit", "COALESCE(wake_at, due_at)"),
     ("jobs_ready", "line_id"),
@@ -62,10 +67,18 @@ const LEADS: [(&str, &str); 24] = [
     ("attempts_started", "started_at"),
     ("events_received", "received_at"),
     ("events_with_text", "received_at"),
+    ("jobs_of_campaign", "campaign"),
+    ("enrolments_pkey", "id"),
+    ("enrolments_due", "campaign"),
+    ("enrolments_live", "campaign"),
+    ("enrolments_of_phone", "phone"),
+    ("enrolments_of_job", "job_id"),
+    ("one_enrolment_a_round", "campaign"),
+    ("audience_rows_pkey", "audience"),
 ];
 
 /// Words of each hot statement alone, and the indexes that it must be read by.
-const HOT: [(&str, &[&str]); 41] = [
+const HOT: [(&str, &[&str]); 55] = [
     ("with due as", &["jobs_to_admit", "recipients_pkey", "one_in_flight_per_recipient", "jobs_of_recipient"]),
     ("for update of o skip locked", &["jobs_ready"]),
     ("select c.id", &["jobs_ready", "recipients_pkey", "suppressions_pkey", "jobs_of_recipient"]),
@@ -82,7 +95,7 @@ const HOT: [(&str, &[&str]); 41] = [
     ("select least(", &["jobs_to_admit", "jobs_leased", "jobs_ready"]),
     ("with dead as materialized", &["jobs_leased"]),
     ("update outbox.jobs set ready = false, wake_at = now() where id = any (array(", &["jobs_expiring", "jobs_pkey"]),
-    ("update outbox.jobs set wake_at = now(), reason = null", &["jobs_held_stale", "jobs_pkey"]),
+    ("reason = 'inbound_stale' and not", &["jobs_held_stale", "jobs_pkey"]),
     ("select id, event_id, type as kind", &["events_to_apply"]),
     ("select answered.id", &["jobs_sent_to"]),
     ("then 'suppressed' else 'parked' end", &["jobs_of_recipient", "jobs_pkey"]),
@@ -110,6 +123,20 @@ const HOT: [(&str, &[&str]); 41] = [
     ("select id, dedupe_key, labels", &["jobs_pkey"]),
     ("update outbox.notifications n set due_at", &["notifications_pkey"]),
     ("delete from outbox.notifications", &["notifications_pkey"]),
+    ("select c.name from outbox.campaigns c where c.state = 'running'", &["enrolments_due"]),
+    ("select id, version, phone, vars, step", &["enrolments_due"]),
+    ("select j.state as", &["jobs_pkey", "recipients_pkey"]),
+    ("select recent.messages", &["jobs_sent_to", "jobs_of_recipient", "enrolments_of_phone"]),
+    ("as \"room!\"", &["jobs_of_campaign"]),
+    ("j.dedupe_key = u.dedupe_key", &["jobs_dedupe_key_key"]),
+    ("update outbox.enrolments e set state = u.state", &["enrolments_pkey"]),
+    ("with rows as materialized", &["audience_rows_pkey", "one_enrolment_a_round", "suppressions_pkey"]),
+    ("delete from outbox.audience_rows", &["audience_rows_pkey"]),
+    ("'replied') as", &["enrolments_of_phone"]),
+    ("'opted_out') as", &["enrolments_of_phone"]),
+    ("'campaign_stopped') as", &["enrolments_live"]),
+    ("reason = 'campaign_paused' order by id", &["jobs_of_campaign", "jobs_pkey"]),
+    ("where w.job_id = any", &["enrolments_of_job", "enrolments_pkey"]),
 ];
 
 #[tokio::test]
@@ -120,13 +147,15 @@ async fn i11_no_hot_statement_reads_more_than_its_index() {
     fill(&pool).await;
     use_each_statement_once(&pool).await;
     prepare_what_wake_next_runs(&pool).await;
+    prepare_what_wake_enrolments_runs(&pool).await;
 
     assert_eq!(faults(&pool, None).await, [""; 0], "as the worker's connection first planned them");
     sqlx::raw_sql("analyze").execute(&pool).await.expect("statistics are read");
     assert_eq!(faults(&pool, None).await, [""; 0], "with fresh statistics");
 
     for index in
-        ["jobs_ready", "jobs_to_admit", "jobs_of_recipient", "lookups_due", "lookups_of_message", "notifications_due"]
+        ["jobs_ready", "jobs_to_admit", "jobs_of_recipient", "lookups_due", "lookups_of_message", "notifications_due", "enrolments_due",
+         "enrolments_of_job", "jobs_of_campaign"]
     {
         let found = faults(&pool, Some(index)).await;
         assert!(found.iter().any(|fault| fault.contains(index)), "{index} is missing, and found was only {found:?}");
@@ -213,7 +242,17 @@ async fn fill(pool: &PgPool) {
         select n, 'm_' || n, now() - interval '1 hour', now() + (n - 1000) * interval '1 second' from generate_series(1000001, 1100000) n;
         insert into outbox.notifications (job_id, what, due_at)
         select n, 'sent', now() + (n - 1000) * interval '1 second' from generate_series(1, 100000) n;
-        update outbox.account set notifications = true;";
+        update outbox.account set notifications = true;
+        insert into outbox.enrolments (campaign, version, phone, ready, due_at)
+        select 'plan' || n % 20, 1, '+1' || (2000000000 + n), n % 2 = 0, now() + (n - 1000) * interval '1 second'
+          from generate_series(1, 100000) n;
+        insert into outbox.enrolments (campaign, version, phone, job_id, waiting, due_at)
+        select 'plan' || n % 20, 1, '+1' || (4000000000 + n), n, true, now() + interval '1 minute' from generate_series(1, 10000) n;
+        insert into outbox.enrolments (campaign, version, phone, state, due_at, finished_at)
+        select 'plan' || n % 20, 1, '+1' || (6000000000 + n), 'done', null, now() from generate_series(1, 50000) n;
+        insert into outbox.audience_rows (audience, n, phone)
+        select n % 10 + 100, n, '+1' || (2000000000 + n) from generate_series(1, 50000) n;
+        update outbox.jobs set campaign = 'plan' || id % 20 where state = 'queued' and id % 3 = 0;";
     sqlx::raw_sql(fill).execute(pool).await.expect("fills");
 }
 
@@ -239,12 +278,48 @@ async fn use_each_statement_once(pool: &PgPool) {
         .expect("stores");
     assert_eq!(applier(&[]).apply(pool).await.expect("applies").opted_out, 1);
     follow_and_tell(pool, minute).await;
+    work_on_a_campaign(pool).await;
     erase(pool, &"+16000000001".parse().expect("valid"), None, false, |_| {}).await.expect("erases");
     let now = prune::before(pool, Duration::ZERO).await.expect("answers");
     for kind in [Kind::FinishedJobs, Kind::Attempts, Kind::Texts, Kind::Events] {
         let deleted = prune::prune(pool, kind, now, &mut Mark::default()).await.expect("prunes");
         assert_eq!(deleted, 1_000, "{kind:?}");
     }
+}
+
+async fn work_on_a_campaign(pool: &PgPool) {
+    let source = "name: plan\nzone: UTC\nschedule: { manual: true }\naudience: { csv: a.csv }\nclass: transactional\n\
+         caps: { per_recipient: 3 in 7d }\nsteps: [{ send: { body: Hi } }]\n";
+    let definition = chert_outbox::campaign::file::read(source).expect("a campaign").campaign;
+    let person = |n: i64| {
+        let row = serde_json::json!({"phone": format!("+1{}", 8_000_000_000 + n)});
+        Person::of(n, row.as_object().cloned().expect("an object"))
+    };
+    let new = NewVersion {
+        name: "plan".to_owned(),
+        definition: serde_json::to_value(definition).expect("serialisable"),
+        again_after: None,
+        stop_on: vec!["reply".to_owned()],
+        labels: serde_json::json!({}),
+        priority: 0,
+        people: Some(((1..=600).map(person).collect(), "digest".to_owned())),
+    };
+    versions::apply(pool, &new, |_| None).await.expect("applies");
+    manage::fire(pool, "plan").await.expect("fires");
+    let engine = Engine::new(pool.clone(), CampaignOptions { look_ahead: 500 }, Some(3));
+    while engine.pass().await.expect("works") {}
+    // Rows as a query brings them: they go as their people are enrolled.
+    sqlx::raw_sql(
+        "insert into outbox.ticks (campaign, at, version, state, audience) values ('plan', now(), 1, 'enrolling', 100)",
+    )
+    .execute(pool)
+    .await
+    .expect("a firing by query");
+    while engine.pass().await.expect("works") {}
+    manage::pause(pool, "plan").await.expect("pauses");
+    manage::resume(pool, "plan", |_| None).await.expect("resumes");
+    manage::stop(pool, "plan").await.expect("stops");
+    while !manage::end(pool, "plan").await.expect("ends").is_nothing() {}
 }
 
 async fn follow_and_tell(pool: &PgPool, lease: Duration) {
@@ -304,6 +379,20 @@ async fn prepare_what_wake_next_runs(pool: &PgPool) {
     let body = source.split_once("begin").expect("a block").1.split_once(';').expect("a statement").0;
     let statement = body.replace("unnest(phones)", "unnest($1)");
     sqlx::raw_sql(AssertSqlSafe(format!("prepare wake_next (text[]) as {statement}")))
+        .execute(pool)
+        .await
+        .expect("prepares");
+}
+
+async fn prepare_what_wake_enrolments_runs(pool: &PgPool) {
+    let source: String = sqlx::query_scalar("select prosrc from pg_proc where proname = 'wake_enrolments'")
+        .persistent(false)
+        .fetch_one(pool)
+        .await
+        .expect("the function is there");
+    let update = source.find("update").expect("a statement");
+    let statement = source[update..].split_once(';').expect("its end").0.replace("wake_enrolments.job_ids", "$1");
+    sqlx::raw_sql(AssertSqlSafe(format!("prepare wake_enrolments (bigint[]) as {statement}")))
         .execute(pool)
         .await
         .expect("prepares");

@@ -83,7 +83,7 @@ async fn i06_a_stop_ends_what_waits_and_is_answered_once() {
     it.insert(BOB, "Hi Bob").await;
     let applier = applier(&["--opt-out-text", "Bye"]);
     let applied = it.hears(&applier, &[message("e1", ANN, " Stop! ")]).await;
-    assert_eq!(applied, Applied { events: 1, opted_out: 1, suppressed_jobs: 2 });
+    assert_eq!(applied, Applied { events: 1, opted_out: 1, suppressed_jobs: 2, stopped_enrolments: 0 });
     for job in [first, second] {
         assert_eq!(it.state(job).await, "suppressed/suppressed");
     }

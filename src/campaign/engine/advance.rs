@@ -55,7 +55,7 @@ impl Engine {
         let Some(version) = due.first().map(|first| first.version) else { return Ok(0) };
         // Those of another version come next: this one's rules are not theirs.
         due.retain(|enrolment| enrolment.version == version);
-        let changed = match self.version(campaign, version).await {
+        let changed = match self.version(&mut tx, campaign, version).await {
             Ok(running) => advance_in(&mut tx, &running, due, self.unanswered_limit).await,
             Err(error @ CampaignsError::Unreadable { .. }) => {
                 warn!(%error, "{} enrolments wait for a release that can read their version", due.len());

@@ -1,11 +1,13 @@
 //! Finding the people of a firing: those of the version's file are there already, those of a query are read now, all or none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use crate::campaign::engine::Engine;
 use crate::campaign::file::shape::Audience;
+use crate::campaign::running::Running;
 use crate::database;
 use crate::outbox::campaigns::CampaignsError;
 use crate::outbox::campaigns::audience::{self, Person, Query, QueryError};
@@ -20,7 +22,7 @@ impl Engine {
     /// Finds the people of one firing, if there is one that nobody is at.
     pub(super) async fn find_people(&self) -> Result<bool, CampaignsError> {
         let Some(taken) = ticks::take(&self.pool).await? else { return Ok(false) };
-        let running = self.version(&taken.campaign, taken.version).await;
+        let running = self.read_version(&taken).await;
         let done = match (running, taken.file) {
             (Err(error), _) => Err(error.to_string()),
             (Ok(_), Some(file)) => self.found(&taken, file).await.map_err(|error| error.to_string()),
@@ -41,6 +43,11 @@ impl Engine {
             warn!(tick.id = taken.id, "A firing of the campaign {} finds nobody, {next}: {why}", taken.campaign);
         }
         Ok(true)
+    }
+
+    async fn read_version(&self, taken: &Taken) -> Result<Arc<Running>, CampaignsError> {
+        let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Read)?;
+        self.version(&mut tx, &taken.campaign, taken.version).await
     }
 
     async fn found(&self, taken: &Taken, file: i64) -> Result<(), sqlx::Error> {

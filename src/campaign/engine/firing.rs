@@ -27,7 +27,7 @@ impl Engine {
     async fn fire_one(&self, name: &str) -> Result<bool, CampaignsError> {
         let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Fire)?;
         let Some(firing) = ticks::lock(&mut tx, name).await.map_err(CampaignsError::Fire)? else { return Ok(false) };
-        let running = self.version(name, firing.version).await?;
+        let running = self.version(&mut tx, name, firing.version).await?;
         let campaign = &running.campaign;
         let (fires, next_at) = fires::due(&campaign.schedule, campaign.zone, firing.next_at, firing.now);
         let rules = Rules {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt as _;
-use sqlx::PgPool;
+use sqlx::{PgPool, PgTransaction};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -99,16 +99,22 @@ impl Engine {
 
     async fn enrol(&self) -> Result<bool, CampaignsError> {
         for turn in 0..TURNS {
-            let begins = async |tick: &enrolling::Enrolling| {
-                Ok(self.version(&tick.campaign, tick.version).await?.begins_with_a_send())
-            };
-            match bounded(enrolling::enrol_next(&self.pool, begins)).await? {
-                None => return Ok(turn > 0),
-                Some(Enrolled { people, enrolled, is_last }) => {
-                    debug!("{enrolled} of {people} people were enrolled{}", if is_last { ", the last ones" } else { "" });
-                }
+            if !bounded(self.enrol_some()).await? {
+                return Ok(turn > 0);
             }
         }
+        Ok(true)
+    }
+
+    /// The next people of whatever firing is next, in one transaction; false if there is none.
+    async fn enrol_some(&self) -> Result<bool, CampaignsError> {
+        let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Enrol)?;
+        let Some(tick) = enrolling::lock(&mut tx).await.map_err(CampaignsError::Enrol)? else { return Ok(false) };
+        let ready = self.version(&mut tx, &tick.campaign, tick.version).await?.begins_with_a_send();
+        let enrolled = enrolling::enrol(&mut tx, &tick, ready).await.map_err(CampaignsError::Enrol)?;
+        tx.commit().await.map_err(CampaignsError::Enrol)?;
+        let Enrolled { people, enrolled, is_last } = enrolled;
+        debug!(tick.id = tick.id, "{enrolled} of {people} people were enrolled{}", if is_last { ", the last ones" } else { "" });
         Ok(true)
     }
 
@@ -126,13 +132,18 @@ impl Engine {
     }
 
     /// A version as it runs, read once.
-    async fn version(&self, name: &str, version: i32) -> Result<Arc<Running>, CampaignsError> {
+    async fn version(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        name: &str,
+        version: i32,
+    ) -> Result<Arc<Running>, CampaignsError> {
         let key = (name.to_owned(), version);
         if let Some(running) = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(running.clone());
         }
         let unreadable = |why: String| CampaignsError::Unreadable { name: name.to_owned(), version, why };
-        let definition = versions::definition(&self.pool, name, version).await?;
+        let definition = versions::definition(tx, name, version).await?;
         let definition = definition.ok_or_else(|| unreadable("it is not there".to_owned()))?;
         let running = Running::read(&definition).map_err(|error| unreadable(error.to_string()))?;
         let running = Arc::new(running);

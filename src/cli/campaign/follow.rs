@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use crate::campaign::fires;
 use crate::campaign::running::Running;
 use crate::cli::{DatabaseOptions, print_json, table};
+use crate::database;
 use crate::outbox::campaigns::overview::{self, Listed};
 use crate::outbox::campaigns::{CampaignsError, manage, versions};
 
@@ -205,7 +206,8 @@ impl Run {
 }
 
 async fn running(pool: &PgPool, name: &str, version: i32) -> anyhow::Result<Running> {
-    let definition = versions::definition(pool, name, version).await?;
+    let mut tx = database::begin_plain(pool).await.map_err(CampaignsError::Read)?;
+    let definition = versions::definition(&mut tx, name, version).await?;
     let definition = definition.context("the campaign's version is not there")?;
     Ok(Running::read(&definition)?)
 }

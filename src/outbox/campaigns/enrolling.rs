@@ -3,11 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use sqlx::PgTransaction;
 use sqlx::types::Json;
-use sqlx::{PgPool, PgTransaction};
-
-use crate::database;
-use crate::outbox::campaigns::CampaignsError;
 
 /// Rows of one transaction.
 pub const BATCH: i64 = 500;
@@ -168,18 +165,4 @@ pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Enrolling, ready: bool) ->
         .await?;
     }
     Ok(Enrolled { people: judged.len(), enrolled, is_last })
-}
-
-/// Enrols the next people of whatever firing is next, if there is one; `begins_with_a_send` tells it of a version.
-/// Errors: `CampaignsError::Enrol`, nobody enrolled.
-pub async fn enrol_next(
-    pool: &PgPool,
-    begins_with_a_send: impl AsyncFnOnce(&Enrolling) -> Result<bool, CampaignsError>,
-) -> Result<Option<Enrolled>, CampaignsError> {
-    let mut tx = database::begin(pool).await.map_err(CampaignsError::Enrol)?;
-    let Some(tick) = lock(&mut tx).await.map_err(CampaignsError::Enrol)? else { return Ok(None) };
-    let ready = begins_with_a_send(&tick).await?;
-    let enrolled = enrol(&mut tx, &tick, ready).await.map_err(CampaignsError::Enrol)?;
-    tx.commit().await.map_err(CampaignsError::Enrol)?;
-    Ok(Some(enrolled))
 }

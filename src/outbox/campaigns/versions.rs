@@ -109,15 +109,18 @@ async fn apply_in(
     Ok(Applied { version, unchanged: false, state: before.state, next_at })
 }
 
-/// What a version says. Errors: `CampaignsError::Read`.
-pub async fn definition(pool: &PgPool, name: &str, version: i32) -> Result<Option<Value>, CampaignsError> {
-    let mut tx = database::begin(pool).await.map_err(CampaignsError::Read)?;
+/// What a version says, read in a transaction that goes on. Errors: `CampaignsError::Read`.
+pub async fn definition(
+    tx: &mut PgTransaction<'_>,
+    name: &str,
+    version: i32,
+) -> Result<Option<Value>, CampaignsError> {
     sqlx::query_scalar!(
         "select definition from outbox.campaign_versions where campaign = $1 and version = $2",
         name,
         version
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut **tx)
     .await
     .map_err(CampaignsError::Read)
 }
