@@ -8,7 +8,8 @@ use rand::{Rng, RngExt as _};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::campaign::file::shape::{Attachment, Lines};
+use crate::campaign::file::shape::Lines;
+use crate::campaign::file::step::Attachment;
 use crate::campaign::file::words::Name;
 use crate::campaign::program::Message;
 use crate::campaign::running::Running;
