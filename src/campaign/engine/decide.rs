@@ -282,3 +282,136 @@ fn plus(at: DateTime<Utc>, length: Duration) -> Option<DateTime<Utc>> {
 fn index(step: usize) -> i32 {
     i32::try_from(step).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+    use serde_json::json;
+
+    use super::*;
+    use crate::campaign::file;
+
+    const STEPS: &str = "[{ send: { body: 'Hi {{ name }}' }, expires_after: 1d }, { wait: 2d }, { send: { body: Bye } }]";
+
+    fn running(more: &str) -> Running {
+        let source = format!(
+            "name: drip\nzone: UTC\naudience: {{ enrolled: true }}\nvariables: {{ name: {{ missing: hold }} }}\n{more}\nsteps: {STEPS}\n"
+        );
+        let checked = file::read(&source).unwrap_or_else(|findings| panic!("{findings:?}"));
+        Running::read(&serde_json::to_value(&checked.campaign).expect("serialisable")).expect("it reads back")
+    }
+
+    fn at(hour: i64) -> DateTime<Utc> {
+        "2026-12-01T12:00:00Z".parse::<DateTime<Utc>>().expect("a time") + TimeDelta::hours(hour)
+    }
+
+    fn ready() -> Enrolment {
+        Enrolment {
+            id: 7,
+            version: 1,
+            phone: "+4915112345678".to_owned(),
+            vars: json!({"name": "Ann"}),
+            step: 0,
+            reached_at: at(0),
+            job_id: None,
+            made: 0,
+            ready: true,
+            waiting: false,
+            sent_at: None,
+        }
+    }
+
+    fn waiting() -> Enrolment {
+        Enrolment { ready: false, waiting: true, job_id: Some(1), made: 1, ..ready() }
+    }
+
+    fn known() -> Known {
+        Known {
+            job_state: None,
+            job_sent_at: None,
+            delivered: false,
+            line_id: None,
+            time_zone: None,
+            touched: false,
+            last_inbound_at: None,
+            unanswered: 0,
+            in_review: false,
+            now: at(1),
+        }
+    }
+
+    fn decided(more: &str, enrolment: &Enrolment, known: &Known, capped: &Capped) -> Decision {
+        let running = running(more);
+        let mut rng = StdRng::seed_from_u64(1);
+        Deciding { enrolment, running: &running, known, capped, unanswered_limit: 3, rng: &mut rng }.decide()
+    }
+
+    fn of(enrolment: &Enrolment, known: &Known) -> Decision {
+        decided("", enrolment, known, &Capped::default())
+    }
+
+    #[test]
+    fn whose_turn_it_is_gets_a_job_with_a_key_of_the_step() {
+        let Decision { change, job } = of(&ready(), &known());
+        let job = job.expect("a job");
+        assert_eq!((job.body.as_str(), job.dedupe_key.as_deref()), ("Hi Ann", Some("campaign/drip/7/0")));
+        assert_eq!(job.expires_at, Some(at(24)), "a day after the step was reached");
+        assert!(change.waiting && !change.ready && change.made == 1 && change.due_at.is_some_and(|due| due > at(1)));
+    }
+
+    #[test]
+    fn how_a_job_ended_decides_what_becomes_of_its_enrolment() {
+        let ended = |state: Option<&str>, now| {
+            let known = Known { job_state: state.map(str::to_owned), job_sent_at: Some(at(1)), now, ..known() };
+            let Decision { change, job } = of(&waiting(), &known);
+            assert!(job.is_none(), "no job before its turn");
+            (change.state, change.reason, change.step, change.ready)
+        };
+        for state in ["sent", "duplicate"] {
+            assert_eq!(ended(Some(state), at(2)), ("active", None, 2, true), "rests until the next message");
+        }
+        for state in ["failed", "canceled", "suppressed", "parked"] {
+            assert_eq!(ended(Some(state), at(2)), ("stopped", Some(state), 0, false));
+        }
+        assert_eq!(ended(None, at(2)), ("stopped", Some("job_missing"), 0, false));
+        assert_eq!(ended(Some("queued"), at(2)), ("active", None, 0, false));
+        assert_eq!(ended(Some("expired"), at(2)), ("active", None, 0, true), "its window has closed: another one");
+        assert_eq!(ended(Some("expired"), at(25)), ("stopped", Some("expired"), 0, false), "it is too late for that");
+    }
+
+    #[test]
+    fn a_wait_is_counted_from_the_message_however_late_that_is_noticed() {
+        let known = Known { job_state: Some("sent".to_owned()), job_sent_at: Some(at(1)), now: at(30), ..known() };
+        let change = of(&waiting(), &known).change;
+        assert_eq!((change.due_at, change.reached_at, change.sent_at), (Some(at(49)), at(49), Some(at(1))));
+    }
+
+    #[test]
+    fn who_may_not_be_written_to_now_keeps_the_step_and_its_deadline() {
+        let later = |more: &str, known: &Known, capped: &Capped| {
+            let Decision { change, job } = decided(more, &ready(), known, capped);
+            assert!(job.is_none() && change.ready && change.step == 0 && change.made == 0 && change.reached_at == at(0));
+            change.due_at.expect("it is looked at again")
+        };
+        let none = Capped::default();
+        let unanswered = later("", &Known { unanswered: 3, ..known() }, &none);
+        assert!(unanswered >= at(7), "{unanswered}");
+        assert_eq!(later("", &Known { in_review: true, now: at(20), ..known() }, &none), at(24), "the deadline is not slept through");
+        let capped = Capped { messages: 1, frees_at: Some(at(5)), behind: false };
+        let frees = later("caps: { per_recipient: 1 in 1d }", &known(), &capped);
+        assert!(frees >= at(5) && frees < at(6), "{frees}");
+        let behind = later("caps: { per_recipient: 1 in 1d }", &known(), &Capped { behind: true, ..Capped::default() });
+        assert!(behind > at(1) && behind < at(2), "{behind}");
+        let closed = later("windows: [{ from: '15:00', to: '16:00' }]", &known(), &none);
+        // In Berlin it is 14:00.
+        assert!(closed >= at(2) && closed < at(3), "{closed}");
+        assert!(decided("class: transactional", &ready(), &Known { unanswered: 3, ..known() }, &none).job.is_some());
+    }
+
+    #[test]
+    fn who_comes_by_takes_a_place_among_those_who_wait() {
+        let Decision { change, job } = of(&Enrolment { ready: false, ..ready() }, &known());
+        assert!(job.is_none() && change.ready && change.due_at == Some(at(0)), "by the time at which the step was reached");
+    }
+}
