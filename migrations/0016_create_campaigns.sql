@@ -68,7 +68,7 @@ create table outbox.ticks (
     -- Noticed late, and made up for or not.
     late        boolean     not null default false,
     -- Goes on beside an earlier firing, instead of after it.
-    overlaps    boolean     not null default false,
+    beside      boolean     not null default false,
     jitter      interval    not null default '0',
     audience    bigint,
     -- The row of the audience that was looked at last.

@@ -38,13 +38,7 @@ pub enum Opening {
 }
 
 /// Whether a person may be written to `now`, and else when; `given` is their own zone, where it is known.
-pub fn opening(
-    running: &Running,
-    phone: &Phone,
-    given: Option<Tz>,
-    now: DateTime<Utc>,
-    rng: &mut impl Rng,
-) -> Opening {
+pub fn opening(running: &Running, phone: &Phone, given: Option<Tz>, now: DateTime<Utc>, rng: &mut impl Rng) -> Opening {
     let hours = running.hours.in_region(region_of(phone));
     let (zones, _) = zones_of(phone, given, running.campaign.zone);
     let closes = |at| hours.closes_at(at, &zones).map(|closes| closes - MARGIN);
@@ -120,7 +114,8 @@ pub fn draft(running: &Running, step: &Name, message: &Message, person: Person<'
         }
     };
     let line = line(&campaign.lines, person)?;
-    let mut labels: Map<String, Value> = campaign.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let mut labels: Map<String, Value> =
+        campaign.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     labels.entry("step").or_insert_with(|| json!(step));
     if let Some(variant) = &wording.variant {
         labels.entry("variant").or_insert_with(|| json!(variant));
@@ -216,7 +211,8 @@ mod tests {
     #[test]
     fn the_campaigns_lines_send_to_those_they_know_and_to_new_people() {
         let line = |lines: &str, pinned| {
-            drafted(&running(&format!("lines: {lines}"), "{ body: Hi }"), json!({}), pinned).map(|job| job.phone_line_id)
+            drafted(&running(&format!("lines: {lines}"), "{ body: Hi }"), json!({}), pinned)
+                .map(|job| job.phone_line_id)
         };
         assert_eq!(line("{ pool: [pl_1] }", None), Ok(Some("pl_1".into())));
         assert_eq!(line("{ pool: [pl_1] }", Some("pl_1")), Ok(None), "pinned already");
@@ -239,7 +235,8 @@ mod tests {
         let nine = at("2026-12-02T14:00:00Z");
         for now in ["2026-12-01T23:30:00Z", "2026-12-01T22:59:00Z"] {
             let times: Vec<_> = (0..50).map(|_| opens(now)).collect();
-            let spread = times.iter().all(|opening| matches!(opening, Opening::Later(at) if *at >= nine && *at < nine + SPREAD));
+            let spread =
+                times.iter().all(|opening| matches!(opening, Opening::Later(at) if *at >= nine && *at < nine + SPREAD));
             assert!(spread && times.iter().any(|opening| *opening != times[0]), "{now}: {times:?}");
         }
     }

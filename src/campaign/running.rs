@@ -41,7 +41,8 @@ impl Running {
     /// Reads a definition, which is a campaign file in JSON.
     pub fn read(definition: &Value) -> Result<Running, RunningError> {
         let told = |findings: Vec<Finding>| findings.first().map_or_else(String::new, ToString::to_string);
-        let checked = file::read(&definition.to_string()).map_err(|findings| RunningError::Definition(told(findings)))?;
+        let checked =
+            file::read(&definition.to_string()).map_err(|findings| RunningError::Definition(told(findings)))?;
         let hours = checked.campaign.hours().map_err(|error| RunningError::Hours(error.to_string()))?;
         let calendar = checked.campaign.calendar.as_deref().and_then(Calendar::named);
         Ok(Running { campaign: checked.campaign, program: checked.program, hours, calendar })
@@ -73,7 +74,9 @@ impl Running {
     /// Over how long a time the people of one firing are spread.
     pub fn jitter(&self) -> Duration {
         match &self.campaign.schedule {
-            Schedule::Cron { jitter, .. } | Schedule::At { jitter, .. } => jitter.map_or_else(Default::default, |it| it.0),
+            Schedule::Cron { jitter, .. } | Schedule::At { jitter, .. } => {
+                jitter.map_or_else(Default::default, |it| it.0)
+            }
             Schedule::Manual { .. } => Duration::ZERO,
         }
     }
@@ -101,7 +104,8 @@ mod tests {
         let source = "name: a\nzone: UTC\nschedule: { manual: true }\naudience: { csv: a.csv }\n\
              variables: { a: { default: there }, b: { missing: skip }, c: { missing: hold } }\nsteps: [{ send: { body: '{{ a }}{{ b }}{{ c }}' } }]\n";
         let checked = file::read(source).unwrap_or_else(|findings| panic!("{findings:?}"));
-        let running = Running::read(&serde_json::to_value(&checked.campaign).expect("serialisable")).expect("it reads back");
+        let running =
+            Running::read(&serde_json::to_value(&checked.campaign).expect("serialisable")).expect("it reads back");
         let vars = |given: Value| running.vars(given.as_object().cloned().expect("an object"));
         assert_eq!(vars(json!({"b": 1, "c": null})), Err(Lacking { variable: "c".into(), missing: Missing::Hold }));
         assert_eq!(vars(json!({})), Err(Lacking { variable: "b".into(), missing: Missing::Skip }));

@@ -13,12 +13,23 @@ use crate::campaign::zone::first_instant;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Way<'p> {
     /// The step is reached later.
-    Rest { step: usize, until: DateTime<Utc> },
+    Rest {
+        step: usize,
+        until: DateTime<Utc>,
+    },
     /// A job is to be made.
-    Send { step: usize, message: &'p Message },
-    End { step: usize },
+    Send {
+        step: usize,
+        message: &'p Message,
+    },
+    End {
+        step: usize,
+    },
     /// A condition cannot be answered.
-    Fault { step: usize, error: RenderError },
+    Fault {
+        step: usize,
+        error: RenderError,
+    },
 }
 
 /// The clocks that waits are told by.
@@ -115,7 +126,8 @@ mod tests {
         let noon = at("2026-12-01T12:00:00Z");
         let way = |from, replied, plan: Option<&str>| {
             let vars: Vars = plan.map(|plan| ("plan".to_owned(), plan.into())).into_iter().collect();
-            match walk(&program, from, noon, Facts { replied, delivered: false, vars: &vars, labels: &labels }, clocks) {
+            match walk(&program, from, noon, Facts { replied, delivered: false, vars: &vars, labels: &labels }, clocks)
+            {
                 Way::Rest { step, until } => format!("rest until {until} for {step}"),
                 Way::Send { step, .. } => format!("send {step}"),
                 Way::End { step } => format!("end {step}"),

@@ -298,7 +298,9 @@ fn csv_row<R: Row>(cells: Vec<Vec<u8>>, columns: &[Column]) -> Result<R, BadReco
         match column {
             _ if text.is_empty() => {}
             Column::Label(key) => drop(labels.insert(key.clone(), Value::String(text))),
-            Column::Field(name) if R::ANY_COLUMN => drop(fields.insert(name.clone(), Value::String(text.trim().to_owned()))),
+            Column::Field(name) if R::ANY_COLUMN => {
+                drop(fields.insert(name.clone(), Value::String(text.trim().to_owned())))
+            }
             Column::Field(name) => drop(fields.insert(name.clone(), typed(name, text))),
         }
     }

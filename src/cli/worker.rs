@@ -50,7 +50,13 @@ pub struct Worker {
     campaigns: CampaignOptions,
 
     /// What this worker does.
-    #[arg(long, env = "OUTBOX_ROLES", value_enum, value_delimiter = ',', default_value = "send,inbound,delivery,campaigns")]
+    #[arg(
+        long,
+        env = "OUTBOX_ROLES",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "send,inbound,delivery,campaigns"
+    )]
     roles: Vec<Role>,
 }
 
@@ -76,7 +82,8 @@ impl Worker {
         }
         if self.roles.contains(&Role::Campaigns) {
             // Connections of its own: an audience is read and written on two at once.
-            let engine = Engine::new(self.database.outbox(4).await?, self.campaigns, self.options.holds.unanswered_limit.0);
+            let engine =
+                Engine::new(self.database.outbox(4).await?, self.campaigns, self.options.holds.unanswered_limit.0);
             let stopping = stopping.clone();
             following.spawn(async move { engine.run(stopping).await });
         }

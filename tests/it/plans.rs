@@ -38,8 +38,17 @@ use crate::harness::until;
 use crate::replies::{applier, message};
 
 /// What grows with the backlog, with history and with the list of those who must not be written to.
-const BIG: [&str; 9] =
-    ["jobs", "recipients", "attempts", "suppressions", "events", "lookups", "notifications", "enrolments", "audience_rows"];
+const BIG: [&str; 9] = [
+    "jobs",
+    "recipients",
+    "attempts",
+    "suppressions",
+    "events",
+    "lookups",
+    "notifications",
+    "enrolments",
+    "audience_rows",
+];
 
 /// What each index finds its rows by; a condition on a later column alone reads all of it.
 const LEADS: [(&str, &str); 32] = [
@@ -153,10 +162,17 @@ async fn i11_no_hot_statement_reads_more_than_its_index() {
     sqlx::raw_sql("analyze").execute(&pool).await.expect("statistics are read");
     assert_eq!(faults(&pool, None).await, [""; 0], "with fresh statistics");
 
-    for index in
-        ["jobs_ready", "jobs_to_admit", "jobs_of_recipient", "lookups_due", "lookups_of_message", "notifications_due", "enrolments_due",
-         "enrolments_of_job", "jobs_of_campaign"]
-    {
+    for index in [
+        "jobs_ready",
+        "jobs_to_admit",
+        "jobs_of_recipient",
+        "lookups_due",
+        "lookups_of_message",
+        "notifications_due",
+        "enrolments_due",
+        "enrolments_of_job",
+        "jobs_of_campaign",
+    ] {
         let found = faults(&pool, Some(index)).await;
         assert!(found.iter().any(|fault| fault.contains(index)), "{index} is missing, and found was only {found:?}");
     }

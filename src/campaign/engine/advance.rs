@@ -7,7 +7,7 @@ use sqlx::PgTransaction;
 use tracing::warn;
 
 use crate::campaign::draft::about;
-use crate::campaign::engine::decide::{Decision, Deciding, stays};
+use crate::campaign::engine::decide::{Deciding, Decision, stays};
 use crate::campaign::engine::{Engine, TURNS, bounded};
 use crate::campaign::running::Running;
 use crate::database;

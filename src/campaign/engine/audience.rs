@@ -10,7 +10,7 @@ use crate::campaign::file::shape::Audience;
 use crate::campaign::running::Running;
 use crate::database;
 use crate::outbox::campaigns::CampaignsError;
-use crate::outbox::campaigns::audience::{self, Person, Query, QueryError};
+use crate::outbox::campaigns::audience::{self, Query, QueryError};
 use crate::outbox::campaigns::ticks::{self, Taken};
 
 /// Beyond the query's own time: to write down what it brought.
@@ -67,11 +67,7 @@ impl Engine {
     /// What the query brings is written in one transaction beside its own: a snapshot, whole or not at all.
     async fn query(&self, taken: &Taken, query: Query<'_>) -> Result<(), QueryError> {
         let mut tx = database::begin(&self.pool).await.map_err(QueryError::Database)?;
-        let rows = audience::begin(&mut tx).await.map_err(QueryError::Database)?;
-        let people = {
-            let writing = &mut tx;
-            audience::query(&self.pool, query, async |people: Vec<Person>| audience::add(writing, rows, &people).await).await?
-        };
+        let (rows, people) = audience::snapshot(&self.pool, query, &mut tx).await?;
         if !ticks::found(&mut tx, taken, rows).await.map_err(QueryError::Database)? {
             // Somebody else took it up, since this took too long; what was written here goes.
             return tx.rollback().await.map_err(QueryError::Database);

@@ -86,7 +86,9 @@ impl<R: Rng> Deciding<'_, R> {
                     (change.step, change.reached_at, change.made) = (change.step + 1, sent_at, 0);
                 }
                 // Its window has closed before its turn, and the step is still worth its message.
-                Some("expired") if self.deadline(&change).is_none_or(|deadline| deadline > now) => change.waiting = false,
+                Some("expired") if self.deadline(&change).is_none_or(|deadline| deadline > now) => {
+                    change.waiting = false
+                }
                 ended => return stopped(change, job_reason(ended)).into(),
             }
         }
@@ -292,7 +294,8 @@ mod tests {
     use super::*;
     use crate::campaign::file;
 
-    const STEPS: &str = "[{ send: { body: 'Hi {{ name }}' }, expires_after: 1d }, { wait: 2d }, { send: { body: Bye } }]";
+    const STEPS: &str =
+        "[{ send: { body: 'Hi {{ name }}' }, expires_after: 1d }, { wait: 2d }, { send: { body: Bye } }]";
 
     fn running(more: &str) -> Running {
         let source = format!(
@@ -391,13 +394,19 @@ mod tests {
     fn who_may_not_be_written_to_now_keeps_the_step_and_its_deadline() {
         let later = |more: &str, known: &Known, capped: &Capped| {
             let Decision { change, job } = decided(more, &ready(), known, capped);
-            assert!(job.is_none() && change.ready && change.step == 0 && change.made == 0 && change.reached_at == at(0));
+            assert!(
+                job.is_none() && change.ready && change.step == 0 && change.made == 0 && change.reached_at == at(0)
+            );
             change.due_at.expect("it is looked at again")
         };
         let none = Capped::default();
         let unanswered = later("", &Known { unanswered: 3, ..known() }, &none);
         assert!(unanswered >= at(7), "{unanswered}");
-        assert_eq!(later("", &Known { in_review: true, now: at(20), ..known() }, &none), at(24), "the deadline is not slept through");
+        assert_eq!(
+            later("", &Known { in_review: true, now: at(20), ..known() }, &none),
+            at(24),
+            "the deadline is not slept through"
+        );
         let capped = Capped { messages: 1, frees_at: Some(at(5)), behind: false };
         let frees = later("caps: { per_recipient: 1 in 1d }", &known(), &capped);
         assert!(frees >= at(5) && frees < at(6), "{frees}");
@@ -412,6 +421,9 @@ mod tests {
     #[test]
     fn who_comes_by_takes_a_place_among_those_who_wait() {
         let Decision { change, job } = of(&Enrolment { ready: false, ..ready() }, &known());
-        assert!(job.is_none() && change.ready && change.due_at == Some(at(0)), "by the time at which the step was reached");
+        assert!(
+            job.is_none() && change.ready && change.due_at == Some(at(0)),
+            "by the time at which the step was reached"
+        );
     }
 }

@@ -6,8 +6,8 @@ use crate::campaign::engine::{Engine, bounded};
 use crate::campaign::file::shape::{Audience, Overlap, Schedule};
 use crate::campaign::fires::{self, Fate};
 use crate::database;
-use crate::outbox::campaigns::ticks::{self, Rules};
 use crate::outbox::campaigns::CampaignsError;
+use crate::outbox::campaigns::ticks::{self, Rules};
 
 impl Engine {
     /// Records all firings that have come; true if there are more of them.

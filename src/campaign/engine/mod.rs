@@ -75,7 +75,8 @@ impl Engine {
                     }
                 };
                 // Jittered, so that idle engines do not all ask at once.
-                tokio::time::sleep(rest.mul_f64(rand::rng().random_range(0.8..1.2))).await;
+                let rest = rest.mul_f64(rand::rng().random_range(0.8..1.2));
+                tokio::time::sleep(rest).await;
             }
         };
         tokio::select! {
@@ -114,7 +115,11 @@ impl Engine {
         let enrolled = enrolling::enrol(&mut tx, &tick, ready).await.map_err(CampaignsError::Enrol)?;
         tx.commit().await.map_err(CampaignsError::Enrol)?;
         let Enrolled { people, enrolled, is_last } = enrolled;
-        debug!(tick.id = tick.id, "{enrolled} of {people} people were enrolled{}", if is_last { ", the last ones" } else { "" });
+        debug!(
+            tick.id = tick.id,
+            "{enrolled} of {people} people were enrolled{}",
+            if is_last { ", the last ones" } else { "" }
+        );
         Ok(true)
     }
 
@@ -125,7 +130,10 @@ impl Engine {
             let ended = bounded(manage::end(&self.pool, &name)).await?;
             any |= !ended.is_nothing();
             if !ended.is_nothing() {
-                info!("The campaign {name} was stopped: {} enrolments and {} jobs of it ended", ended.enrolments, ended.jobs);
+                info!(
+                    "The campaign {name} was stopped: {} enrolments and {} jobs of it ended",
+                    ended.enrolments, ended.jobs
+                );
             }
         }
         Ok(any)

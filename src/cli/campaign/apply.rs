@@ -108,7 +108,11 @@ impl Apply {
         }
         let lines = lines.join("\n");
         if !self.leave_out_bad {
-            bail!("{lines}\n{} of {} lines are bad: mend them, or add --leave-out-bad", people.problems.len(), people.people.len());
+            bail!(
+                "{lines}\n{} of {} lines are bad: mend them, or add --leave-out-bad",
+                people.problems.len(),
+                people.people.len()
+            );
         }
         eprintln!("{lines}\n{} of {} lines are left out", people.problems.len(), people.people.len());
         Ok(people)

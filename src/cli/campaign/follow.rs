@@ -38,11 +38,14 @@ impl List {
 }
 
 fn rows(listed: &[Listed]) -> comfy_table::Table {
-    let mut rows = table(&["campaign", "version", "state", "next firing", "active", "held", "done", "stopped", "queued"]);
+    let mut rows =
+        table(&["campaign", "version", "state", "next firing", "active", "held", "done", "stopped", "queued"]);
     for one in listed {
         let next_at = one.next_at.map_or_else(String::new, shown);
         let counts = [one.active, one.held, one.done, one.stopped, one.queued].map(|count| count.to_string());
-        rows.add_row([vec![one.name.clone(), one.version.to_string(), one.state.clone(), next_at], counts.to_vec()].concat());
+        rows.add_row(
+            [vec![one.name.clone(), one.version.to_string(), one.state.clone(), next_at], counts.to_vec()].concat(),
+        );
     }
     rows
 }
@@ -128,7 +131,11 @@ impl Pause {
         let before = manage::pause(&pool, &self.name).await?;
         match before.as_str() {
             "stopped" => outln!("{} was stopped already: nothing of it is sent", self.name),
-            _ => outln!("{} is paused (it was {before}); chert-outbox campaign resume {} lets it go on", self.name, self.name),
+            _ => outln!(
+                "{} is paused (it was {before}); chert-outbox campaign resume {} lets it go on",
+                self.name,
+                self.name
+            ),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -120,7 +120,10 @@ mod tests {
         let problems: Vec<_> = people.people.iter().map(|person| person.problem).collect();
         let (bad, twice, unreadable) = (Some(Problem::BadNumber), Some(Problem::Duplicate), Some(Problem::Unreadable));
         assert_eq!(problems, [None, bad, twice, unreadable, bad, None]);
-        assert_eq!(Value::Object(people.people[0].vars.clone()), serde_json::json!({"first_name": "Ann", "priority": "1"}));
+        assert_eq!(
+            Value::Object(people.people[0].vars.clone()),
+            serde_json::json!({"first_name": "Ann", "priority": "1"})
+        );
         assert_eq!(Value::Object(people.people[5].vars.clone()), serde_json::json!({"first_name": "Dot"}));
     }
 

@@ -83,20 +83,24 @@ pub enum QueryError {
     TooLong,
 }
 
-/// Runs a query in a transaction of its own that only reads, as its role, and hands its rows over piece by piece.
-/// Errors: as said; what was handed over before is no audience.
-pub async fn query(
+/// Runs a query in a transaction of its own that only reads, as its role, and writes its rows as a new audience in `writing`. Returns its
+/// number, and how many rows it has.
+/// Errors: as said; then what was written is no audience.
+pub async fn snapshot(
     pool: &PgPool,
     query: Query<'_>,
-    take: impl AsyncFnMut(Vec<Person>) -> Result<(), sqlx::Error>,
-) -> Result<u64, QueryError> {
-    tokio::time::timeout(query.time_limit, run(pool, query, take)).await.map_err(|_| QueryError::TooLong)?
+    writing: &mut PgTransaction<'_>,
+) -> Result<(i64, u64), QueryError> {
+    let audience = begin(writing).await.map_err(QueryError::Database)?;
+    let run = tokio::time::timeout(query.time_limit, run(pool, query, writing, audience)).await;
+    Ok((audience, run.map_err(|_| QueryError::TooLong)??))
 }
 
 async fn run(
     pool: &PgPool,
     query: Query<'_>,
-    mut take: impl AsyncFnMut(Vec<Person>) -> Result<(), sqlx::Error>,
+    writing: &mut PgTransaction<'_>,
+    audience: i64,
 ) -> Result<u64, QueryError> {
     let mut tx = database::begin_plain(pool).await.map_err(QueryError::Database)?;
     // Each in a statement of its own: what the file says is never a part of a text with several.
@@ -128,7 +132,7 @@ async fn run(
         if people.is_empty() {
             return Ok(n.unsigned_abs());
         }
-        take(people).await.map_err(QueryError::Database)?;
+        add(writing, audience, &people).await.map_err(QueryError::Database)?;
     }
 }
 

@@ -33,7 +33,7 @@ pub async fn lock(tx: &mut PgTransaction<'_>) -> Result<Option<Enrolling>, sqlx:
           join outbox.campaigns c on c.name = t.campaign and c.state = 'running'
           join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
          where t.finished_at is null and t.state = 'enrolling'
-           and (t.overlaps
+           and (t.beside
                 or not exists (select from outbox.ticks e
                                 where e.campaign = t.campaign and e.finished_at is null and e.at < t.at offset 0))
          order by t.at, t.id

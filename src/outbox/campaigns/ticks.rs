@@ -98,7 +98,7 @@ pub async fn record(
         .collect();
     sqlx::query!(
         r#"
-        insert into outbox.ticks (campaign, at, version, state, reason, late, overlaps, jitter, finished_at)
+        insert into outbox.ticks (campaign, at, version, state, reason, late, beside, jitter, finished_at)
         select $1, u.at, $2, u.state, u.reason, u.late, $3, $4, case when u.state <> 'new' then clock_timestamp() end
           from unnest($5::timestamptz[], $6::text[], $7::text[], $8::bool[]) as u (at, state, reason, late)
             on conflict on constraint one_tick_a_firing do nothing
@@ -142,7 +142,7 @@ pub async fn take(pool: &PgPool) -> Result<Option<Taken>, CampaignsError> {
           join outbox.campaigns c on c.name = t.campaign and c.state = 'running'
           join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
          where t.finished_at is null and t.state = 'new' and (t.lease_until is null or t.lease_until < clock_timestamp())
-           and (t.overlaps
+           and (t.beside
                 or not exists (select from outbox.ticks e
                                 where e.campaign = t.campaign and e.finished_at is null and e.at < t.at offset 0))
          order by t.at, t.id

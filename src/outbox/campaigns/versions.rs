@@ -110,11 +110,7 @@ async fn apply_in(
 }
 
 /// What a version says, read in a transaction that goes on. Errors: `CampaignsError::Read`.
-pub async fn definition(
-    tx: &mut PgTransaction<'_>,
-    name: &str,
-    version: i32,
-) -> Result<Option<Value>, CampaignsError> {
+pub async fn definition(tx: &mut PgTransaction<'_>, name: &str, version: i32) -> Result<Option<Value>, CampaignsError> {
     sqlx::query_scalar!(
         "select definition from outbox.campaign_versions where campaign = $1 and version = $2",
         name,

@@ -9,13 +9,18 @@ use chrono::TimeDelta;
 use crate::campaign::{ANN, BOB, THREE, file};
 use crate::harness::Harness;
 
-const CROWD: &str =
-    "audience: { sql: \"select '+1555014' || lpad(n::text, 4, '0') as phone from generate_series(1, 200) n\" }\nschedule: { manual: true }";
+const CROWD: &str = "audience: { sql: \"select '+1555014' || lpad(n::text, 4, '0') as phone from generate_series(1, 200) n\" }\nschedule: { manual: true }";
 
 #[tokio::test]
 async fn a_pause_holds_within_a_second_what_is_queued_and_a_resume_lets_it_go() {
     let it = Harness::start().await;
-    it.pace(Paces { gap: Some(Duration::from_millis(100)), first_touch_gap: None, first_touch_cap: None, time_zone: None }).await;
+    it.pace(Paces {
+        gap: Some(Duration::from_millis(100)),
+        first_touch_gap: None,
+        first_touch_cap: None,
+        time_zone: None,
+    })
+    .await;
     it.apply(&file(CROWD, "[{ send: { body: message 0 } }]")).await;
     it.run(&["campaign", "run", "drip"]).await;
     let engine = it.engine();
@@ -32,7 +37,11 @@ async fn a_pause_holds_within_a_second_what_is_queued_and_a_resume_lets_it_go() 
     })
     .await;
     assert_eq!(it.state(other).await, "sent", "others go on");
-    let late: Vec<_> = it.ledger().into_iter().filter(|entry| entry.body == "message 0" && entry.at > paused_at + TimeDelta::seconds(1)).collect();
+    let late: Vec<_> = it
+        .ledger()
+        .into_iter()
+        .filter(|entry| entry.body == "message 0" && entry.at > paused_at + TimeDelta::seconds(1))
+        .collect();
     assert!(late.is_empty(), "{} messages came later than a second after the pause", late.len());
     let (held, sent) = (it.count("reason = 'campaign_paused'").await, it.ledger().len());
     assert!(held > 100 && sent < 100, "{held} are held, {sent} were sent");
@@ -100,7 +109,10 @@ async fn who_is_enrolled_finishes_on_the_version_that_they_began_with() {
         it.time_passes().await;
     }
     let texts = it.texts();
-    assert_eq!((texts[ANN].as_slice(), texts[BOB].as_slice()), (["old one".to_owned(), "old two".to_owned()].as_slice(), ["new one".to_owned()].as_slice()));
+    assert_eq!(
+        (texts[ANN].as_slice(), texts[BOB].as_slice()),
+        (["old one".to_owned(), "old two".to_owned()].as_slice(), ["new one".to_owned()].as_slice())
+    );
     let (code, told, error) = it.run(&["campaign", "status", "drip"]).await;
     assert!(code == 0 && told.contains("running") && told.contains("done"), "{told} {error}");
     let (code, told, _) = it.run(&["campaign", "list", "--json"]).await;
@@ -114,7 +126,17 @@ async fn a_worker_works_on_campaigns_unless_it_is_told_not_to() {
     it.apply(&file("", THREE)).await;
     it.enrol(ANN).await;
     let mut command = it.binary();
-    command.env_remove("OUTBOX_ROLES").args(["worker", "--roles", "send,campaigns", "--http-timeout", "2s", "--lease", "5s", "--lines-refresh", "0"]);
+    command.env_remove("OUTBOX_ROLES").args([
+        "worker",
+        "--roles",
+        "send,campaigns",
+        "--http-timeout",
+        "2s",
+        "--lease",
+        "5s",
+        "--lines-refresh",
+        "0",
+    ]);
     let mut worker = command.spawn().expect("starts");
     it.until("it is done", || async { it.enrolments().await == "done" }).await;
     worker.kill().await.expect("ends");
@@ -129,7 +151,10 @@ async fn a_person_is_erased_from_campaigns_too_and_a_copy_pauses_them() {
     it.execute("select outbox.goal('drip', '+15550142200')").await;
     let (code, told, error) = it.run(&["purge", "--phone", ANN, "--yes"]).await;
     assert!(code == 0 && told.contains("2 enrolments"), "{told} {error}");
-    assert_eq!(it.scalar("select (select count(*) from outbox.enrolments) + (select count(*) from outbox.goals)").await, 0);
+    assert_eq!(
+        it.scalar("select (select count(*) from outbox.enrolments) + (select count(*) from outbox.goals)").await,
+        0
+    );
     it.run(&["adopt", "--deployment", "staging"]).await;
     assert_eq!(it.text("select state from outbox.campaigns").await, "paused");
 }

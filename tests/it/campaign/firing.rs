@@ -8,7 +8,11 @@ const TWENTY: &str = "audience: { sql: \"select '+1555014' || lpad(n::text, 4, '
 /// A campaign that fires every hour, as far from now as can be, so that none is on time and none comes while a test runs.
 async fn hourly(it: &Harness, policy: &str) {
     let minute = it.scalar("select (extract(minute from now())::bigint + 30) % 60").await;
-    it.apply(&file(&format!("{TWENTY}\nschedule: {{ cron: '{minute} * * * *', {policy} }}"), "[{ send: { body: Hi } }]")).await;
+    it.apply(&file(
+        &format!("{TWENTY}\nschedule: {{ cron: '{minute} * * * *', {policy} }}"),
+        "[{ send: { body: Hi } }]",
+    ))
+    .await;
 }
 
 /// The same, and nothing has run for so many hours.
@@ -46,8 +50,15 @@ async fn i09_every_firing_is_one_row_however_many_engines_race() {
     );
     assert_eq!(it.scalar("select count(*) from outbox.ticks where late and state = 'done'").await, 40);
     assert_eq!(it.scalar("select sum(people)::bigint from outbox.ticks").await, 40 * 20);
-    assert_eq!(it.scalar("select sum(enrolled)::bigint from outbox.ticks").await, 20, "who is enrolled is not enrolled again");
-    assert_eq!(it.scalar("select sum((excluded ->> 'already_active')::bigint)::bigint from outbox.ticks").await, 39 * 20);
+    assert_eq!(
+        it.scalar("select sum(enrolled)::bigint from outbox.ticks").await,
+        20,
+        "who is enrolled is not enrolled again"
+    );
+    assert_eq!(
+        it.scalar("select sum((excluded ->> 'already_active')::bigint)::bigint from outbox.ticks").await,
+        39 * 20
+    );
     assert_eq!(it.scalar("select count(*) from outbox.enrolments").await, 20);
     assert_eq!(it.count("true").await, 20);
     assert_eq!(it.scalar("select count(*) from outbox.audience_rows").await, 0, "no snapshot is kept");
@@ -72,7 +83,9 @@ async fn what_nothing_ran_at_is_recorded_and_made_up_for_as_the_campaign_says() 
 
 #[tokio::test]
 async fn a_firing_that_meets_an_earlier_one_still_at_it_does_what_the_campaign_says() {
-    for (overlap, expected) in [("skip", "enrolling skipped/overlap"), ("queue", "enrolling new"), ("allow", "enrolling done")] {
+    for (overlap, expected) in
+        [("skip", "enrolling skipped/overlap"), ("queue", "enrolling new"), ("allow", "enrolling done")]
+    {
         let it = Harness::start().await;
         hourly(&it, &format!("overlap: {overlap}")).await;
         it.execute(
@@ -111,16 +124,25 @@ async fn a_campaign_can_be_fired_by_hand_and_not_while_it_is_paused() {
 async fn a_schedule_that_is_changed_fires_from_then_on_and_one_that_is_not_goes_on() {
     let it = Harness::start().await;
     let at = |minute: u32, more: &str| {
-        file(&format!("{TWENTY}\nschedule: {{ cron: '{minute} * * * *', catch_up: all }}\n{more}"), "[{ send: { body: Hi } }]")
+        file(
+            &format!("{TWENTY}\nschedule: {{ cron: '{minute} * * * *', catch_up: all }}\n{more}"),
+            "[{ send: { body: Hi } }]",
+        )
     };
     it.apply(&at(0, "")).await;
     it.execute("update outbox.campaigns set next_at = next_at - interval '2 hours'").await;
     let told = it.apply(&at(0, "labels: { team: growth }")).await;
     assert!(told.contains("version 2 is applied, running"), "{told}");
-    assert!(it.scalar("select extract(epoch from now() - next_at)::bigint from outbox.campaigns").await > 3_000, "still to fire");
+    assert!(
+        it.scalar("select extract(epoch from now() - next_at)::bigint from outbox.campaigns").await > 3_000,
+        "still to fire"
+    );
     let told = it.apply(&at(0, "labels: { team: growth }")).await;
     assert!(told.contains("version 2 is as it was"), "{told}");
     it.apply(&at(30, "")).await;
-    assert!(it.scalar("select extract(epoch from next_at - now())::bigint from outbox.campaigns").await >= 0, "not in the past");
+    assert!(
+        it.scalar("select extract(epoch from next_at - now())::bigint from outbox.campaigns").await >= 0,
+        "not in the past"
+    );
     assert_eq!(it.scalar("select count(*) from outbox.campaign_versions").await, 3);
 }

@@ -68,8 +68,10 @@ impl Harness {
 
     /// One text out of the database; several values are joined by a blank.
     pub async fn text(&self, sql: &str) -> String {
-        let found: Vec<Option<String>> =
-            sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(self.pool()).await.unwrap_or_else(|error| panic!("{error}"));
+        let found: Vec<Option<String>> = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_all(self.pool())
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
         found.into_iter().map(|text| text.unwrap_or_else(|| "null".to_owned())).collect::<Vec<_>>().join(" ")
     }
 

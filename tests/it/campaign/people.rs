@@ -30,7 +30,10 @@ async fn nobody_is_left_out_without_a_reason() {
     .await;
     fires(&it).await;
     let excluded = "select n || '/' || reason || coalesce('/' || phone, '') from outbox.exclusions order by n";
-    assert_eq!(it.text(excluded).await, "2/bad_number 3/bad_number 4/duplicate/+1******2200 5/suppressed/+1******2203 6/suppressed/+1******2204");
+    assert_eq!(
+        it.text(excluded).await,
+        "2/bad_number 3/bad_number 4/duplicate/+1******2200 5/suppressed/+1******2203 6/suppressed/+1******2204"
+    );
     assert_eq!(
         it.text("select people || ' ' || enrolled || ' ' || excluded::text from outbox.ticks").await,
         r#"7 2 {"duplicate": 1, "bad_number": 2, "suppressed": 2}"#
@@ -68,14 +71,29 @@ async fn a_query_reads_only_within_its_limits_and_as_its_role() {
             it.execute("update outbox.ticks set lease_until = now()").await;
             it.settle(&it.engine()).await;
         }
-        assert_eq!(it.text("select state || '/' || reason || '/' || tries from outbox.ticks").await, "failed/audience_failed/3", "{audience}");
+        assert_eq!(
+            it.text("select state || '/' || reason || '/' || tries from outbox.ticks").await,
+            "failed/audience_failed/3",
+            "{audience}"
+        );
         let error = it.text("select error from outbox.ticks").await;
-        assert!(error.contains(told) || told == "statement timeout" && error.contains("time_limit"), "{audience}: {error}");
-        assert_eq!(it.scalar("select (select count(*) from outbox.enrolments) + (select count(*) from outbox.audience_rows)").await, 0);
+        assert!(
+            error.contains(told) || told == "statement timeout" && error.contains("time_limit"),
+            "{audience}: {error}"
+        );
+        assert_eq!(
+            it.scalar("select (select count(*) from outbox.enrolments) + (select count(*) from outbox.audience_rows)")
+                .await,
+            0
+        );
     }
     assert_eq!(it.scalar("select count(*) from people").await, 1);
     it.execute("grant select on people to campaign_reader_it").await;
-    it.apply(&file("audience: { sql: 'select phone from people -- all', role: campaign_reader_it }\nschedule: { manual: true }", HI)).await;
+    it.apply(&file(
+        "audience: { sql: 'select phone from people -- all', role: campaign_reader_it }\nschedule: { manual: true }",
+        HI,
+    ))
+    .await;
     fires(&it).await;
     assert_eq!(it.enrolments().await, "active", "with the right, and a comment at its end");
     it.execute("drop owned by campaign_reader_it").await;
@@ -86,24 +104,36 @@ async fn bad_lines_of_a_file_are_told_by_line_and_left_out_only_when_asked() {
     let it = Harness::start().await;
     let directory = tempfile::tempdir().expect("made");
     let at = |name: &str| directory.path().join(name);
-    std::fs::write(at("people.csv"), "phone,first_name\n+15550142200,Ann\n555,Bob\n+15550142200,Ann\n+15550142202\n+15550142203,\"Dot\nDot\"\n")
-        .expect("written");
-    let source = file("audience: { csv: people.csv }\nschedule: { manual: true }\nvariables: { first_name: { default: there } }", HI);
+    std::fs::write(
+        at("people.csv"),
+        "phone,first_name\n+15550142200,Ann\n555,Bob\n+15550142200,Ann\n+15550142202\n+15550142203,\"Dot\nDot\"\n",
+    )
+    .expect("written");
+    let source = file(
+        "audience: { csv: people.csv }\nschedule: { manual: true }\nvariables: { first_name: { default: there } }",
+        HI,
+    );
     std::fs::write(at("drip.yaml"), source).expect("written");
     let path = at("drip.yaml");
     let path = path.to_str().expect("UTF-8");
     let (code, _, error) = it.run(&["campaign", "apply", path]).await;
     assert_eq!(code, 1);
-    for told in
-        ["people.csv:3: phone is not E.164", "people.csv:4: the same number stands in line 2", "people.csv:5: line has 1 columns", "3 of 5 lines are bad"]
-    {
+    for told in [
+        "people.csv:3: phone is not E.164",
+        "people.csv:4: the same number stands in line 2",
+        "people.csv:5: line has 1 columns",
+        "3 of 5 lines are bad",
+    ] {
         assert!(error.contains(told), "{told}: {error}");
     }
     assert_eq!(it.scalar("select count(*) from outbox.campaigns").await, 0);
     let (code, told, error) = it.run(&["campaign", "apply", path, "--leave-out-bad"]).await;
     assert!(code == 0 && told.contains("5 people"), "{told} {error}");
     fires(&it).await;
-    assert_eq!(it.text("select n || '/' || reason from outbox.exclusions order by n").await, "3/bad_number 4/duplicate 5/unreadable");
+    assert_eq!(
+        it.text("select n || '/' || reason from outbox.exclusions order by n").await,
+        "3/bad_number 4/duplicate 5/unreadable"
+    );
     assert_eq!(it.enrolments().await, "active active");
     fires(&it).await;
     assert_eq!(it.text("select enrolled::text from outbox.ticks order by at").await, "2 0", "the rows of a file stay");
@@ -176,11 +206,21 @@ async fn the_application_may_enrol_and_tell_of_goals_and_no_more() {
         .execute(&mut *conn)
         .await
         .expect("it may");
-    for forbidden in ["select * from outbox.enrolments", "select outbox.stop_enrolments(array[1], 'goal')", "update outbox.campaigns set state = 'paused'"] {
+    for forbidden in [
+        "select * from outbox.enrolments",
+        "select outbox.stop_enrolments(array[1], 'goal')",
+        "update outbox.campaigns set state = 'paused'",
+    ] {
         let error = sqlx::raw_sql(forbidden).execute(&mut *conn).await.expect_err(forbidden);
-        assert_eq!(error.as_database_error().and_then(|refused| refused.code()).as_deref(), Some("42501"), "{forbidden}");
+        assert_eq!(
+            error.as_database_error().and_then(|refused| refused.code()).as_deref(),
+            Some("42501"),
+            "{forbidden}"
+        );
     }
-    for (wrong, code) in [("select outbox.enrol('nobody', '+15550142200')", "22023"), ("select outbox.enrol('drip', '555')", "23514")] {
+    for (wrong, code) in
+        [("select outbox.enrol('nobody', '+15550142200')", "22023"), ("select outbox.enrol('drip', '555')", "23514")]
+    {
         let error = sqlx::raw_sql(wrong).execute(&mut *conn).await.expect_err(wrong);
         assert_eq!(error.as_database_error().and_then(|refused| refused.code()).as_deref(), Some(code), "{wrong}");
     }

@@ -59,7 +59,10 @@ async fn who_replies_stops_or_reaches_the_goal_hears_no_more() {
     assert_eq!(it.text("select outbox.goal('drip', '+15550142202')::text").await, "true");
     assert_eq!(it.text("select outbox.goal('drip', '+15550142202')::text").await, "false", "it is ended already");
     assert_eq!(it.enrolments().await, "stopped/replied stopped/opted_out stopped/goal active");
-    assert_eq!(it.text("select state from outbox.jobs where body = 'two' order by id").await, "canceled suppressed canceled queued");
+    assert_eq!(
+        it.text("select state from outbox.jobs where body = 'two' order by id").await,
+        "canceled suppressed canceled queued"
+    );
     for _ in 0..3 {
         it.drain().await;
         it.settle(&engine).await;
@@ -87,7 +90,10 @@ async fn a_job_that_is_on_its_way_when_its_enrolment_ends_ends_when_it_comes_bac
 async fn what_was_said_before_the_enrolment_is_no_reply_to_it() {
     let it = Harness::start().await;
     it.apply(&file("", THREE)).await;
-    it.execute("insert into outbox.events (event_id, type, source, body, occurred_at) select 'old', 'x', 'list', '{}', now()").await;
+    it.execute(
+        "insert into outbox.events (event_id, type, source, body, occurred_at) select 'old', 'x', 'list', '{}', now()",
+    )
+    .await;
     it.enrol(ANN).await;
     store(it.pool(), Source::List, &[message("e1", ANN, "Hello?")]).await.expect("stores");
     applier(&[]).apply(it.pool()).await.expect("applies");
@@ -151,11 +157,17 @@ async fn a_closed_window_makes_no_job_and_an_open_one_ends_with_it() {
     let until = "select (expires_at > now() + interval '1 hour' and expires_at < now() + interval '3 hours'
                          and extract(second from expires_at) = 30)::text from outbox.jobs";
     assert_eq!(it.text(until).await, "true", "half a minute before it closes");
-    it.execute("update outbox.jobs set due_at = now() - interval '2 seconds', expires_at = now() - interval '1 second'").await;
+    it.execute(
+        "update outbox.jobs set due_at = now() - interval '2 seconds', expires_at = now() - interval '1 second'",
+    )
+    .await;
     it.drain().await;
     assert_eq!(it.text("select state from outbox.jobs").await, "expired");
     it.settle(&engine).await;
-    assert_eq!(it.text("select dedupe_key from outbox.jobs order by id").await, "campaign/drip/1/0 campaign/drip/1/0/2");
+    assert_eq!(
+        it.text("select dedupe_key from outbox.jobs order by id").await,
+        "campaign/drip/1/0 campaign/drip/1/0/2"
+    );
     it.drain().await;
     it.settle(&engine).await;
     assert_eq!((it.ledger().len(), it.enrolments().await.as_str()), (1, "done"));
@@ -175,7 +187,8 @@ async fn a_step_that_comes_too_late_ends_the_enrolment() {
 async fn a_cap_counts_over_campaigns_defers_and_skips_no_step() {
     let it = Harness::start().await;
     it.apply(&file("caps: { per_recipient: 1 in 1h }", "[{ send: { body: one } }, { send: { body: two } }]")).await;
-    let other = file("caps: { per_recipient: 1 in 1h, priority: 5 }", "[{ send: { body: other } }]").replace("drip", "other");
+    let other =
+        file("caps: { per_recipient: 1 in 1h, priority: 5 }", "[{ send: { body: other } }]").replace("drip", "other");
     it.apply(&other).await;
     it.enrol(ANN).await;
     it.scalar("select outbox.enrol('other', '+15550142200')").await;
