@@ -76,9 +76,9 @@ create table outbox.ticks (
     people      bigint      not null default 0,
     enrolled    bigint      not null default 0,
     excluded    jsonb       not null default '{}',
-    -- Who reads the audience, by number, and until when that is respected.
-    tries       int         not null default 0,
-    lease_until timestamptz,
+    -- How often its audience could not be read, and when that is tried again.
+    failures    int         not null default 0,
+    again_at    timestamptz,
     recorded_at timestamptz not null default clock_timestamp(),
     finished_at timestamptz,
     constraint one_tick_a_firing unique (campaign, at),

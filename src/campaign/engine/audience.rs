@@ -1,79 +1,67 @@
 //! Finding the people of a firing: those of the version's file are there already, those of a query are read now, all or none.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::PgTransaction;
 use tracing::{info, warn};
 
 use crate::campaign::engine::Engine;
 use crate::campaign::file::shape::Audience;
-use crate::campaign::running::Running;
 use crate::database;
 use crate::outbox::campaigns::CampaignsError;
 use crate::outbox::campaigns::audience::{self, Query, QueryError};
-use crate::outbox::campaigns::ticks::{self, Taken};
+use crate::outbox::campaigns::ticks::{self, Unread};
 
-/// Beyond the query's own time: to write down what it brought.
-const LEASE_MARGIN: Duration = Duration::from_secs(60);
 /// The longest that a query may take, whatever its file says.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
+/// Why a firing finds nobody.
+#[derive(Debug, thiserror::Error)]
+enum FindError {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Campaigns(#[from] CampaignsError),
+    #[error("the rows of its file are not there")]
+    NoRows,
+}
+
 impl Engine {
-    /// Finds the people of one firing, if there is one that nobody is at.
+    /// Finds the people of one firing, if there is one that nobody is at: in one transaction, beside which a query reads in its own. So
+    /// its rows are a snapshot, whole or not at all.
     pub(super) async fn find_people(&self) -> Result<bool, CampaignsError> {
-        let Some(taken) = ticks::take(&self.pool).await? else { return Ok(false) };
-        let running = self.read_version(&taken).await;
-        let done = match (running, taken.file) {
-            (Err(error), _) => Err(error.to_string()),
-            (Ok(_), Some(file)) => self.found(&taken, file).await.map_err(|error| error.to_string()),
-            (Ok(running), None) => match &running.campaign.audience {
-                Audience::Sql { sql, role, time_limit, row_limit, .. } => {
-                    let time_limit = time_limit.0.min(LONGEST);
-                    let query = Query { sql, role: role.as_deref(), time_limit, row_limit: *row_limit };
-                    ticks::extend(&self.pool, &taken, time_limit + LEASE_MARGIN).await?;
-                    self.query(&taken, query).await.map_err(|error| error.to_string())
-                }
-                Audience::Csv { .. } => Err("the rows of its file are not there".to_owned()),
-                Audience::Enrolled { .. } => self.found_nobody(&taken).await.map_err(|error| error.to_string()),
-            },
+        let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Audience)?;
+        let unread = ticks::lock_unread(&mut tx, LONGEST).await.map_err(CampaignsError::Audience)?;
+        let Some(unread) = unread else { return Ok(false) };
+        let found = match self.find(&mut tx, &unread).await {
+            Ok(audience) => {
+                ticks::found(&mut tx, unread.id, audience).await.map_err(CampaignsError::Audience)?;
+                tx.commit().await.map_err(CampaignsError::Audience)?;
+                return Ok(true);
+            }
+            Err(error) => error,
         };
-        if let Err(why) = done {
-            let given_up = ticks::failed(&self.pool, &taken, &why).await?;
-            let next = if given_up { "it is given up" } else { "it is tried again" };
-            warn!(tick.id = taken.id, "A firing of the campaign {} finds nobody, {next}: {why}", taken.campaign);
-        }
+        tx.rollback().await.map_err(CampaignsError::Audience)?;
+        let given_up = ticks::failed(&self.pool, unread.id, &found.to_string()).await?;
+        let next = if given_up { "it is given up" } else { "it is tried again" };
+        warn!(tick.id = unread.id, "A firing of the campaign {} finds nobody, {next}: {found}", unread.campaign);
         Ok(true)
     }
 
-    async fn read_version(&self, taken: &Taken) -> Result<Arc<Running>, CampaignsError> {
-        let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Read)?;
-        self.version(&mut tx, &taken.campaign, taken.version).await
-    }
-
-    async fn found(&self, taken: &Taken, file: i64) -> Result<(), sqlx::Error> {
-        let mut tx = database::begin(&self.pool).await?;
-        ticks::found(&mut tx, taken, file).await?;
-        tx.commit().await
-    }
-
-    /// A firing by hand of a campaign whose people come one by one: an audience without rows.
-    async fn found_nobody(&self, taken: &Taken) -> Result<(), sqlx::Error> {
-        let mut tx = database::begin(&self.pool).await?;
-        let nobody = audience::begin(&mut tx).await?;
-        ticks::found(&mut tx, taken, nobody).await?;
-        tx.commit().await
-    }
-
-    /// What the query brings is written in one transaction beside its own: a snapshot, whole or not at all.
-    async fn query(&self, taken: &Taken, query: Query<'_>) -> Result<(), QueryError> {
-        let mut tx = database::begin(&self.pool).await.map_err(QueryError::Database)?;
-        let (rows, people) = audience::snapshot(&self.pool, query, &mut tx).await?;
-        if !ticks::found(&mut tx, taken, rows).await.map_err(QueryError::Database)? {
-            // Somebody else took it up, since this took too long; what was written here goes.
-            return tx.rollback().await.map_err(QueryError::Database);
+    /// The audience of a firing, by number.
+    async fn find(&self, tx: &mut PgTransaction<'_>, unread: &Unread) -> Result<i64, FindError> {
+        let running = self.version(tx, &unread.campaign, unread.version).await?;
+        match (&running.campaign.audience, unread.file) {
+            (Audience::Csv { .. }, rows) => rows.ok_or(FindError::NoRows),
+            (Audience::Sql { sql, role, time_limit, row_limit, .. }, _) => {
+                let time_limit = time_limit.0.min(LONGEST);
+                let query = Query { sql, role: role.as_deref(), time_limit, row_limit: *row_limit };
+                let (audience, people) = audience::snapshot(&self.pool, query, tx).await?;
+                info!(tick.id = unread.id, "A firing of the campaign {} finds {people} people", unread.campaign);
+                Ok(audience)
+            }
+            // By hand: whom the application enrols is not found by a firing.
+            (Audience::Enrolled { .. }, _) => Ok(audience::begin(tx).await.map_err(QueryError::Database)?),
         }
-        tx.commit().await.map_err(QueryError::Database)?;
-        info!(tick.id = taken.id, "A firing of the campaign {} finds {people} people", taken.campaign);
-        Ok(())
     }
 }

@@ -104,7 +104,7 @@ async fn run(
 ) -> Result<u64, QueryError> {
     let mut tx = database::begin_plain(pool).await.map_err(QueryError::Database)?;
     // Each in a statement of its own: what the file says is never a part of a text with several.
-    for setting in settings(&mut tx, query).await.map_err(QueryError::Database)? {
+    for setting in settings(query) {
         sqlx::query(AssertSqlSafe(setting)).persistent(false).execute(&mut *tx).await.map_err(QueryError::Database)?;
     }
     // A comment at its end must not hide what follows.
@@ -136,18 +136,14 @@ async fn run(
     }
 }
 
-/// The role is quoted by the database itself.
-async fn settings(tx: &mut PgTransaction<'_>, query: Query<'_>) -> Result<Vec<String>, sqlx::Error> {
+fn settings(query: Query<'_>) -> Vec<String> {
     let mut settings = vec![
         "set transaction isolation level repeatable read, read only".to_owned(),
         format!("set local statement_timeout = {}", query.time_limit.as_millis().clamp(1, i32::MAX as u128)),
         "set local lock_timeout = '5s'".to_owned(),
     ];
-    if let Some(role) = query.role {
-        let quoted = sqlx::query_scalar!(r#"select quote_ident($1) as "role!""#, role).fetch_one(&mut **tx).await?;
-        settings.push(format!("set local role {quoted}"));
-    }
-    Ok(settings)
+    settings.extend(query.role.map(|role| format!("set local role \"{}\"", role.replace('"', "\"\""))));
+    settings
 }
 
 /// Stores people as a new audience, and returns its number.

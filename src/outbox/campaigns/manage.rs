@@ -189,7 +189,8 @@ async fn try_end(pool: &PgPool, name: &str) -> Result<Ended, sqlx::Error> {
         r#"
         update outbox.ticks
            set state = 'skipped', reason = 'stopped', finished_at = clock_timestamp()
-         where campaign = $1 and finished_at is null
+         where id = any (array(
+               select id from outbox.ticks where campaign = $1 and finished_at is null for update skip locked))
         "#,
         name
     )

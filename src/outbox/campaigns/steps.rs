@@ -162,7 +162,7 @@ pub async fn capped(
                exists (select from outbox.enrolments e
                          join outbox.campaigns c on c.name = e.campaign and c.state = 'running'
                          join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
-                        where e.phone = u.phone and e.campaign <> $4 and e.state = 'active' and e.ready
+                        where e.phone = u.phone and e.campaign <> $4 and e.state = 'active' and not e.waiting
                           and e.due_at <= clock_timestamp() + interval '10 minutes' and v.priority < $5 offset 0) as "behind!"
           from unnest($1::text[]) with ordinality as u (phone, place)
          cross join lateral (

@@ -1,4 +1,4 @@
-//! Firings: each a row, whoever notices it, and so once; and the taking of one whose audience is to be read.
+//! Firings: each a row, whoever notices it, and so once; and the locking of one whose audience is to be read.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::outbox::campaigns::CampaignsError;
 
 /// The most campaigns that one look tells of.
 const MAX_CAMPAIGNS: i64 = 1_000;
-/// How often the reading of an audience is tried.
-const MAX_TRIES: i32 = 3;
+/// How often the reading of an audience may fail.
+const MAX_FAILURES: i32 = 3;
 
 /// The names of running campaigns whose next firing has come, by the database's clock.
 pub async fn firing(pool: &PgPool) -> Result<Vec<String>, CampaignsError> {
@@ -118,30 +118,31 @@ pub async fn record(
     Ok(())
 }
 
-/// A firing whose audience is to be read.
+/// A firing whose audience is to be read, locked.
 #[derive(Debug, Clone)]
-pub struct Taken {
+pub struct Unread {
     pub id: i64,
     pub campaign: String,
     pub version: i32,
-    /// The fence: later writes name it.
-    pub tries: i32,
     /// The rows of the version's file.
     pub file: Option<i64>,
 }
 
-/// Takes the oldest firing of a running campaign whose audience nobody reads, for a minute; `extend` makes it longer.
-/// Errors: `CampaignsError::Fire`, nothing taken.
-pub async fn take(pool: &PgPool) -> Result<Option<Taken>, CampaignsError> {
-    let mut tx = database::begin(pool).await.map_err(CampaignsError::Fire)?;
-    let taken = sqlx::query_as!(
-        Taken,
+/// Locks the oldest firing of a running campaign whose audience is not known, and which nobody else is at. It stays locked while the
+/// audience is read: the lock goes with the process that dies over it. One that stands still loses it after `most`.
+pub async fn lock_unread(tx: &mut PgTransaction<'_>, most: Duration) -> Result<Option<Unread>, sqlx::Error> {
+    let most = format!("{}ms", most.as_millis());
+    sqlx::query!(r#"select set_config('idle_in_transaction_session_timeout', $1, true) as "set!""#, most)
+        .fetch_one(&mut **tx)
+        .await?;
+    sqlx::query_as!(
+        Unread,
         r#"
-        select t.id, t.campaign, t.version, t.tries + 1 as "tries!", v.audience as file
+        select t.id, t.campaign, t.version, v.audience as file
           from outbox.ticks t
           join outbox.campaigns c on c.name = t.campaign and c.state = 'running'
           join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
-         where t.finished_at is null and t.state = 'new' and (t.lease_until is null or t.lease_until < clock_timestamp())
+         where t.finished_at is null and t.state = 'new' and (t.again_at is null or t.again_at <= clock_timestamp())
            and (t.beside
                 or not exists (select from outbox.ticks e
                                 where e.campaign = t.campaign and e.finished_at is null and e.at < t.at offset 0))
@@ -150,75 +151,42 @@ pub async fn take(pool: &PgPool) -> Result<Option<Taken>, CampaignsError> {
            for update of t skip locked
         "#
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut **tx)
     .await
-    .map_err(CampaignsError::Fire)?;
-    let Some(taken) = taken else { return Ok(None) };
-    sqlx::query!(
-        "update outbox.ticks set tries = $2, lease_until = clock_timestamp() + interval '1 minute' where id = $1",
-        taken.id,
-        taken.tries,
-    )
-    .execute(&mut *tx)
-    .await
-    .map_err(CampaignsError::Fire)?;
-    tx.commit().await.map_err(CampaignsError::Fire)?;
-    Ok(Some(taken))
 }
 
-/// A firing that was taken stays so for this long from now on.
-pub async fn extend(pool: &PgPool, taken: &Taken, lease: Duration) -> Result<(), CampaignsError> {
-    let mut tx = database::begin(pool).await.map_err(CampaignsError::Fire)?;
+/// The people of a locked firing are known: they are enrolled from now on.
+pub async fn found(tx: &mut PgTransaction<'_>, tick: i64, audience: i64) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update outbox.ticks set lease_until = clock_timestamp() + $3::interval where id = $1 and tries = $2 and state = 'new'",
-        taken.id,
-        taken.tries,
-        interval(lease),
-    )
-    .execute(&mut *tx)
-    .await
-    .map_err(CampaignsError::Fire)?;
-    tx.commit().await.map_err(CampaignsError::Fire)
-}
-
-/// Its people are known: they are enrolled from now on. False if somebody else has taken the firing meanwhile.
-pub async fn found(tx: &mut PgTransaction<'_>, taken: &Taken, audience: i64) -> Result<bool, sqlx::Error> {
-    let found = sqlx::query!(
-        r#"
-        update outbox.ticks
-           set state = 'enrolling', audience = $3, lease_until = null, error = null
-         where id = $1 and tries = $2 and state = 'new'
-        "#,
-        taken.id,
-        taken.tries,
+        "update outbox.ticks set state = 'enrolling', audience = $2, again_at = null, error = null where id = $1",
+        tick,
         audience,
     )
     .execute(&mut **tx)
     .await?;
-    Ok(found.rows_affected() == 1)
+    Ok(())
 }
 
-/// Its audience could not be read: it is tried again after a while, and given up in the end. Returns whether it was given up.
-pub async fn failed(pool: &PgPool, taken: &Taken, why: &str) -> Result<bool, CampaignsError> {
-    let given_up = taken.tries >= MAX_TRIES;
+/// The audience of a firing could not be read: it is tried again after a while, and given up in the end. Returns whether it was.
+pub async fn failed(pool: &PgPool, tick: i64, why: &str) -> Result<bool, CampaignsError> {
     let mut tx = database::begin(pool).await.map_err(CampaignsError::Fire)?;
-    sqlx::query!(
+    let given_up = sqlx::query_scalar!(
         r#"
         update outbox.ticks
-           set error = $3, lease_until = clock_timestamp() + interval '20 seconds' * tries,
-               state = case when $4 then 'failed' else state end,
-               reason = case when $4 then 'audience_failed' end,
-               finished_at = case when $4 then clock_timestamp() end
-         where id = $1 and tries = $2 and state = 'new'
+           set error = $2, failures = failures + 1, again_at = clock_timestamp() + interval '20 seconds' * (failures + 1),
+               state = case when failures + 1 >= $3 then 'failed' else state end,
+               reason = case when failures + 1 >= $3 then 'audience_failed' end,
+               finished_at = case when failures + 1 >= $3 then clock_timestamp() end
+         where id = $1 and state = 'new'
+        returning state = 'failed' as "given_up!"
         "#,
-        taken.id,
-        taken.tries,
+        tick,
         why,
-        given_up,
+        MAX_FAILURES,
     )
-    .execute(&mut *tx)
+    .fetch_optional(&mut *tx)
     .await
     .map_err(CampaignsError::Fire)?;
     tx.commit().await.map_err(CampaignsError::Fire)?;
-    Ok(given_up)
+    Ok(given_up == Some(true))
 }

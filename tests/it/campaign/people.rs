@@ -68,11 +68,11 @@ async fn a_query_reads_only_within_its_limits_and_as_its_role() {
         it.apply(&file(&format!("audience: {{ {audience} }}\nschedule: {{ manual: true }}"), HI)).await;
         fires(&it).await;
         for _ in 0..2 {
-            it.execute("update outbox.ticks set lease_until = now()").await;
+            it.execute("update outbox.ticks set again_at = now()").await;
             it.settle(&it.engine()).await;
         }
         assert_eq!(
-            it.text("select state || '/' || reason || '/' || tries from outbox.ticks").await,
+            it.text("select state || '/' || reason || '/' || failures from outbox.ticks").await,
             "failed/audience_failed/3",
             "{audience}"
         );
