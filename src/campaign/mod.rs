@@ -15,6 +15,8 @@ pub mod zone;
 
 pub mod draft;
 pub mod fires;
+pub mod forecast;
+pub mod plan;
 pub mod running;
 pub mod walk;
 

@@ -3,6 +3,7 @@
 mod apply;
 mod follow;
 mod people;
+mod plan;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,6 +35,7 @@ pub enum Campaign {
     Check(Check),
     /// Print the JSON Schema of campaign files, for editors.
     Schema,
+    Plan(plan::PlanArgs),
     Apply(apply::Apply),
     List(follow::List),
     Status(follow::Status),
@@ -47,6 +49,7 @@ impl Campaign {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Campaign::Check(args) => args.run(),
+            Campaign::Plan(args) => args.run().await,
             Campaign::Apply(args) => args.run().await,
             Campaign::List(args) => args.run().await,
             Campaign::Status(args) => args.run().await,

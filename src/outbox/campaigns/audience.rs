@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, PgPool, PgTransaction, Row as _};
 
+use crate::campaign::plan::Row;
 use crate::database;
 use crate::phone::Phone;
 
@@ -94,6 +95,32 @@ pub async fn snapshot(
     let audience = begin(writing).await.map_err(QueryError::Database)?;
     let run = tokio::time::timeout(query.time_limit, run(pool, query, writing, audience)).await;
     Ok((audience, run.map_err(|_| QueryError::TooLong)??))
+}
+
+/// The rows that a query brings now; nothing of it stays. Errors: as those of [`snapshot`].
+pub async fn look(pool: &PgPool, query: Query<'_>) -> Result<Vec<Row>, QueryError> {
+    let mut tx = database::begin(pool).await.map_err(QueryError::Database)?;
+    let (audience, _) = snapshot(pool, query, &mut tx).await?;
+    let rows = sqlx::query!(
+        "select n, phone, vars, problem from outbox.audience_rows where audience = $1 order by n",
+        audience
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(QueryError::Database)?;
+    tx.rollback().await.map_err(QueryError::Database)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Row {
+            n: row.n,
+            phone: row.phone.and_then(|phone| phone.parse().ok()),
+            vars: match row.vars {
+                Value::Object(vars) => vars,
+                _ => Map::new(),
+            },
+            problem: row.problem,
+        })
+        .collect())
 }
 
 async fn run(

@@ -3,6 +3,7 @@
 
 pub mod audience;
 pub mod enrolling;
+pub mod known;
 pub mod manage;
 pub mod overview;
 pub mod steps;

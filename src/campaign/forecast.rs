@@ -1,0 +1,595 @@
+//! When a campaign's messages go out: its people and steps against the budgets of the lines, event by event. What nobody can know
+//! yet, such as who replies, is taken one way or the other. Pure.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use crate::campaign::calendar::Calendar;
+use crate::campaign::file::words::{Cap, Wait};
+use crate::campaign::program::{Message, Op, Program};
+use crate::campaign::template::{Condition, Facts, Vars};
+use crate::campaign::walk::{Clocks, until};
+use crate::campaign::window::Windows;
+use crate::campaign::zone::first_instant;
+use crate::pace::slots::guard;
+
+/// A line as it stands when the campaign begins. Gaps of zero are none.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub gap: Duration,
+    pub first_touch_gap: Duration,
+    pub first_touch_cap: Option<u32>,
+    /// In which its days begin and end.
+    pub zone: Tz,
+    pub next_at: DateTime<Utc>,
+    pub next_first_touch_at: DateTime<Utc>,
+    /// Of the cap, on the day on which the campaign begins.
+    pub first_touches_left: Option<u32>,
+}
+
+/// Somebody who is enrolled.
+#[derive(Debug, Clone)]
+pub struct Entrant {
+    pub at: DateTime<Utc>,
+    pub vars: Vars,
+    /// Where they may be, at least one zone; the first one tells their times of day.
+    pub zones: Vec<Tz>,
+    pub region: Option<&'static str>,
+    /// The place of their line among the lines.
+    pub pin: Option<usize>,
+    /// Nobody has written to them, nor they to us.
+    pub is_new: bool,
+}
+
+/// Which way a branch is taken whose condition hangs on what is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The one that is over sooner.
+    Short,
+    /// The one that takes longer.
+    Long,
+}
+
+/// What holds for everybody.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    pub program: &'a Program,
+    pub hours: &'a Windows,
+    pub calendar: Option<&'static Calendar>,
+    pub labels: &'a BTreeMap<String, String>,
+    pub cap: Option<Cap>,
+    pub way: Way,
+}
+
+/// What a line sends on one of its days.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    pub first_touches: u32,
+    pub follow_ups: u32,
+}
+
+/// What becomes of a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fate {
+    pub sent: u32,
+    /// Their deadline came before their turn, which ends these enrolments.
+    pub expired: u32,
+}
+
+/// How it comes out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Forecast {
+    /// By day, by the line's clock, and the line's place.
+    pub loads: BTreeMap<(NaiveDate, usize), Load>,
+    /// By index of the program.
+    pub steps: BTreeMap<usize, Fate>,
+    pub first_at: Option<DateTime<Utc>>,
+    pub last_at: Option<DateTime<Utc>>,
+    /// People whose hours never open, or for whom there is no line.
+    pub stuck: u32,
+}
+
+/// Plays it. The work is about that of sorting all messages.
+pub fn forecast(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant]) -> Forecast {
+    let mut play = Play::new(rules, lines, entrants);
+    while let Some(Reverse((at, event))) = play.events.pop() {
+        match event {
+            Event::Person(person) => play.go_on(person, at),
+            Event::Line(line) => play.serve(line, at),
+        }
+    }
+    play.forecast.stuck += play.left_waiting();
+    play.forecast
+}
+
+/// At one instant people come first, so that a line finds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Person(usize),
+    Line(usize),
+}
+
+/// Where somebody stands.
+struct Standing {
+    step: usize,
+    /// When the message that waits fell due.
+    due: Option<DateTime<Utc>>,
+    pin: Option<usize>,
+    is_new: bool,
+    sent: Vec<DateTime<Utc>>,
+    /// Who share zones and region share their hours.
+    group: usize,
+}
+
+struct Budget {
+    line: Line,
+    day: Option<NaiveDate>,
+    left: Option<u32>,
+    first_touches: VecDeque<usize>,
+    follow_ups: VecDeque<usize>,
+    /// The event that counts; others of this line are stale.
+    next: Option<DateTime<Utc>>,
+}
+
+/// Hours of people who share them, and what the last look at them found.
+struct Group {
+    hours: Windows,
+    zones: Vec<Tz>,
+    /// Open from here to there.
+    open: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Closed from here, and when it opens.
+    closed: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+struct Play<'a> {
+    rules: Rules<'a>,
+    entrants: &'a [Entrant],
+    people: Vec<Standing>,
+    budgets: Vec<Budget>,
+    groups: Vec<Group>,
+    /// New people whom any line may take.
+    anyone: VecDeque<usize>,
+    lengths: Lengths,
+    events: BinaryHeap<Reverse<(DateTime<Utc>, Event)>>,
+    forecast: Forecast,
+}
+
+impl<'a> Play<'a> {
+    fn new(rules: Rules<'a>, lines: &[Line], entrants: &'a [Entrant]) -> Play<'a> {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut known: HashMap<(&[Tz], Option<&str>), usize> = HashMap::new();
+        let mut people = Vec::with_capacity(entrants.len());
+        let mut events = BinaryHeap::with_capacity(entrants.len());
+        for (person, entrant) in entrants.iter().enumerate() {
+            let group = *known.entry((&entrant.zones, entrant.region)).or_insert_with(|| {
+                let hours = rules.hours.in_region(entrant.region);
+                groups.push(Group { hours, zones: entrant.zones.clone(), open: None, closed: None });
+                groups.len() - 1
+            });
+            let (pin, is_new) = (entrant.pin, entrant.is_new);
+            people.push(Standing { step: 0, due: None, pin, is_new, sent: Vec::new(), group });
+            events.push(Reverse((entrant.at, Event::Person(person))));
+        }
+        let budget = |line: &Line| Budget {
+            line: line.clone(),
+            day: None,
+            left: line.first_touches_left,
+            first_touches: VecDeque::new(),
+            follow_ups: VecDeque::new(),
+            next: None,
+        };
+        let budgets = lines.iter().map(budget).collect();
+        let lengths = Lengths::of(rules.program);
+        let (anyone, forecast) = (VecDeque::new(), Forecast::default());
+        Play { rules, entrants, people, budgets, groups, anyone, lengths, events, forecast }
+    }
+
+    /// Somebody goes on at this instant, until they wait for time or for a line.
+    fn go_on(&mut self, person: usize, at: DateTime<Utc>) {
+        let entrant = &self.entrants[person];
+        let program = self.rules.program;
+        while let Some(step) = program.get(self.people[person].step) {
+            let next = self.people[person].step + 1;
+            match &step.op {
+                Op::End => return,
+                Op::Jump(to) => self.people[person].step = *to,
+                Op::Branch { when, otherwise } => {
+                    let holds = self.holds(when, &entrant.vars, next, *otherwise);
+                    self.people[person].step = if holds { next } else { *otherwise };
+                }
+                Op::Wait(wait) => {
+                    self.people[person].step = next;
+                    let clocks = Clocks { zone: entrant.zones[0], calendar: self.rules.calendar };
+                    return self.events.push(Reverse((until(*wait, at, clocks), Event::Person(person))));
+                }
+                Op::Send(_) => return self.queue(person, at),
+            }
+        }
+    }
+
+    /// A message is due: it waits for the recipient's hours and caps, and then for its line.
+    fn queue(&mut self, person: usize, at: DateTime<Utc>) {
+        let standing = &mut self.people[person];
+        standing.due.get_or_insert(at);
+        let allowed = self.rules.cap.and_then(|cap| free_at(cap, &standing.sent)).unwrap_or(at).max(at);
+        match self.groups[standing.group].next_open(allowed) {
+            Some(open) if open > at => self.events.push(Reverse((open, Event::Person(person)))),
+            Some(_) => self.queue_now(person, at),
+            None => self.forecast.stuck += 1,
+        }
+    }
+
+    fn queue_now(&mut self, person: usize, at: DateTime<Utc>) {
+        let (pin, is_new) = (self.people[person].pin, self.people[person].is_new);
+        match pin {
+            Some(line) => {
+                let budget = &mut self.budgets[line];
+                let queue = if is_new { &mut budget.first_touches } else { &mut budget.follow_ups };
+                queue.push_back(person);
+                self.plan(line, at);
+            }
+            None => {
+                self.anyone.push_back(person);
+                if self.anyone.len() == 1 {
+                    (0..self.budgets.len()).for_each(|line| self.plan(line, at));
+                }
+            }
+        }
+    }
+
+    /// A line has its turn: one message, and it plans its next turn.
+    fn serve(&mut self, line: usize, at: DateTime<Utc>) {
+        if self.budgets[line].next != Some(at) {
+            return;
+        }
+        self.budgets[line].next = None;
+        self.budgets[line].begin_day(at);
+        let budget = &self.budgets[line];
+        let opens = (at >= budget.follow_up_at(at), at >= budget.first_touch_at(at));
+        if opens.0
+            && let Some(person) = self.take(at, |play| &mut play.budgets[line].follow_ups)
+        {
+            self.send(person, line, false, at);
+        } else if opens.1 {
+            let own = self.take(at, |play| &mut play.budgets[line].first_touches);
+            let found = own.or_else(|| self.take(at, |play| &mut play.anyone));
+            if let Some(person) = found {
+                // With a line left to Chert, who wrote to us first may have no pin and be no first touch.
+                let is_new = self.people[person].is_new;
+                self.send(person, line, is_new, at);
+            }
+        }
+        self.plan(line, at);
+    }
+
+    /// The first of a queue who may be written to now; who may not any more goes back to wait, or has expired.
+    fn take(&mut self, at: DateTime<Utc>, queue: impl Fn(&mut Self) -> &mut VecDeque<usize>) -> Option<usize> {
+        while let Some(person) = queue(self).pop_front() {
+            let standing = &self.people[person];
+            let step = standing.step;
+            let message = self.message(step);
+            let deadline = message.and_then(|message| {
+                standing.due?.checked_add_signed(TimeDelta::from_std(message.expires_after?.0).ok()?)
+            });
+            if deadline.is_some_and(|deadline| at > deadline) {
+                self.forecast.steps.entry(step).or_default().expired += 1;
+            } else if self.groups[standing.group].next_open(at) == Some(at) {
+                return Some(person);
+            } else {
+                self.queue(person, at);
+            }
+        }
+        None
+    }
+
+    fn send(&mut self, person: usize, line: usize, is_first_touch: bool, at: DateTime<Utc>) {
+        let day = self.budgets[line].spend(is_first_touch, at);
+        let load = self.forecast.loads.entry((day, line)).or_default();
+        if is_first_touch {
+            load.first_touches += 1;
+        } else {
+            load.follow_ups += 1;
+        }
+        self.forecast.first_at.get_or_insert(at);
+        self.forecast.last_at = Some(at);
+        let standing = &mut self.people[person];
+        self.forecast.steps.entry(standing.step).or_default().sent += 1;
+        (standing.pin, standing.is_new, standing.due) = (Some(line), false, None);
+        standing.step += 1;
+        if self.rules.cap.is_some() {
+            standing.sent.push(at);
+        }
+        self.events.push(Reverse((at, Event::Person(person))));
+    }
+
+    /// Sets the line's next turn, if it has anything to do.
+    fn plan(&mut self, line: usize, at: DateTime<Utc>) {
+        let anyone_waits = !self.anyone.is_empty();
+        let budget = &mut self.budgets[line];
+        let follow_up = (!budget.follow_ups.is_empty()).then(|| budget.follow_up_at(at));
+        let first_touch = (anyone_waits || !budget.first_touches.is_empty()).then(|| budget.first_touch_at(at));
+        let next = [follow_up, first_touch].into_iter().flatten().min();
+        if let Some(next) = next.filter(|next| budget.next.is_none_or(|planned| *next < planned)) {
+            budget.next = Some(next);
+            self.events.push(Reverse((next, Event::Line(line))));
+        }
+    }
+
+    /// Whether a branch is taken: as it must be, or, where that hangs on what is not known yet, by the way.
+    fn holds(&self, when: &Condition, vars: &Vars, then: usize, otherwise: usize) -> bool {
+        let labels = self.rules.labels;
+        let holds = |replied, delivered| when.holds(Facts { replied, delivered, vars, labels }).unwrap_or(false);
+        let all = [holds(false, false), holds(false, true), holds(true, false), holds(true, true)];
+        if all.iter().all(|one| *one == all[0]) {
+            return all[0];
+        }
+        let (then, otherwise) = (self.lengths.from(then), self.lengths.from(otherwise));
+        match self.rules.way {
+            Way::Short => then.0 <= otherwise.0,
+            Way::Long => then.1 >= otherwise.1,
+        }
+    }
+
+    fn message(&self, step: usize) -> Option<&'a Message> {
+        match &self.rules.program.get(step)?.op {
+            Op::Send(message) => Some(message),
+            _ => None,
+        }
+    }
+
+    fn left_waiting(&self) -> u32 {
+        let waiting = |budget: &Budget| budget.first_touches.len() + budget.follow_ups.len();
+        (self.anyone.len() + self.budgets.iter().map(waiting).sum::<usize>()) as u32
+    }
+}
+
+/// From when on somebody may be written to again.
+fn free_at(cap: Cap, sent: &[DateTime<Utc>]) -> Option<DateTime<Utc>> {
+    let oldest = sent.len().checked_sub(cap.messages as usize)?;
+    sent.get(oldest)?.checked_add_signed(TimeDelta::from_std(cap.within.0).ok()?)
+}
+
+impl Budget {
+    /// A new day has its whole cap.
+    fn begin_day(&mut self, at: DateTime<Utc>) {
+        let day = at.with_timezone(&self.line.zone).date_naive();
+        if self.day.replace(day).is_some_and(|before| before != day) {
+            self.left = self.line.first_touch_cap;
+        }
+    }
+
+    fn follow_up_at(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        self.line.next_at.max(at)
+    }
+
+    fn first_touch_at(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        let soonest = self.follow_up_at(at).max(self.line.next_first_touch_at);
+        let day = |at: DateTime<Utc>| at.with_timezone(&self.line.zone).date_naive();
+        // Nothing was counted yet: then what is left is of the first day.
+        let today = self.day.unwrap_or_else(|| day(at));
+        if self.left != Some(0) || day(soonest) > today {
+            return soonest;
+        }
+        let midnight = today.succ_opt().and_then(|day| first_instant(day.and_time(NaiveTime::MIN), self.line.zone));
+        midnight.map_or(soonest, |midnight| midnight.max(soonest))
+    }
+
+    /// Books a message, and returns the line's day.
+    fn spend(&mut self, is_first_touch: bool, at: DateTime<Utc>) -> NaiveDate {
+        self.line.next_at = at + self.line.gap + guard(self.line.gap);
+        if is_first_touch {
+            self.line.next_first_touch_at = at + self.line.first_touch_gap + guard(self.line.first_touch_gap);
+            self.left = self.left.map(|left| left.saturating_sub(1));
+        }
+        at.with_timezone(&self.line.zone).date_naive()
+    }
+}
+
+impl Group {
+    /// The same as that of the hours, remembering the stretch of time that it is about.
+    fn next_open(&mut self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if self.open.is_some_and(|(from, to)| from <= at && at < to) {
+            return Some(at);
+        }
+        if let Some((_, opens)) = self.closed.filter(|(from, to)| *from <= at && at < *to) {
+            return Some(opens);
+        }
+        let opens = self.hours.next_open(at, &self.zones)?;
+        if opens > at {
+            self.closed = Some((at, opens));
+        } else {
+            let closes = self.hours.closes_at(at, &self.zones);
+            self.open = Some((at, closes.unwrap_or_else(|| at + TimeDelta::days(21))));
+        }
+        Some(opens)
+    }
+}
+
+/// How long the rest of the program takes from each step on, at least and at most, if no line and no window held it up.
+struct Lengths(Vec<(Duration, Duration)>);
+
+impl Lengths {
+    fn of(program: &Program) -> Lengths {
+        const DAY: Duration = Duration::from_secs(86_400);
+        // A message counts for a second, so that of two ways without waits the one with more messages is the longer one.
+        const MESSAGE: Duration = Duration::from_secs(1);
+        let steps = program.steps();
+        let mut lengths = vec![(Duration::ZERO, Duration::ZERO); steps.len() + 1];
+        for index in (0..steps.len()).rev() {
+            let (least, most) = lengths[index + 1];
+            lengths[index] = match &steps[index].op {
+                Op::End => (Duration::ZERO, Duration::ZERO),
+                Op::Send(_) => (least + MESSAGE, most + MESSAGE),
+                Op::Wait(Wait::For(length)) => (least + length.0, most + length.0),
+                Op::Wait(Wait::Until(_) | Wait::BusinessDay(_)) => (least + DAY, most + DAY),
+                Op::Jump(to) => lengths[*to],
+                Op::Branch { otherwise, .. } => {
+                    let other = lengths[*otherwise];
+                    (least.min(other.0), most.max(other.1))
+                }
+            };
+        }
+        Lengths(lengths)
+    }
+
+    fn from(&self, step: usize) -> (Duration, Duration) {
+        self.0.get(step).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::campaign::file;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn at(time: &str) -> DateTime<Utc> {
+        time.parse().expect("a time")
+    }
+
+    /// Monday, at nine in New York.
+    fn start() -> DateTime<Utc> {
+        at("2026-11-30T14:00:00Z")
+    }
+
+    fn line(first_touch_cap: Option<u32>) -> Line {
+        Line {
+            gap: Duration::from_secs(1),
+            first_touch_gap: 10 * MINUTE,
+            first_touch_cap,
+            zone: chrono_tz::America::New_York,
+            next_at: start(),
+            next_first_touch_at: start(),
+            first_touches_left: first_touch_cap,
+        }
+    }
+
+    fn people(count: usize, is_new: bool) -> Vec<Entrant> {
+        let zones = vec![chrono_tz::America::New_York];
+        let person = |_| Entrant {
+            at: start(),
+            vars: Vars::new(),
+            zones: zones.clone(),
+            region: Some("US-NY"),
+            pin: (!is_new).then_some(0),
+            is_new,
+        };
+        (0..count).map(person).collect()
+    }
+
+    fn play(rest: &str, way: Way, lines: &[Line], people: &[Entrant]) -> Forecast {
+        let source = format!(
+            "name: a\nzone: America/New_York\nschedule: {{ manual: true }}\naudience: {{ csv: a.csv }}\n{rest}\n"
+        );
+        let checked = file::read(&source).unwrap_or_else(|findings| panic!("{findings:?} in {source}"));
+        let hours = checked.campaign.hours().expect("the hours leave time");
+        let rules = Rules {
+            program: &checked.program,
+            hours: &hours,
+            calendar: None,
+            labels: &checked.campaign.labels,
+            cap: checked.campaign.caps.per_recipient,
+            way,
+        };
+        forecast(rules, lines, people)
+    }
+
+    fn first_touches(forecast: &Forecast) -> Vec<u32> {
+        forecast.loads.values().map(|load| load.first_touches).collect()
+    }
+
+    const ONE: &str = "steps: [{ send: { body: Hi } }]";
+
+    #[test]
+    fn first_touches_keep_the_gap_and_the_cap_of_each_day() {
+        let forecast = play(ONE, Way::Long, &[line(Some(30))], &people(100, true));
+        assert_eq!(first_touches(&forecast), [30, 30, 30, 10]);
+        assert_eq!(forecast.first_at, Some(start()));
+        // The fourth day's tenth, ten minutes and a second apart, from midnight on.
+        assert_eq!(forecast.last_at, Some(at("2026-12-03T05:00:00Z") + 9 * (10 * MINUTE + Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn hours_that_are_closed_are_waited_for_and_drain_at_the_lines_pace() {
+        let rest = format!("windows: [{{ days: mon-fri, from: \"09:00\", to: \"10:00\" }}]\n{ONE}");
+        let forecast = play(&rest, Way::Long, &[line(None)], &people(14, true));
+        // Six fit into an hour.
+        assert_eq!(first_touches(&forecast), [6, 6, 2]);
+        assert_eq!(forecast.last_at, Some(at("2026-12-02T14:00:00Z") + 10 * MINUTE + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn follow_ups_pass_first_touches_that_wait_for_their_gap() {
+        let mut everybody = people(50, true);
+        everybody.extend(people(20, false));
+        let forecast = play(ONE, Way::Long, &[line(None)], &everybody);
+        let load = forecast.loads.values().next().expect("a day");
+        assert_eq!((load.follow_ups, forecast.steps[&0].sent), (20, 70));
+    }
+
+    #[test]
+    fn what_nobody_can_know_makes_the_range() {
+        let rest = "steps: [{ send: { body: Hi } },
+                            { branch: { if: replied, then: [{ send: { body: Thanks } }], else: [{ wait: 3d }, { send: { body: Hello } }] } }]";
+        let days = |way| {
+            let forecast = play(rest, way, &[line(None)], &people(1, true));
+            (forecast.last_at.expect("sent") - forecast.first_at.expect("sent")).num_days()
+        };
+        assert_eq!((days(Way::Short), days(Way::Long)), (0, 3));
+        // What is known of somebody is no matter of the way.
+        let rest = "variables: { plan: { default: free } }\nsteps: [{ send: { body: Hi } }, { branch: { if: var.plan == 'pro', then: [{ wait: 9d }, { send: { body: Pro } }] } }]";
+        let mut person = people(1, true);
+        person[0].vars.insert("plan".to_owned(), "free".into());
+        for way in [Way::Short, Way::Long] {
+            assert_eq!(play(rest, way, &[line(None)], &person).steps.values().map(|fate| fate.sent).sum::<u32>(), 1);
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_passes_in_the_queue_ends_the_enrolment() {
+        let rest = "steps: [{ send: { body: Hi }, expires_after: 1h }, { send: { body: More } }]";
+        let forecast = play(rest, Way::Long, &[line(None)], &people(10, true));
+        assert_eq!(forecast.steps[&0], Fate { sent: 6, expired: 4 });
+        assert_eq!(forecast.steps[&1], Fate { sent: 6, expired: 0 });
+    }
+
+    #[test]
+    fn a_cap_of_a_recipient_defers_and_skips_nothing() {
+        let rest = "caps: { per_recipient: 2 in 7d }\nsteps: [{ send: { body: A } }, { send: { body: B } }, { send: { body: C } }]";
+        let forecast = play(rest, Way::Long, &[line(None)], &people(1, true));
+        assert_eq!(forecast.steps.values().map(|fate| fate.sent).sum::<u32>(), 3);
+        assert_eq!(forecast.last_at, Some(start() + TimeDelta::days(7)));
+    }
+
+    #[test]
+    fn without_a_line_everybody_is_stuck() {
+        assert_eq!(play(ONE, Way::Long, &[], &people(3, true)).stuck, 3);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// However many people, lines and caps there are: everybody is counted once, and no line has more than its cap on a day.
+        #[test]
+        fn nobody_is_lost_and_no_cap_is_broken(
+            new in 0usize..200, known in 0usize..50, caps in prop::collection::vec(1u32..40, 1..5), from in 0u32..22,
+        ) {
+            let mut everybody = people(new, true);
+            everybody.extend(people(known, false));
+            let lines: Vec<Line> = caps.iter().map(|cap| line(Some(*cap))).collect();
+            let rest = format!("windows: [{{ from: \"{from:02}:00\", to: \"{:02}:00\" }}]\n{ONE}", from + 2);
+            let forecast = play(&rest, Way::Long, &lines, &everybody);
+            prop_assert_eq!(forecast.steps.values().map(|fate| fate.sent).sum::<u32>() as usize, new + known);
+            prop_assert_eq!(forecast.stuck, 0);
+            for ((_, line), load) in &forecast.loads {
+                prop_assert!(load.first_touches <= caps[*line]);
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! `campaign plan`: everybody rendered, nothing written, and when it would be over.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use clap::Args;
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::campaign::file;
+use crate::campaign::file::shape::Audience as Source;
+use crate::campaign::file::words::Again;
+use crate::campaign::fires;
+use crate::campaign::forecast::Line;
+use crate::campaign::plan::{Audience, Day, Plan, PlanLine, Row, plan};
+use crate::campaign::running::Running;
+use crate::cli::campaign::people;
+use crate::cli::{DatabaseOptions, print_json, table};
+use crate::outbox::campaigns::audience::{self, Person, Query};
+use crate::outbox::campaigns::known::{Asking, known};
+use crate::outbox::lines::{self, LineStatus};
+use crate::units::instant;
+
+/// Days of the chart; a longer campaign is shown in weeks, and the rest of a very long one in a sentence.
+const MOST_BARS: usize = 60;
+const BAR_WIDTH: u32 = 40;
+/// The end is not the one that was asked for, or people are held.
+const NOT_AS_WANTED: u8 = 3;
+
+/// Show what a campaign would do, without writing anything: whom it reaches, what they read, and when it is over.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Everybody is rendered. People, suppressions, pins and lines are read from the database as they stand. The end is a range: at best every
+branch takes its shorter way and the lines keep their whole pace; at worst every branch takes its longer way, nobody replies, and the
+lines lose 15 % of their pace. What else is queued for the same lines is not counted.
+
+Examples:
+  chert-outbox campaign plan jobs/welcome.yaml --people new.csv
+  chert-outbox campaign plan jobs/announcement.yaml --preview 3
+  chert-outbox campaign plan jobs/announcement.yaml --finish-by 2027-06-05T00:00:00Z --strict --json
+
+Exit code: 0 planned, 1 an error, 3 it ends after --finish-by, or with --strict somebody is held or gets no text."
+)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    database: DatabaseOptions,
+    /// The campaign file.
+    file: PathBuf,
+    /// Plan for the people of this CSV instead of the campaign's own audience.
+    #[arg(long, value_name = "CSV")]
+    people: Option<PathBuf>,
+    /// Begin at this instant; when it next fires, or now, unless given.
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    from: Option<DateTime<Utc>>,
+    /// Show the texts of the first so many people.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    preview: u16,
+    /// Fail if it may end later than this.
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    finish_by: Option<DateTime<Utc>>,
+    /// Fail if somebody is held, or gets no text at a step.
+    #[arg(long)]
+    strict: bool,
+    /// Print the plan as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl PlanArgs {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let running = self.running()?;
+        let pool = self.database.outbox(2).await?;
+        let rows = self.rows(&running, &pool).await?;
+        let phones: Vec<String> = rows.iter().filter_map(|row| Some(row.phone.as_ref()?.as_str().to_owned())).collect();
+        let labels = json!(running.campaign.labels);
+        let asking = Asking {
+            campaign: running.campaign.name.as_str(),
+            labels: &labels,
+            again_after: again_after(&running.campaign.audience),
+        };
+        let known = known(&pool, asking, &phones).await?;
+        let (lines, now) = self.lines(&running, &pool).await?;
+        let next = fires::next_after(&running.campaign.schedule, running.campaign.zone, now);
+        let starts_at = self.from.or(next).unwrap_or(now);
+        let audience = Audience { rows: &rows, known: &known };
+        let plan = plan(&running, &audience, &lines, starts_at, usize::from(self.preview));
+        if self.json {
+            print_json(&plan)?;
+        } else {
+            show(&plan, running.campaign.zone);
+        }
+        Ok(self.verdict(&plan))
+    }
+
+    fn running(&self) -> anyhow::Result<Running> {
+        let shown = self.file.display();
+        match super::read(&self.file).and_then(|source| file::read(&source)) {
+            Ok(checked) => {
+                Running::read(&serde_json::to_value(&checked.campaign)?).with_context(|| format!("reading {shown}"))
+            }
+            Err(findings) => {
+                let lines: Vec<String> = findings.iter().map(|finding| format!("{shown}:{finding}")).collect();
+                bail!("{}", lines.join("\n"))
+            }
+        }
+    }
+
+    async fn rows(&self, running: &Running, pool: &PgPool) -> anyhow::Result<Vec<Row>> {
+        let beside = |csv: &String| self.file.parent().unwrap_or(Path::new(".")).join(csv);
+        let people = match (&self.people, &running.campaign.audience) {
+            (Some(path), _) => people::read(path)?.people,
+            (None, Source::Csv { csv, .. }) => people::read(&beside(csv))?.people,
+            (None, Source::Sql { sql, role, time_limit, row_limit, .. }) => {
+                let query = Query { sql, role: role.as_deref(), time_limit: time_limit.0, row_limit: *row_limit };
+                return Ok(audience::look(pool, query).await?);
+            }
+            (None, Source::Enrolled { .. }) => {
+                bail!("the application enrols the people of {}: name some with --people CSV", running.campaign.name)
+            }
+        };
+        let row = |person: Person| Row {
+            n: person.n,
+            phone: person.phone,
+            vars: person.vars,
+            problem: person.problem.map(|problem| problem.word().to_owned()),
+        };
+        Ok(people.into_iter().map(row).collect())
+    }
+
+    /// The lines that may send for it, as they are now, and the database's time.
+    async fn lines(&self, running: &Running, pool: &PgPool) -> anyhow::Result<(Vec<PlanLine>, DateTime<Utc>)> {
+        let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await.context("reading the time")?;
+        let all = lines::list(pool).await?;
+        let pool_of = &running.campaign.lines.pool;
+        let missing: Vec<&String> = pool_of.iter().filter(|id| !all.iter().any(|line| line.id == **id)).collect();
+        ensure!(
+            missing.is_empty(),
+            "lines.pool names lines that are not known, such as {}: chert-outbox lines list",
+            missing[0]
+        );
+        let knows_lines = all.iter().any(|line| !line.is_default());
+        let may_send = |line: &&LineStatus| {
+            line.active && !line.paused && !line.removed
+                // The default stands for any line, as long as none is known.
+                && line.is_default() != knows_lines
+                && (pool_of.is_empty() || pool_of.contains(&line.id))
+        };
+        Ok((all.iter().filter(may_send).map(|line| plan_line(line, now)).collect(), now))
+    }
+
+    fn verdict(&self, plan: &Plan) -> ExitCode {
+        let is_late = self.finish_by.is_some_and(|by| plan.stuck > 0 || plan.finishes_by.is_some_and(|end| end > by));
+        let lacks =
+            self.strict && (!plan.people.held.is_empty() || plan.steps.iter().any(|step| !step.faults.is_empty()));
+        if is_late || lacks { ExitCode::from(NOT_AS_WANTED) } else { ExitCode::SUCCESS }
+    }
+}
+
+fn again_after(audience: &Source) -> Option<Duration> {
+    match audience {
+        Source::Sql { again, .. } | Source::Csv { again, .. } | Source::Enrolled { again, .. } => match again {
+            Again::Never => None,
+            Again::After(length) => Some(length.0),
+            Again::Always => Some(Duration::ZERO),
+        },
+    }
+}
+
+fn plan_line(line: &LineStatus, now: DateTime<Utc>) -> PlanLine {
+    let gap = |us: i64| Duration::from_micros(us.unsigned_abs());
+    let cap = line.first_touch_cap.map(i32::unsigned_abs);
+    PlanLine {
+        id: line.id.clone(),
+        line: Line {
+            gap: gap(line.gap_us).mul_f32(line.slowdown),
+            first_touch_gap: gap(line.first_touch_gap_us),
+            first_touch_cap: cap,
+            zone: line.time_zone.parse().unwrap_or(Tz::UTC),
+            next_at: line.next_at.max(now),
+            next_first_touch_at: line.next_first_touch_at.unwrap_or(now).max(now),
+            first_touches_left: cap.map(|cap| cap.saturating_sub(line.first_touches_today.unsigned_abs())),
+        },
+    }
+}
+
+fn show(plan: &Plan, zone: Tz) {
+    let local = |at: DateTime<Utc>| at.with_timezone(&zone).format("%a %F %H:%M %Z").to_string();
+    let at = |at: Option<DateTime<Utc>>| at.map_or("never".to_owned(), local);
+    let people = &plan.people;
+    let mut counts = table(&[plan.campaign.as_str(), "people"]);
+    counts.add_row(["rows of the audience".to_owned(), people.rows.to_string()]);
+    counts.add_row(["enrolled".to_owned(), people.enrolled.to_string()]);
+    counts.add_row(["  new contacts".to_owned(), people.new.to_string()]);
+    counts.add_row(["  written to before".to_owned(), (people.enrolled - people.new).to_string()]);
+    add_reasons(&mut counts, "held", &people.held);
+    add_reasons(&mut counts, "left out", &people.left_out);
+    if plan.stuck > 0 {
+        counts.add_row(["stuck: no line, or hours that never open".to_owned(), plan.stuck.to_string()]);
+    }
+    outln!("{counts}\n");
+
+    let mut steps =
+        table(&["step", "messages", "variants", "bubbles", "longest", "the same text", "no text", "too late"]);
+    for step in &plan.steps {
+        steps.add_row([
+            step.name.to_string(),
+            range(step.messages.0, step.messages.1),
+            variants(&step.variants),
+            range(step.bubbles.0, step.bubbles.1),
+            format!("{} characters", step.longest_chars),
+            format!("{} people", step.same_text),
+            reasons(&step.faults),
+            step.expired.to_string(),
+        ]);
+    }
+    outln!("{steps}\n");
+    let expired: u32 = plan.steps.iter().map(|step| step.expired).sum();
+    if expired > 0 {
+        outln!(
+            "{expired} people drop out, since the deadline of their step comes before their turn: take more lines, a longer expires_after, or \
+             fewer people at once\n"
+        );
+    }
+    if plan.people_with_a_text_twice > 0 {
+        outln!("{} people would get the very same text twice\n", plan.people_with_a_text_twice);
+    }
+    outln!("first message  {}", at(plan.first_at));
+    outln!("last message   {} to {}", at(plan.finishes_from), at(plan.finishes_by));
+    outln!("cost           {:.1} line-days, on {} lines\n", plan.line_days, plan.lines);
+    chart(&plan.days);
+    for example in &people.examples {
+        let phone = example.phone.as_ref().map(|phone| format!("{phone} ")).unwrap_or_default();
+        outln!("row {}: {phone}{}", example.row, example.why.replace('_', " "));
+    }
+    for text in &plan.preview {
+        let variant = text.variant.as_ref().map(|variant| format!(" ({variant})")).unwrap_or_default();
+        outln!("\nrow {}, {}, {}{variant}\n{}", text.row, text.phone, text.step, indented(&text.text));
+    }
+}
+
+fn add_reasons(table: &mut comfy_table::Table, what: &str, reasons: &BTreeMap<String, u32>) {
+    for (why, count) in reasons {
+        table.add_row([format!("{what}: {}", why.replace('_', " ")), count.to_string()]);
+    }
+}
+
+fn range<T: PartialEq + std::fmt::Display>(from: T, to: T) -> String {
+    if from == to { to.to_string() } else { format!("{from} to {to}") }
+}
+
+fn variants(variants: &BTreeMap<String, u32>) -> String {
+    let named = variants.iter().filter(|(name, _)| !name.is_empty());
+    named.map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+fn reasons(reasons: &BTreeMap<String, u32>) -> String {
+    reasons.iter().map(|(why, count)| format!("{count} {why}")).collect::<Vec<_>>().join(", ")
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Load by day: first touches solid, follow-ups light.
+fn chart(days: &[Day]) {
+    if days.is_empty() {
+        return;
+    }
+    let span = if days.len() > MOST_BARS { 7 } else { 1 };
+    let bars: Vec<Day> = days.chunks(span).map(sum).collect();
+    let most = bars.iter().map(|day| day.first_touches + day.follow_ups).max().unwrap_or(1).max(1);
+    let width = |messages: u32| (u64::from(messages) * u64::from(BAR_WIDTH)).div_ceil(u64::from(most)) as usize;
+    outln!("messages {}, first touches █ and follow-ups ░", if span == 1 { "a day" } else { "in seven days" });
+    for day in bars.iter().take(MOST_BARS) {
+        let bar = "█".repeat(width(day.first_touches)) + &"░".repeat(width(day.follow_ups));
+        let cap = day.first_touch_cap.map(|cap| format!(" of {}", u64::from(cap) * span as u64)).unwrap_or_default();
+        outln!("  {}  {bar:<44}  {}{cap} + {}", day.date, day.first_touches, day.follow_ups);
+    }
+    if bars.len() > MOST_BARS {
+        let last: Option<NaiveDate> = bars.last().map(|day| day.date);
+        outln!("  … until {}", last.map(|date| date.to_string()).unwrap_or_default());
+    }
+    outln!("");
+}
+
+fn sum(days: &[Day]) -> Day {
+    let mut all = days[0];
+    for day in &days[1..] {
+        all.first_touches += day.first_touches;
+        all.follow_ups += day.follow_ups;
+    }
+    all
+}
