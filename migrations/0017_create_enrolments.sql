@@ -82,7 +82,8 @@ begin
          where e.id = any (array(
                    select w.id
                      from outbox.enrolments w
-                    where w.job_id = any (wake_enrolments.job_ids) and w.waiting and w.state = 'active'
+                    -- "is true" as in outbox.wake_next: else all that is due is read for these jobs.
+                    where w.job_id = any (wake_enrolments.job_ids) and w.waiting and (w.state = 'active') is true
                       for update skip locked));
     end if;
 end

@@ -271,7 +271,10 @@ async fn with_ann_everywhere(it: &Harness) {
          insert into outbox.consents (phone, kind, given_at, text_version, source, note)
          values ('+15550142200', 'given', now(), 'v1', 'form', 'said so from +15550142200');
          insert into outbox.suppressions (phone, scope, reason, source)
-         values ('+15550142200', 'topic=offers', 'asked from +15550142200', 'operator')",
+         values ('+15550142200', 'topic=offers', 'asked from +15550142200', 'operator');
+         insert into outbox.enrolments (campaign, version, phone, vars) values ('drip', 1, '+15550142200', '{\"number\": \"15550142200\"}');
+         insert into outbox.goals (campaign, phone) values ('drip', '+15550142200');
+         insert into outbox.audience_rows (audience, n, phone, vars) values (1, 1, '+15550142200', '{\"number\": \"15550142200\"}')",
     )
     .await;
 }
@@ -280,7 +283,9 @@ async fn with_ann_everywhere(it: &Harness) {
 async fn nothing_of_an_erased_number_is_left_but_a_receipt_and_a_hash() {
     let it = Harness::start().await;
     with_ann_everywhere(&it).await;
-    let counts = json!({"jobs": 4, "attempts": 2, "events": 3, "recipients": 1, "consents": 1, "suppressions": 2});
+    let counts = json!({
+        "jobs": 4, "attempts": 2, "events": 3, "enrolments": 3, "recipients": 1, "consents": 1, "suppressions": 2
+    });
     let before = places_of(it.pool(), "15550142200").await;
     let would = says_json(&it, &["purge", "--phone", ANN, "--json"]).await;
     assert_eq!(would, json!([{"phone": "+1******2200", "erased": false, "counts": counts}]));

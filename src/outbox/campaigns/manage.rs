@@ -166,7 +166,6 @@ async fn try_end(pool: &PgPool, name: &str) -> Result<Ended, sqlx::Error> {
                array(select id
                        from outbox.enrolments
                       where campaign = $1 and state in ('active', 'held')
-                      order by id
                       limit $2
                         for update skip locked), 'campaign_stopped') as "ended!"
         "#,

@@ -159,11 +159,15 @@ pub async fn capped(
         Capped,
         r#"
         select recent.messages + flying.messages as "messages!", recent.first_at + $3::interval as frees_at,
-               exists (select from outbox.enrolments e
+               exists (select
+                         from (select o.campaign, o.version
+                                 from outbox.enrolments o
+                                where o.phone = u.phone and o.campaign <> $4 and (o.state = 'active') is true and not o.waiting
+                                  and o.due_at <= clock_timestamp() + interval '10 minutes'
+                               offset 0) e
                          join outbox.campaigns c on c.name = e.campaign and c.state = 'running'
                          join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
-                        where e.phone = u.phone and e.campaign <> $4 and e.state = 'active' and not e.waiting
-                          and e.due_at <= clock_timestamp() + interval '10 minutes' and v.priority < $5 offset 0) as "behind!"
+                        where v.priority < $5) as "behind!"
           from unnest($1::text[]) with ordinality as u (phone, place)
          cross join lateral (
                select count(*) as messages, min(newest.sent_at) as first_at

@@ -19,10 +19,15 @@ pub async fn replied(tx: &mut PgTransaction<'_>, replies: &[(&Phone, DateTime<Ut
         select outbox.stop_enrolments(
                array(select e.id
                        from unnest($1::text[], $2::timestamptz[]) as u (phone, at)
-                       join outbox.enrolments e on e.phone = u.phone
+                      cross join lateral (
+                            select o.id, o.campaign, o.version
+                              from outbox.enrolments o
+                             -- "is true" as in outbox.wake_next: one person's, and not all that run.
+                             where o.phone = u.phone and (o.state in ('active', 'held')) is true and o.job_id is not null
+                               and o.created_at < u.at + interval '30 seconds'
+                            offset 0) e
                        join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
-                      where e.state in ('active', 'held') and e.job_id is not null and e.created_at < u.at + interval '30 seconds'
-                        and 'reply' = any (v.stop_on)
+                      where 'reply' = any (v.stop_on)
                       order by e.id), 'replied') as "stopped!"
         "#,
         &replies.iter().map(|(phone, _)| phone.as_str().to_owned()).collect::<Vec<_>>(),
@@ -39,9 +44,12 @@ pub async fn opted_out(tx: &mut PgTransaction<'_>, phone: &Phone, scope: &Scope)
         r#"
         select outbox.stop_enrolments(
                array(select e.id
-                       from outbox.enrolments e
+                       from (select o.id, o.campaign, o.version
+                               from outbox.enrolments o
+                              where o.phone = $1 and (o.state in ('active', 'held')) is true
+                             offset 0) e
                        join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
-                      where e.phone = $1 and e.state in ('active', 'held') and 'opt_out' = any (v.stop_on)
+                      where 'opt_out' = any (v.stop_on)
                         and outbox.in_scope($2, e.campaign, v.labels)
                       order by e.id), 'opted_out') as "stopped!"
         "#,
