@@ -3,6 +3,7 @@
 mod control;
 mod firing;
 mod people;
+mod plan;
 mod steps;
 
 use std::collections::BTreeMap;

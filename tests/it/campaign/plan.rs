@@ -1,0 +1,64 @@
+//! Plans by the real command, over people and lines as the database has them.
+
+use serde_json::Value;
+
+use crate::campaign::{DOT, file};
+use crate::harness::Harness;
+
+/// Four people, of whom one is suppressed, one lacks a name and one is there twice.
+async fn people(it: &Harness) -> String {
+    it.execute("create table people (phone text, name text)").await;
+    it.execute(
+        "insert into people values ('+15550142200', 'Ann'), ('+15550142201', 'Bob'), ('+15550142202', null), ('+15550142203', 'Dot'),
+                                   ('+15550142200', 'Ann'), ('1', 'x')",
+    )
+    .await;
+    it.execute("insert into outbox.suppressions (phone, reason, source) values ('+15550142201', 'asked', 'test')")
+        .await;
+    file(
+        "schedule: { manual: true }\naudience: { sql: \"select phone, name from people order by name nulls first\" }\nvariables: { name: { missing: hold } }",
+        "[{ send: { body: 'Hi {{ name }}' }, name: hello }]",
+    )
+}
+
+/// The exit code of a plan and what it says as JSON.
+async fn plan(it: &Harness, source: &str, args: &[&str]) -> (i32, Value) {
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("campaign.yaml");
+    std::fs::write(&path, source).expect("written");
+    let fixed = ["campaign", "plan", path.to_str().expect("UTF-8"), "--json"];
+    let (code, told, error) = it.run(&[&fixed, args].concat()).await;
+    (code, serde_json::from_str(&told).unwrap_or_else(|_| panic!("{error}")))
+}
+
+#[tokio::test]
+async fn a_plan_counts_everybody_and_writes_nothing() {
+    let it = Harness::start().await;
+    let source = people(&it).await;
+    it.insert(DOT, "Hi").await;
+    it.drain().await;
+    let (code, plan) = plan(&it, &source, &["--preview", "9"]).await;
+    assert_eq!(code, 0);
+    let counts = &plan["people"];
+    assert_eq!((&counts["rows"], &counts["enrolled"], &counts["new"]), (&6.into(), &2.into(), &1.into()), "{counts}");
+    assert_eq!(counts["left_out"], serde_json::json!({"bad_number": 1, "duplicate": 1, "suppressed": 1}));
+    assert_eq!(counts["held"], serde_json::json!({"name is missing": 1}));
+    let texts: Vec<&str> =
+        plan["preview"].as_array().expect("a list").iter().filter_map(|text| text["text"].as_str()).collect();
+    assert_eq!(texts, ["Hi Ann", "Hi Dot"]);
+    assert_eq!((&plan["days"][0]["first_touches"], &plan["days"][0]["follow_ups"]), (&1.into(), &1.into()));
+    let written = "select (select count(*) from outbox.campaigns) + (select count(*) from outbox.enrolments)
+                        + (select count(*) from outbox.audience_rows) + (select count(*) from outbox.jobs) - 1";
+    assert_eq!(it.scalar(written).await, 0);
+}
+
+#[tokio::test]
+async fn a_plan_fails_a_pipeline_that_asks_for_more() {
+    let it = Harness::start().await;
+    let source = people(&it).await;
+    let code = async |args: &'static [&'static str]| plan(&it, &source, args).await.0;
+    assert_eq!(code(&[]).await, 0);
+    assert_eq!(code(&["--strict"]).await, 3, "somebody is held");
+    assert_eq!(code(&["--finish-by", "2020-01-01T00:00:00Z"]).await, 3);
+    assert_eq!(code(&["--finish-by", "2199-01-01T00:00:00Z"]).await, 0);
+}
