@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use chert_outbox::config::HoldOptions;
+use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::campaigns::manage;
 use chert_outbox::outbox::lines::Paces;
+use chert_outbox::outbox::marks::Marks;
+use chert_outbox::outbox::suppressions::stopped;
 use chrono::TimeDelta;
 
 use crate::campaign::{ANN, BOB, THREE, file};
+use crate::claim::{DAY, claimer};
 use crate::harness::Harness;
 
 const CROWD: &str = "audience: { sql: \"select '+1555014' || lpad(n::text, 4, '0') as phone from generate_series(1, 200) n\" }\nschedule: { manual: true }";
@@ -157,4 +162,28 @@ async fn a_person_is_erased_from_campaigns_too_and_a_copy_pauses_them() {
     );
     it.run(&["adopt", "--deployment", "staging"]).await;
     assert_eq!(it.text("select state from outbox.campaigns").await, "paused");
+}
+
+#[tokio::test]
+async fn neither_claim_nor_last_look_lets_a_job_go_whose_campaign_is_paused_or_whose_enrolment_has_ended() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    let ended = "update outbox.enrolments set state = 'stopped', reason = 'goal', due_at = null, waiting = false, finished_at = now()";
+    for ends_by in ["update outbox.campaigns set state = 'paused'", ended] {
+        it.execute(
+            "delete from outbox.jobs; delete from outbox.enrolments; update outbox.campaigns set state = 'running'",
+        )
+        .await;
+        it.enrol(ANN).await;
+        it.settle(&it.engine()).await;
+        let job = it.scalar("select id from outbox.jobs").await;
+        admit(it.pool(), 10, DAY, &HoldOptions::default(), &mut Marks::default()).await.expect("admits");
+        assert_eq!(it.field(job, "ready").await.as_deref(), Some("true"));
+        assert!(stopped(it.pool(), &[job]).await.expect("looks").is_empty());
+        it.execute(ends_by).await;
+        assert!(stopped(it.pool(), &[job]).await.expect("looks").contains(&job), "the last look finds it: {ends_by}");
+        let claimed = claimer("one").claim(it.pool(), 10, false, &mut Marks::default()).await.expect("claims");
+        assert!(claimed.claims.is_empty(), "it is not handed out: {ends_by}");
+        assert_eq!(it.field(job, "ready").await.as_deref(), Some("false"), "admission looks at it again");
+    }
 }
