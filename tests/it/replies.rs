@@ -98,6 +98,34 @@ async fn i06_a_stop_ends_what_waits_and_is_answered_once() {
 }
 
 #[tokio::test]
+async fn i06_many_stops_of_one_batch_end_what_waits_for_each() {
+    let it = Harness::start().await;
+    let mut jobs = Vec::new();
+    for phone in [ANN, BOB] {
+        jobs.extend([it.insert(phone, "one").await, it.insert(phone, "two").await]);
+    }
+    let applier = applier(&["--opt-out-text", "Bye"]);
+    let stops = [message("e1", BOB, "stop"), message("e2", ANN, "quit"), message("e3", BOB, "STOP")];
+    let applied = it.hears(&applier, &stops).await;
+    assert_eq!(applied, Applied { events: 3, opted_out: 2, suppressed_jobs: 4 });
+    for job in jobs {
+        assert_eq!(it.state(job).await, "suppressed/suppressed");
+    }
+    it.drain().await;
+    assert_eq!((it.texts_to(ANN), it.texts_to(BOB)), (vec!["Bye".to_owned()], vec!["Bye".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_stop_from_an_address_that_is_no_number_is_put_before_a_person() {
+    let it = Harness::start().await;
+    it.hears(&applier(&[]), &[message("e1", "ann@icloud.com", "Stop"), message("e2", "ann@icloud.com", "ok")]).await;
+    let effect = |id: &str, effect: &str| (id.to_owned(), Some(effect.to_owned()));
+    assert_eq!(effects(it.pool()).await, [effect("e1", "unreadable"), effect("e2", "ignored")]);
+    let (_, shown, _) = it.run(&["events", "tail", "--show-text"]).await;
+    assert!(shown.contains("\"Stop\""), "{shown}");
+}
+
+#[tokio::test]
 async fn i02_a_stop_does_not_call_unsent_what_may_be_on_the_phone() {
     let it = Harness::start().await;
     let job = it.insert(ANN, "one").await;
