@@ -10,6 +10,8 @@ use chert_outbox::inbound::event::Incoming;
 use chert_outbox::inbound::store::{Source, store};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::sync::{Notify, watch};
@@ -257,6 +259,31 @@ async fn a_row_that_somebody_holds_keeps_nobody_elses_stop_waiting() {
     assert_eq!(effects(it.pool()).await[0], ("e1".to_owned(), None), "it waits, and is not lost");
     holder.rollback().await.expect("lets go");
     assert_eq!(applier.apply(it.pool()).await.expect("applies").opted_out, 1);
+}
+
+#[tokio::test]
+async fn i10_a_process_that_is_frozen_while_it_applies_loses_its_turn_to_another() {
+    let it = Harness::start().await;
+    it.insert(ANN, "Hi").await;
+    let mut holder = it.pool().begin().await.expect("begins");
+    sqlx::query("select from outbox.jobs for update").execute(&mut *holder).await.expect("holds");
+    store(it.pool(), Source::List, &[message("e1", ANN, "stop")]).await.expect("stores");
+    let process = it.spawn_worker(&["--roles", "inbound", "--events-stream", "off", "--events-list", "off"]);
+    let pid = Pid::from_raw(process.id().expect("it runs").cast_signed());
+    let turn = "select exists (select from pg_locks join pg_database d on d.oid = database
+                                where locktype = 'advisory' and granted and datname = current_database())";
+    it.until("it stands still with the turn in its hands", || async {
+        kill(pid, Signal::SIGSTOP).expect("it is ours");
+        let has_turn = sqlx::query_scalar::<_, bool>(turn).fetch_one(it.pool()).await.expect("locks can be listed");
+        if !has_turn {
+            kill(pid, Signal::SIGCONT).expect("it is ours");
+        }
+        has_turn
+    })
+    .await;
+    holder.rollback().await.expect("lets go");
+    let applier = applier(&[]);
+    it.until("another one applies", || async { applier.apply(it.pool()).await.expect("applies").opted_out == 1 }).await;
 }
 
 #[tokio::test]
