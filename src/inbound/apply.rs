@@ -1,9 +1,9 @@
 //! Applying: what stored events mean for recipients, suppressions and jobs, each once. One transaction a batch: after a crash the
 //! same events are applied, whole. One applier at a time in the whole deployment, whoever comes: so words are weighed in turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use sqlx::{PgPool, PgTransaction};
@@ -14,7 +14,7 @@ use crate::config::{OptOutScope, ReplyOptions};
 use crate::database;
 use crate::inbound::InboundError;
 use crate::inbound::effects::{
-    Answered, confirm, find_answered, finish, follow_deliveries, lift, lock, mark_answered, phones, put_aside,
+    Answered, Waiting, confirm, find_answered, finish, follow_deliveries, lift, lock, mark_answered, phones, put_aside,
     read_before, read_events, tell, touch_recipients, waiting, wake,
 };
 use crate::inbound::optout::Words;
@@ -29,6 +29,11 @@ use crate::scope::Scope;
 const BATCH: i64 = 200;
 /// How often is looked for events when nobody rings: a stop is to be honoured within a second.
 const EVERY: Duration = Duration::from_millis(200);
+/// How long a batch waits for a row that another transaction holds; and an event by itself, since many may be held at once.
+const LOCK_WAIT: Duration = Duration::from_millis(300);
+const LOCK_WAIT_SINGLY: Duration = Duration::from_millis(50);
+/// How long events are applied one by one before the oldest of them are tried again.
+const LONGEST_ROUND: Duration = Duration::from_secs(10);
 /// After an error.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -85,7 +90,7 @@ impl Applier {
     pub async fn apply(&self, pool: &PgPool) -> Result<Applied, InboundError> {
         let mut races = 0;
         loop {
-            match self.apply_batch(pool, 0, BATCH).await {
+            match self.apply_batch(pool, 0, BATCH, LOCK_WAIT).await {
                 // It met a claim or an admission at the same jobs, and was the one to give way.
                 Err(error) if error.is_conflict() && races < MAX_RACES => races += 1,
                 Err(error) if error.is_conflict() || error.is_refusal() || error.is_locked() => {
@@ -96,34 +101,54 @@ impl Applier {
         }
     }
 
-    /// Applies the events of one batch one by one: one that the database refuses is put aside as `unreadable`; one whose rows
-    /// somebody else holds stays for later. Neither holds up another.
+    /// Applies the events that wait one by one: one that the database refuses is put aside as `unreadable`; one whose rows somebody
+    /// else holds stays for later, and so do the others of its sender. None holds up those of anybody else.
     async fn apply_singly(&self, pool: &PgPool) -> Result<Applied, InboundError> {
+        let (began, mut after) = (Instant::now(), 0);
         let mut sum = Applied::default();
-        for id in waiting(pool, BATCH).await? {
-            match self.apply_batch(pool, id - 1, 1).await {
-                Ok(applied) => {
-                    sum.events += applied.events;
-                    sum.opted_out += applied.opted_out;
-                    sum.suppressed_jobs += applied.suppressed_jobs;
+        let mut locked_out = HashSet::new();
+        loop {
+            let page = waiting(pool, after, BATCH).await?;
+            let Some(last) = page.last() else { return Ok(sum) };
+            after = last.id;
+            for event in page {
+                if began.elapsed() >= LONGEST_ROUND {
+                    return Ok(sum);
                 }
-                Err(error) if error.is_conflict() || error.is_locked() => {
-                    warn!(%error, event.id = id, "Event {id} waits for a transaction that holds its recipient's jobs");
+                let Waiting { id, phone } = event;
+                if phone.as_ref().is_some_and(|phone| locked_out.contains(phone)) {
+                    continue;
                 }
-                Err(error) if error.is_refusal() => {
-                    put_aside(pool, id).await?;
-                    sum.events += 1;
+                match self.apply_batch(pool, id - 1, 1, LOCK_WAIT_SINGLY).await {
+                    Ok(applied) => {
+                        sum.events += applied.events;
+                        sum.opted_out += applied.opted_out;
+                        sum.suppressed_jobs += applied.suppressed_jobs;
+                    }
+                    Err(error) if error.is_conflict() || error.is_locked() => {
+                        warn!(%error, event.id = id, "Event {id} waits for a transaction that holds its recipient's jobs");
+                        locked_out.extend(phone);
+                    }
+                    Err(error) if error.is_refusal() => {
+                        put_aside(pool, id).await?;
+                        sum.events += 1;
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
             }
         }
-        Ok(sum)
     }
 
     /// Applies up to `limit` events after this one, all or none.
-    async fn apply_batch(&self, pool: &PgPool, after: i64, limit: i64) -> Result<Applied, InboundError> {
+    async fn apply_batch(
+        &self,
+        pool: &PgPool,
+        after: i64,
+        limit: i64,
+        lock_wait: Duration,
+    ) -> Result<Applied, InboundError> {
         let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
-        let (applied, ended) = match self.apply_in(&mut tx, after, limit).await {
+        let (applied, ended) = match self.apply_in(&mut tx, after, limit, lock_wait).await {
             Ok(done) => done,
             Err(error) => {
                 // Here and now: a transaction that is merely dropped ends a moment later, and holds the lock until then.
@@ -148,8 +173,9 @@ impl Applier {
         tx: &mut PgTransaction<'_>,
         after: i64,
         limit: i64,
+        lock_wait: Duration,
     ) -> Result<(Applied, Vec<String>), sqlx::Error> {
-        let stored = if lock(tx).await? { read_events(tx, after, limit).await? } else { Vec::new() };
+        let stored = if lock(tx, lock_wait).await? { read_events(tx, after, limit).await? } else { Vec::new() };
         if stored.is_empty() {
             return Ok(Default::default());
         }

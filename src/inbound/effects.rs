@@ -1,6 +1,7 @@
 //! The statements of applying: each writes one effect of a batch of events, in the transaction that applies it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
@@ -35,13 +36,14 @@ pub(super) fn phones<'a>(verdicts: impl IntoIterator<Item = (&'a Phone, &'a Verd
 
 /// Whether this is the one applier. A process that is frozen in the middle loses the lock, and its transaction, within two seconds;
 /// and nobody's stop waits long for a row that another transaction holds.
-pub(super) async fn lock(tx: &mut PgTransaction<'_>) -> Result<bool, sqlx::Error> {
+pub(super) async fn lock(tx: &mut PgTransaction<'_>, lock_wait: Duration) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
         select set_config('idle_in_transaction_session_timeout', '2s', true) is not null
-           and set_config('lock_timeout', '300ms', true) is not null
+           and set_config('lock_timeout', $1, true) is not null
            and pg_try_advisory_xact_lock(hashtext('chert-outbox'), hashtext('apply')) as "mine!"
-        "#
+        "#,
+        format!("{}ms", lock_wait.as_millis()),
     )
     .fetch_one(&mut **tx)
     .await
@@ -290,13 +292,24 @@ pub(super) async fn finish(
     Ok(())
 }
 
-/// The oldest events that wait.
-pub(super) async fn waiting(pool: &PgPool, limit: i64) -> Result<Vec<i64>, InboundError> {
+/// An event that waits, and who wrote it.
+pub(super) struct Waiting {
+    pub id: i64,
+    pub phone: Option<String>,
+}
+
+/// The oldest events that wait behind this one.
+pub(super) async fn waiting(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Waiting>, InboundError> {
     let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
-    sqlx::query_scalar!("select id from outbox.events where applied_at is null order by id limit $1", limit)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(InboundError::Apply)
+    sqlx::query_as!(
+        Waiting,
+        "select id, phone from outbox.events where applied_at is null and id > $1 order by id limit $2",
+        after,
+        limit,
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(InboundError::Apply)
 }
 
 /// Puts an event aside, which the database refuses to apply.
