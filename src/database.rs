@@ -144,8 +144,8 @@ pub async fn migrate(pool: &PgPool, deployment: &str) -> Result<Migrated, Databa
 }
 
 /// Applies what is missing. A migration that changes a table waits for whoever reads it, and all who come later wait behind it:
-/// so it gives way after [`LOCK_TIMEOUT`], and is tried again a moment later. Each is one transaction. Errors: `DatabaseError::Migrate`, after
-/// [`LOCK_PATIENCE`] too; what had been applied stays.
+/// so it gives way after two seconds, and is tried again a moment later. Each is one transaction.
+/// Errors: `DatabaseError::Migrate`, and `Locked` after three minutes of this; what had been applied stays.
 pub async fn apply(connection: &mut PgConnection, migrator: &Migrator) -> Result<(), DatabaseError> {
     let failed = |error: sqlx::Error| DatabaseError::Migrate(describe(&error));
     let began = Instant::now();
