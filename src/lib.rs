@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod trial;
 
+pub mod campaign;
 pub mod inbound;
 pub mod notify;
 pub mod worker;

@@ -9,6 +9,7 @@ macro_rules! outln {
 }
 
 pub mod bench;
+pub mod campaign;
 pub mod demo;
 pub mod enqueue;
 pub mod events;
@@ -67,6 +68,8 @@ enum Command {
     Lines(lines::Lines),
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    #[command(subcommand)]
+    Campaign(campaign::Campaign),
     #[command(subcommand)]
     Suppress(suppress::Suppress),
     #[command(subcommand)]
@@ -135,6 +138,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => args.run().await,
         Command::Lines(args) => args.run().await,
         Command::Jobs(args) => args.run().await,
+        Command::Campaign(args) => args.run().await,
         Command::Suppress(args) => args.run().await,
         Command::Recipients(args) => args.run().await,
         Command::Purge(args) => args.run().await,

@@ -1,6 +1,7 @@
 //! The system from outside: a real Postgres, a real simulator, real processes. `iNN_` names the invariant that a test
 //! holds (see ARCHITECTURE.md).
 
+mod campaigns;
 mod claim;
 mod clock;
 mod commands;

@@ -1,0 +1,159 @@
+//! What a campaign may say and hardly means: texts that fall apart into bubbles, links to strangers, steps without effect. Pure.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::campaign::file::shape::{Campaign, Variable};
+use crate::campaign::file::step::{Attachment, Send, SendStep, Step};
+use crate::campaign::template::{Template, Vars};
+use crate::job::Class;
+
+/// A longer message is read as advertising.
+const LONG_CHARS: usize = 600;
+
+/// A warning about a value of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Such as `steps[2].send.body`.
+    pub path: String,
+    pub message: String,
+    pub hint: String,
+}
+
+/// Everything that looks wrong.
+pub fn lint(campaign: &Campaign) -> Vec<Warning> {
+    let mut lint = Lint { campaign, warnings: Vec::new(), used: BTreeSet::new() };
+    // Who is pinned to a line has been written to before.
+    lint.steps(&campaign.steps, "steps", !campaign.lines.pinned_only);
+    if let Some(Step::Wait(_)) = campaign.steps.last() {
+        let last = format!("steps[{}].wait", campaign.steps.len() - 1);
+        lint.warn(last, "nothing comes after this wait", "take it out, or write what comes after it");
+    }
+    for name in campaign.variables.keys().filter(|name| !lint.used.contains(*name)).collect::<Vec<_>>() {
+        let hint = "take it out, or who does not have it may be held for nothing";
+        lint.warn(format!("variables.{name}"), format!("no step uses the variable `{name}`"), hint);
+    }
+    if campaign.class == Class::Marketing && campaign.windows.is_empty() && campaign.quiet_hours.is_empty() {
+        let hint = "write quiet_hours such as us-federal, or windows";
+        lint.warn(String::new(), "messages go out at night as well", hint);
+    }
+    lint.warnings
+}
+
+struct Lint<'c> {
+    campaign: &'c Campaign,
+    warnings: Vec<Warning>,
+    used: BTreeSet<String>,
+}
+
+impl Lint<'_> {
+    fn warn(&mut self, path: String, message: impl Into<String>, hint: impl Into<String>) {
+        self.warnings.push(Warning { path, message: message.into(), hint: hint.into() });
+    }
+
+    /// Returns whether somebody may still be new after these steps, of whom `new` says whether they were before.
+    fn steps(&mut self, steps: &[Step], path: &str, mut new: bool) -> bool {
+        for (index, step) in steps.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match step {
+                Step::Wait(_) => {}
+                Step::Send(step) => {
+                    self.send(step, &path, new);
+                    new = false;
+                }
+                Step::Branch(step) => {
+                    self.used.extend(step.branch.when.variables().iter().cloned());
+                    let then = self.steps(&step.branch.then, &format!("{path}.branch.then"), new);
+                    let otherwise = self.steps(&step.branch.otherwise, &format!("{path}.branch.else"), new);
+                    new = then || otherwise;
+                }
+            }
+        }
+        new
+    }
+
+    fn send(&mut self, step: &SendStep, path: &str, new: bool) {
+        let send = &step.send;
+        self.message(send, &format!("{path}.send"), new);
+        for (index, variant) in step.variants.iter().enumerate() {
+            let send = Send {
+                body: variant.body.clone(),
+                bubbles: variant.bubbles.or(send.bubbles),
+                attachments: variant.attachments.clone(),
+                effect: variant.effect.clone(),
+                ..Send::default()
+            };
+            self.message(&send, &format!("{path}.variants[{index}]"), new);
+        }
+    }
+
+    fn message(&mut self, send: &Send, path: &str, new: bool) {
+        let attached = send.attachments.iter().map(|attachment| match attachment {
+            Attachment::Id(id) | Attachment::Shown { id, .. } => id,
+        });
+        let others = [&send.effect, &send.name, &send.external_id, &send.phone_line_id];
+        let templates = send.body.iter().chain(others.into_iter().flatten()).chain(attached);
+        self.used.extend(templates.flat_map(|template| template.variables().iter().cloned()));
+        if new && !send.attachments.is_empty() {
+            let hint = "send it in a later step, or set lines.pinned_only if all of them know you";
+            self.warn(format!("{path}.attachments"), "media in a first message to somebody looks like spam", hint);
+        }
+        if let Some(body) = &send.body {
+            self.body(body, send.bubbles.unwrap_or(1).into(), &format!("{path}.body"), new);
+        }
+    }
+
+    fn body(&mut self, body: &Template, meant: usize, path: &str, new: bool) {
+        let source = body.source();
+        let lower = source.to_lowercase();
+        if new && ["http://", "https://", "www."].iter().any(|begin| lower.contains(begin)) {
+            let hint = "send it in a later step: Chert refuses links in the first message of a chat";
+            self.warn(path.to_owned(), "there is a link in a first message to somebody", hint);
+        }
+        let texts = self.samples(body);
+        let longest = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+        if longest > LONG_CHARS {
+            let message = format!("this is a text of about {longest} characters");
+            self.warn(path.to_owned(), message, format!("write at most {LONG_CHARS}, or spread it over steps"));
+        }
+        let counts: BTreeSet<usize> = texts.iter().map(|text| bubbles(text)).collect();
+        match counts.iter().copied().collect::<Vec<_>>().as_slice() {
+            [] => self.warn(path.to_owned(), "the template fails on texts as variables", "look at its filters"),
+            [count] if *count == meant => {}
+            [0] => self.warn(path.to_owned(), "nothing is left of this text", "write something outside of {% if … %}"),
+            [count] => {
+                let message = format!("blank lines make this {count} bubbles, not {meant}");
+                let hint = format!("take the blank lines out, or write `bubbles: {count}` beside it");
+                self.warn(path.to_owned(), message, hint);
+            }
+            [.., _] => {
+                let hint = "put the line and its line break into {% if … %}, or join it with another";
+                self.warn(path.to_owned(), "where a variable is blank, another bubble comes or goes", hint);
+            }
+        }
+    }
+
+    /// The text with something in each variable, and with nothing in those that have no default.
+    fn samples(&self, body: &Template) -> Vec<String> {
+        let default = |name: &str| match self.campaign.variables.get(name) {
+            Some(Variable::Default { default }) => Some(default.clone()),
+            _ => None,
+        };
+        ["sample", ""]
+            .into_iter()
+            .filter_map(|sample| {
+                let value = |name: &String| Value::from(default(name).unwrap_or_else(|| sample.to_owned()));
+                let vars: Vars = body.variables().iter().map(|name| (name.clone(), value(name))).collect();
+                body.render(&vars).ok()
+            })
+            .collect()
+    }
+}
+
+/// How many bubbles Chert makes of a text: blank lines part them.
+pub fn bubbles(text: &str) -> usize {
+    let mut lines = text.lines().map(|line| !line.trim().is_empty()).collect::<Vec<_>>();
+    lines.dedup();
+    lines.into_iter().filter(|filled| *filled).count()
+}

@@ -1,0 +1,145 @@
+//! The words inside `{{ … }}` and `{% … %}`, and which of them have no place in a message. Pure.
+
+use crate::campaign::template::TemplateError;
+
+/// What may stand in `{% … %}`.
+const STATEMENTS: [&str; 4] = ["if", "elif", "else", "endif"];
+/// What may stand after a `|`.
+pub const FILTERS: [&str; 7] = ["capitalize", "int", "lower", "round", "title", "trim", "upper"];
+/// The inside of one `{{ … }}` or `{% … %}`, or a whole condition: bytes from `from` to `to` of the text.
+pub struct Tag<'s> {
+    statement: bool,
+    source: &'s str,
+    from: usize,
+    to: usize,
+}
+
+impl<'s> Tag<'s> {
+    /// A condition, which is like the inside of a tag.
+    pub fn whole(source: &'s str) -> Tag<'s> {
+        Tag { statement: false, source, from: 0, to: source.len() }
+    }
+
+    /// Its words and signs with their places; texts in quotes are left out.
+    fn tokens(&self) -> Vec<(usize, &'s str)> {
+        let (mut tokens, mut at) = (Vec::new(), self.from);
+        while let Some(c) = self.source[at..self.to].chars().next() {
+            let rest = &self.source[at..self.to];
+            let length = match c {
+                '\'' | '"' => quoted(rest),
+                c if c.is_alphanumeric() || c == '_' => {
+                    let length = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+                    tokens.push((at, &rest[..length]));
+                    length
+                }
+                c => {
+                    if !c.is_whitespace() {
+                        tokens.push((at, &rest[..c.len_utf8()]));
+                    }
+                    c.len_utf8()
+                }
+            };
+            at += length;
+        }
+        tokens
+    }
+
+    /// Where a word stands first.
+    pub fn word(&self, name: &str) -> Option<usize> {
+        self.tokens().into_iter().find(|(_, token)| *token == name).map(|(at, _)| at)
+    }
+}
+
+/// The length of a text in quotes, with them.
+fn quoted(rest: &str) -> usize {
+    let quote = rest.chars().next().unwrap_or('"');
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            c if c == quote && !escaped => return at + c.len_utf8(),
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    rest.len()
+}
+
+/// The tags of a template that minijinja has read; comments are none.
+pub fn tags(source: &str) -> Vec<Tag<'_>> {
+    let (mut tags, mut at) = (Vec::new(), 0);
+    while let Some(begin) = source[at..].find('{').map(|begin| at + begin) {
+        let end = match &source.as_bytes()[begin..] {
+            [b'{', b'{', ..] => "}}",
+            [b'{', b'%', ..] => "%}",
+            [b'{', b'#', ..] => {
+                at = source[begin..].find("#}").map_or(source.len(), |end| begin + end + 2);
+                continue;
+            }
+            _ => {
+                at = begin + 1;
+                continue;
+            }
+        };
+        let from = begin + 2;
+        let mut to = from;
+        while to < source.len() && !source[to..].starts_with(end) {
+            let rest = &source[to..];
+            let c = rest.chars().next().expect("it is not the end");
+            to += if matches!(c, '\'' | '"') { quoted(rest) } else { c.len_utf8() };
+        }
+        tags.push(Tag { statement: end == "%}", source, from, to });
+        at = (to + 2).min(source.len());
+    }
+    tags
+}
+
+/// Refuses what a text to one person does not need, here rather than when it is rendered.
+pub fn refuse_the_rest(tags: &[Tag<'_>]) -> Result<(), TemplateError> {
+    let wrong = |offset, message: String, hint: &str| Err(TemplateError { offset, message, hint: hint.to_owned() });
+    for tag in tags {
+        let tokens = tag.tokens();
+        let mut words = tokens.iter().skip_while(|(_, token)| *token == "-" || *token == "+");
+        if let Some((at, word)) = words.next().filter(|_| tag.statement)
+            && !STATEMENTS.contains(word)
+        {
+            let hint = "write {{ variable }} or {% if … %} … {% endif %}; prepare anything else in the audience";
+            return wrong(*at, format!("`{word}` has no place in a message"), hint);
+        }
+        let pairs = tokens.iter().zip(tokens.iter().skip(1).map(Some).chain([None]));
+        for (index, ((at, token), next)) in pairs.enumerate() {
+            let after = next.map_or("", |(_, token)| *token);
+            let before = index.checked_sub(1).map_or("", |before| tokens[before].1);
+            match *token {
+                "|" if after == "default" || after == "d" => {
+                    let hint = "write the default under `variables:`, such as first_name: { default: \"there\" }";
+                    return wrong(*at, "a default is not given in the text".to_owned(), hint);
+                }
+                "|" if !FILTERS.contains(&after) => {
+                    let hint = format!("known filters: {}", FILTERS.join(", "));
+                    return wrong(next.map_or(*at, |(at, _)| *at), format!("the filter `{after}` is unknown"), &hint);
+                }
+                // It also repeats texts, to any length.
+                "*" => {
+                    let hint = "reckon in the audience, and write the variable alone";
+                    return wrong(*at, "nothing is multiplied in a message".to_owned(), hint);
+                }
+                "is" if before != "." => {
+                    let hint = "every variable is there when a text is made; compare it, such as plan == 'pro'";
+                    return wrong(*at, "tests with `is` are unknown".to_owned(), hint);
+                }
+                "." if !before.chars().all(|c| c.is_ascii_digit()) && !matches!(before, "var" | "label") => {
+                    return wrong(*at, format!("`{before}` has no parts"), "write the variable alone");
+                }
+                "(" if before.starts_with(|c: char| c.is_alphabetic())
+                    && !matches!(before, "and" | "or" | "not" | "in" | "if" | "elif" | "else")
+                    && !FILTERS.contains(&before) =>
+                {
+                    let hint = "write a variable; prepare its text in the audience";
+                    return wrong(tokens[index - 1].0, format!("there is no function `{before}`"), hint);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,402 @@
+//! Texts with `{{ variables }}` and conditions on them. Strict: a variable that is missing is an error, never a gap in the text.
+//! Loops, assignments, includes and functions are refused, so that a template is no longer to render than to read; which
+//! variables it needs is known without rendering it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, filters};
+use serde::{Serialize, Serializer};
+
+use crate::campaign::tags::{Tag, refuse_the_rest, tags};
+use crate::job::BODY_MAX_CHARS;
+
+/// The variables of one person: texts, numbers and truth values by name. A null is as good as missing.
+pub type Vars = BTreeMap<String, serde_json::Value>;
+
+/// Enough for any text that fits into a file, and reached in well under a millisecond.
+const FUEL: u64 = 50_000;
+/// Longest result, in bytes: as many characters as a job may have, of four bytes each.
+const MAX_OUTPUT: usize = 4 * BODY_MAX_CHARS;
+
+/// What a condition may ask besides `var.NAME` and `label.NAME`.
+pub const FACTS: [&str; 2] = ["delivered", "replied"];
+
+/// A text with variables, known to be well formed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    source: String,
+    variables: BTreeSet<String>,
+}
+
+/// A condition on replies, deliveries, variables and labels, e.g. `replied or var.plan == 'pro'`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    source: String,
+    variables: BTreeSet<String>,
+    labels: BTreeSet<String>,
+}
+
+/// What a condition is held against. A label that is not there is none, and equal to nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub replied: bool,
+    pub delivered: bool,
+    pub vars: &'a Vars,
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// Why a text is no template, where, and what to write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}: {hint}")]
+pub struct TemplateError {
+    /// The byte of the text at which it shows.
+    pub offset: usize,
+    pub message: String,
+    pub hint: String,
+}
+
+/// Why a person gets no text. Says nothing of what the variables hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    #[error("the variable {0} is missing")]
+    Missing(String),
+    #[error("the text is too long")]
+    TooLong,
+    #[error("the template does not fit what a variable holds: {0}")]
+    Mismatch(ErrorKind),
+}
+
+impl Template {
+    /// Reads a template.
+    /// Errors: the first place that is wrong.
+    pub fn parse(source: &str) -> Result<Template, TemplateError> {
+        let env = environment();
+        let compiled = env.template_from_str(source).map_err(|error| explain(&error, source))?;
+        refuse_the_rest(&tags(source))?;
+        let variables = compiled.undeclared_variables(false).into_iter().collect();
+        Ok(Template { source: source.to_owned(), variables })
+    }
+
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The variables that it needs, in any of its branches.
+    pub fn variables(&self) -> &BTreeSet<String> {
+        &self.variables
+    }
+
+    /// The text for one person, without blanks at its ends.
+    /// Errors: a variable is missing or does not fit, or the text is too long.
+    pub fn render(&self, vars: &Vars) -> Result<String, RenderError> {
+        let missing = || self.variables.iter().find(|name| vars.get(*name).is_none_or(serde_json::Value::is_null));
+        if let Some(name) = missing() {
+            return Err(RenderError::Missing(name.clone()));
+        }
+        let env = environment();
+        let template = env.template_from_str(&self.source).map_err(|error| RenderError::Mismatch(error.kind()))?;
+        let mut out = Bounded(Vec::new());
+        template.render_captured_to(Serde(vars), &mut out).map(drop).map_err(|error| match error.kind() {
+            ErrorKind::WriteFailure | ErrorKind::OutOfFuel => RenderError::TooLong,
+            kind => RenderError::Mismatch(kind),
+        })?;
+        Ok(String::from_utf8_lossy(&out.0).trim().to_owned())
+    }
+
+    /// Where a name is used first, as a byte of the text.
+    pub fn offset_of(&self, name: &str) -> usize {
+        tags(&self.source).iter().find_map(|tag| tag.word(name)).unwrap_or(0)
+    }
+}
+
+impl Condition {
+    /// Reads a condition.
+    /// Errors: the first place that is wrong, also a name that conditions do not know.
+    pub fn parse(source: &str) -> Result<Condition, TemplateError> {
+        let env = environment();
+        let compiled = env.compile_expression(source).map_err(|error| explain(&error, source))?;
+        let whole = Tag::whole(source);
+        refuse_the_rest(std::slice::from_ref(&whole))?;
+        let (mut variables, mut labels) = (BTreeSet::new(), BTreeSet::new());
+        for name in compiled.undeclared_variables(true).into_iter().collect::<BTreeSet<_>>() {
+            match name.split_once('.') {
+                Some(("var", name)) => drop(variables.insert(name.to_owned())),
+                Some(("label", name)) => drop(labels.insert(name.to_owned())),
+                None if FACTS.contains(&name.as_str()) => {}
+                _ => {
+                    let first = name.split('.').next().unwrap_or_default();
+                    return Err(TemplateError {
+                        offset: whole.word(first).unwrap_or(0),
+                        message: format!("a condition does not know `{name}`"),
+                        hint: format!(
+                            "write replied, delivered, var.NAME or label.NAME, such as var.{}",
+                            if matches!(first, "var" | "label") { "plan == 'pro'" } else { first }
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(Condition { source: source.to_owned(), variables, labels })
+    }
+
+    /// The variables that it needs, without `var.`.
+    pub fn variables(&self) -> &BTreeSet<String> {
+        &self.variables
+    }
+
+    /// Where a variable is used first, as a byte of the text.
+    pub fn offset_of(&self, name: &str) -> usize {
+        self.source.find(&format!("var.{name}")).unwrap_or(0)
+    }
+
+    /// Whether it is so.
+    /// Errors: a variable is missing, or its kind does not fit.
+    pub fn holds(&self, facts: Facts<'_>) -> Result<bool, RenderError> {
+        let value = |name: &String| facts.vars.get(name).filter(|value| !value.is_null());
+        if let Some(name) = self.variables.iter().find(|name| value(name).is_none()) {
+            return Err(RenderError::Missing(name.clone()));
+        }
+        let label: BTreeMap<_, _> = self.labels.iter().map(|name| (name, facts.labels.get(name))).collect();
+        let (replied, delivered) = (facts.replied, facts.delivered);
+        let context = minijinja::context! { replied, delivered, var => Serde(facts.vars), label => Serde(label) };
+        let env = environment();
+        let mismatch = |error: Error| RenderError::Mismatch(error.kind());
+        let answer = env.compile_expression(&self.source).and_then(|compiled| compiled.eval(context));
+        answer.map(|value| value.is_true()).map_err(mismatch)
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)
+    }
+}
+
+impl Serialize for Template {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}
+
+impl Serialize for Condition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}
+
+/// No files, no functions, no tests; what stands alone on a line in `{% … %}` leaves no blank line behind, which would be another bubble.
+fn environment<'s>() -> Environment<'s> {
+    let mut env = Environment::empty();
+    env.set_undefined_behavior(UndefinedBehavior::Strict);
+    env.set_fuel(Some(FUEL));
+    // Errors say where they are only then.
+    env.set_debug(true);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    env.set_syntax(syntax.expect("the delimiters are the usual ones"));
+    env.add_filter("capitalize", filters::capitalize);
+    env.add_filter("int", filters::int);
+    env.add_filter("lower", filters::lower);
+    env.add_filter("round", filters::round);
+    env.add_filter("title", filters::title);
+    env.add_filter("trim", filters::trim);
+    env.add_filter("upper", filters::upper);
+    env
+}
+
+/// What minijinja says of a template, and what is usually behind it.
+fn explain(error: &Error, source: &str) -> TemplateError {
+    let said = error.detail().unwrap_or("it cannot be read");
+    let offset = error.range().map_or(0, |range| range.start).min(source.len());
+    let rest = &source[offset..];
+    let statement = said.strip_prefix("unknown statement ");
+    let hint = match () {
+        () if rest.starts_with('=') => "write == to compare",
+        () if rest.starts_with('&') || rest.starts_with('|') => "write and, or",
+        () if matches!(statement, Some("endif" | "else" | "elif")) => "there is no {% if … %} before it; take it out",
+        () if statement.is_some() => "write {{ variable }} or {% if … %} … {% endif %}",
+        () if said.contains("expected end of block") => "end each {% if … %} with {% endif %}",
+        () if said.contains("end of variable block") && rest.starts_with(|c: char| c.is_alphanumeric()) => {
+            "a variable is one word, such as {{ first_name }}, closed with }}"
+        }
+        () if said.contains("string") => "close the quotes",
+        () if source.contains("{{") || source.contains("{%") => "write {{ variable }}, closed with }}",
+        () => "write a condition such as replied or var.plan == 'pro'",
+    };
+    TemplateError { offset, message: format!("the template cannot be read: {said}"), hint: hint.to_owned() }
+}
+
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            return Err(io::Error::other("the text is too long"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn vars(of: Value) -> Vars {
+        serde_json::from_value(of).expect("a mapping")
+    }
+
+    fn rendered(source: &str, of: Value) -> Result<String, RenderError> {
+        Template::parse(source).expect(source).render(&vars(of))
+    }
+
+    fn refused(source: &str) -> (usize, String) {
+        let error = Template::parse(source).expect_err(source);
+        (error.offset, error.message)
+    }
+
+    #[test]
+    fn a_text_is_made_of_its_variables() {
+        let ann = json!({"first_name": "ann", "count": 3});
+        assert_eq!(
+            rendered("Hi {{ first_name | title }}, {{ count }} left.", ann.clone()),
+            Ok("Hi Ann, 3 left.".to_owned())
+        );
+        assert_eq!(
+            rendered("\n Hi {{ first_name }} \n", ann.clone()),
+            Ok("Hi ann".to_owned()),
+            "no blanks at its ends"
+        );
+        let lines = "Hi\n{% if count > 5 %}\nmany\n{% endif %}\nbye";
+        assert_eq!(rendered(lines, ann.clone()), Ok("Hi\nbye".to_owned()), "an if leaves no blank line");
+        assert_eq!(
+            rendered("{{ first_name }} <b>&amp;</b> {# for us #}", ann),
+            Ok("ann <b>&amp;</b>".to_owned()),
+            "not HTML"
+        );
+    }
+
+    #[test]
+    fn what_it_needs_is_known_in_all_branches() {
+        let template =
+            Template::parse("{% if plan == 'pro' %}{{ coach }}{% else %}{{ first_name }}{% endif %}").expect("valid");
+        assert_eq!(
+            template.variables().iter().map(String::as_str).collect::<Vec<_>>(),
+            ["coach", "first_name", "plan"]
+        );
+        assert_eq!(Template::parse("no {braces} 100 % {# {{ x }} #}").expect("valid").variables().len(), 0);
+    }
+
+    #[test]
+    fn a_missing_variable_is_an_error_never_a_gap() {
+        let missing = Err(RenderError::Missing("name".to_owned()));
+        assert_eq!(rendered("Hi {{ name }}", json!({})), missing);
+        assert_eq!(rendered("Hi {{ name }}", json!({"name": null})), missing);
+        assert_eq!(
+            rendered("{% if false %}{{ name }}{% endif %}Hi", json!({})),
+            missing,
+            "also where it would not show"
+        );
+    }
+
+    #[test]
+    fn more_than_texts_need_is_refused_at_its_place() {
+        for (source, place) in [
+            ("{% for x in y %}{% endfor %}", 3),
+            ("Hi {%- set x = 1 %}", 7),
+            ("{% include 'x' %}", 3),
+            ("{{ name | default('x') }}", 8),
+            ("{{ 'a | b' | nope }}", 13),
+            ("{{ name is defined }}", 8),
+            ("{{ person.name }}", 9),
+            ("{{ range(9) }}", 3),
+            ("{{ name.upper() }}", 7),
+            ("é {{ name }", 11),
+        ] {
+            assert_eq!(refused(source).0, place, "{source}: {}", refused(source).1);
+        }
+    }
+
+    #[test]
+    fn rendering_is_bounded() {
+        let long = "x".repeat(BODY_MAX_CHARS);
+        assert_eq!(rendered("{{ a }}{{ a }}{{ a }}{{ a }}{{ a }}", json!({"a": long})), Err(RenderError::TooLong));
+        assert_eq!(refused("{{ a * 1000000000 }}"), (5, "nothing is multiplied in a message".to_owned()));
+        assert_eq!(rendered(&"{{ a }}".repeat(40_000), json!({"a": ""})), Err(RenderError::TooLong), "fuel");
+    }
+
+    #[test]
+    fn i12_an_error_says_nothing_of_what_variables_hold() {
+        let error = rendered("{{ a | int }}", json!({"a": "secret"})).expect_err("not a number");
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+    }
+
+    fn holds(source: &str, replied: bool, label: &str) -> Result<bool, RenderError> {
+        let labels = BTreeMap::from([("tier".to_owned(), label.to_owned())]);
+        let vars = vars(json!({"plan": "pro", "orders": 3}));
+        let facts = Facts { replied, delivered: true, vars: &vars, labels: &labels };
+        Condition::parse(source).expect(source).holds(facts)
+    }
+
+    #[test]
+    fn conditions_ask_for_replies_deliveries_variables_and_labels() {
+        for (source, wanted) in [
+            ("replied", true),
+            ("not replied or not delivered", false),
+            ("var.plan == 'pro' and var.orders >= 3", true),
+            ("label.tier == 'gold'", true),
+            ("label.tier in ['silver', 'gold']", true),
+            ("label.unknown == 'gold'", false),
+            ("label.unknown", false),
+            ("var.plan == label.tier", false),
+        ] {
+            assert_eq!(holds(source, true, "gold"), Ok(wanted), "{source}");
+        }
+        assert_eq!(holds("replied", false, ""), Ok(false));
+        assert_eq!(holds("var.age > 3", true, ""), Err(RenderError::Missing("age".to_owned())));
+        for bad in [
+            "plan == 'pro'",
+            "var['plan'] == 'pro'",
+            "var",
+            "replied.at",
+            "opened",
+            "var.a.b",
+            "replied = true",
+            "replied is true",
+            "now()",
+        ] {
+            assert!(Condition::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics_and_points_into_the_text(source in "([a-z é.|('\"=-]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|if |endif|is ){0,30}") {
+            for error in [Template::parse(&source).err(), Condition::parse(&source).err()].into_iter().flatten() {
+                prop_assert!(source.is_char_boundary(error.offset), "{} of {:?}", error.offset, source);
+            }
+        }
+
+        #[test]
+        fn variables_are_never_read_as_templates(value in ".{0,40}") {
+            let shown = rendered("<{{ a }}>", json!({"a": value}));
+            prop_assert_eq!(shown, Ok(format!("<{value}>")));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! `campaign`: files that say who is written to, when and what.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::campaign::file::node::MAX_BYTES;
+use crate::campaign::file::shape::{Audience, Missing, Schedule, Variable};
+use crate::campaign::file::{self, Checked, Finding};
+use crate::campaign::program::Op;
+use crate::campaign::zone::first_instant;
+use crate::cli::{print_json, table};
+use crate::units::instant;
+
+/// So many coming fires are shown.
+const FIRES: usize = 10;
+
+/// Campaigns: files that say who is written to, when and what.
+#[derive(Debug, Subcommand)]
+pub enum Campaign {
+    /// Check campaign files, and show what they mean and when they fire.
+    Check(Check),
+    /// Print the JSON Schema of campaign files, for editors.
+    Schema,
+}
+
+impl Campaign {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Campaign::Check(args) => args.run(),
+            Campaign::Schema => {
+                print_json(&file::schema())?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Needs neither a database nor the network. Each finding is a line of its own: FILE:LINE:COLUMN: PATH: what is wrong — what to write.
+
+Examples:
+  chert-outbox campaign check jobs/*.yaml
+  chert-outbox campaign check jobs/*.yaml --strict --json
+
+Exit code: 0 all files are good, 1 a file has errors, or with --strict warnings."
+)]
+pub struct Check {
+    /// The campaign files.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Let warnings fail the check too.
+    #[arg(long)]
+    strict: bool,
+    /// Show the fires after this instant, e.g. 2026-06-03T09:15:00Z; now unless given.
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    from: Option<DateTime<Utc>>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let from = self.from.unwrap_or_else(|| SystemTime::now().into());
+        let mut results: Vec<Checking> = self.files.iter().map(|path| Checking::of(path, from)).collect();
+        refuse_shared_names(&mut results);
+        let failed = |result: &Checking| result.checked.is_err() || (self.strict && !result.warnings().is_empty());
+        let bad = results.iter().filter(|result| failed(result)).count();
+        if self.json {
+            print_json(&results.iter().map(Checking::to_json).collect::<Vec<_>>())?;
+        } else {
+            show(&results);
+        }
+        Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// One file, and what became of it.
+struct Checking {
+    path: String,
+    checked: Result<Box<Checked>, Vec<Finding>>,
+    fires: Vec<DateTime<Utc>>,
+}
+
+impl Checking {
+    fn of(path: &Path, from: DateTime<Utc>) -> Checking {
+        let mut checked = read(path).and_then(|source| file::read(&source).map(Box::new));
+        let fires = checked.as_ref().map(|checked| fires(checked, from)).unwrap_or_default();
+        if let Ok(checked) = &mut checked
+            && matches!(checked.campaign.schedule, Schedule::At { .. })
+            && fires.is_empty()
+        {
+            checked.warnings.push(whole("`schedule.at` has passed", "write a later time"));
+        }
+        Checking { path: path.display().to_string(), checked, fires }
+    }
+
+    fn warnings(&self) -> &[Finding] {
+        self.checked.as_ref().map_or(&[], |checked| &checked.warnings)
+    }
+
+    fn errors(&self) -> &[Finding] {
+        self.checked.as_ref().err().map_or(&[], Vec::as_slice)
+    }
+
+    fn to_json(&self) -> Value {
+        let steps = |checked: &Checked| {
+            let steps = checked.program.steps().iter().enumerate();
+            steps
+                .map(|(index, step)| json!({"index": index, "name": step.name, "kind": kind(&step.op)}))
+                .collect::<Vec<_>>()
+        };
+        let checked = self.checked.as_ref().ok();
+        json!({
+            "file": self.path,
+            "ok": self.checked.is_ok(),
+            "errors": self.errors(),
+            "warnings": self.warnings(),
+            "campaign": checked.map(|checked| &checked.campaign),
+            "steps": checked.map(|checked| steps(checked)),
+            "next_fires": self.fires,
+        })
+    }
+}
+
+/// Two files of one name would be two versions of one campaign.
+fn refuse_shared_names(results: &mut [Checking]) {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for result in results {
+        let Ok(checked) = &result.checked else { continue };
+        let name = checked.campaign.name.to_string();
+        match names.get(&name) {
+            Some(first) => {
+                let message = format!("the campaign `{name}` is in {first} already");
+                result.checked = Err(vec![whole(message, "give it a name of its own")]);
+            }
+            None => drop(names.insert(name, result.path.clone())),
+        }
+    }
+}
+
+/// The text of a file, of which no more is read than a campaign may have.
+fn read(path: &Path) -> Result<String, Vec<Finding>> {
+    let open = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let bytes =
+        open().map_err(|error| vec![whole(format!("the file cannot be read ({error})"), "name a campaign file")])?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line =
+            1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        vec![Finding { line, ..whole("the file is not UTF-8", "save it as UTF-8") }]
+    })
+}
+
+/// About a file as a whole.
+fn whole(message: impl Into<String>, hint: &str) -> Finding {
+    Finding { line: 1, column: 1, path: String::new(), message: message.into(), hint: hint.to_owned() }
+}
+
+/// When it fires after an instant, the next [`FIRES`] times at most.
+fn fires(checked: &Checked, from: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    let zone = checked.campaign.schedule.zone(checked.campaign.zone);
+    match &checked.campaign.schedule {
+        Schedule::Cron { cron, .. } => {
+            let next = |at: &DateTime<Utc>| cron.next_after(*at, zone);
+            std::iter::successors(next(&from), next).take(FIRES).collect()
+        }
+        Schedule::At { at, .. } => first_instant(at.0, zone).filter(|at| *at > from).into_iter().collect(),
+        Schedule::Manual { .. } => Vec::new(),
+    }
+}
+
+fn show(results: &[Checking]) {
+    for result in results {
+        result.errors().iter().for_each(|error| outln!("{}:{error}", result.path));
+        result.warnings().iter().for_each(|warning| outln!("{}:{warning} (warning)", result.path));
+    }
+    let good: Vec<(&Checking, &Checked)> =
+        results.iter().filter_map(|result| Some((result, result.checked.as_deref().ok()?))).collect();
+    if !good.is_empty() {
+        let mut rows = table(&["campaign", "class", "starts", "audience", "steps", "messages", "variables"]);
+        for (_, checked) in &good {
+            rows.add_row(row(checked));
+        }
+        outln!("{}", rows.trim_fmt());
+    }
+    for (result, checked) in &good {
+        show_fires(&result.fires, checked);
+    }
+    let bad = results.iter().filter(|result| result.checked.is_err()).count();
+    let warnings: usize = results.iter().map(|result| result.warnings().len()).sum();
+    outln!("\n{} files: {} good, {bad} with errors; {warnings} warnings", results.len(), good.len());
+}
+
+fn row(Checked { campaign, program, .. }: &Checked) -> [String; 7] {
+    let starts = match &campaign.schedule {
+        Schedule::Cron { cron, .. } => cron.to_string(),
+        Schedule::At { at, .. } => at.to_string(),
+        Schedule::Manual { .. } if matches!(campaign.audience, Audience::Enrolled { .. }) => "when enrolled".to_owned(),
+        Schedule::Manual { .. } => "by hand".to_owned(),
+    };
+    let audience = match &campaign.audience {
+        Audience::Sql { .. } => "query".to_owned(),
+        Audience::Csv { csv, .. } => csv.clone(),
+        Audience::Enrolled { .. } => "application".to_owned(),
+    };
+    let variables = campaign.variables.iter().map(|(name, variable)| {
+        let missing = match variable {
+            Variable::Needed { missing: Missing::Hold } => "hold".to_owned(),
+            Variable::Needed { missing: Missing::Skip } => "skip".to_owned(),
+            Variable::Default { default } => format!("{default:?}"),
+        };
+        format!("{name} (else {missing})")
+    });
+    let messages = program.steps().iter().filter(|step| matches!(step.op, Op::Send(_))).count();
+    let steps = program.steps().iter().filter(|step| !matches!(step.op, Op::Jump(_) | Op::End)).count();
+    [
+        campaign.name.to_string(),
+        campaign.class.word().to_owned(),
+        starts,
+        audience,
+        steps.to_string(),
+        messages.to_string(),
+        variables.collect::<Vec<_>>().join(", "),
+    ]
+}
+
+fn show_fires(fires: &[DateTime<Utc>], checked: &Checked) {
+    if fires.is_empty() {
+        return;
+    }
+    let zone: Tz = checked.campaign.schedule.zone(checked.campaign.zone);
+    let s = if fires.len() == 1 { "" } else { "s" };
+    outln!("\n{}: next {} fire{s} ({zone})", checked.campaign.name, fires.len());
+    for at in fires {
+        outln!("  {}   {}", at.with_timezone(&zone).format("%a %F %T %Z"), at.format("%FT%TZ"));
+    }
+}
+
+fn kind(op: &Op) -> &'static str {
+    match op {
+        Op::Send(_) => "send",
+        Op::Wait(_) => "wait",
+        Op::Branch { .. } => "branch",
+        Op::Jump(_) => "jump",
+        Op::End => "end",
+    }
+}

@@ -1,0 +1,91 @@
+//! `campaign check` and `campaign schema` as pipelines hold them: neither needs a database.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const JOBS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs");
+
+/// Exit code and output of `chert-outbox campaign …` in a directory, without a database.
+fn campaign(directory: &Path, args: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chert-outbox"));
+    let output = command.arg("campaign").args(args).current_dir(directory).env_remove("DATABASE_URL").output();
+    let output = output.expect("the binary is there");
+    (output.status.code().expect("it ends by itself"), String::from_utf8(output.stdout).expect("UTF-8"))
+}
+
+#[test]
+fn the_examples_pass_and_say_when_they_fire() {
+    let files = ["welcome.yaml", "weekly-check-in.yaml", "win-back.yaml", "announcement.yaml"];
+    let from = ["check", "--strict", "--from", "2027-02-20T00:00:00Z"];
+    let (code, out) = campaign(JOBS.as_ref(), &[&from[..], &files[..]].concat());
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("4 files: 4 good, 0 with errors; 0 warnings"), "{out}");
+    assert!(out.contains("weekly-check-in: next 10 fires (America/Chicago)"), "{out}");
+    for line in [
+        "Mon 2027-03-08 08:30:00 CST   2027-03-08T14:30:00Z",
+        "Mon 2027-03-15 08:30:00 CDT   2027-03-15T13:30:00Z",
+        "Tue 2027-06-01 10:00:00 PDT   2027-06-01T17:00:00Z",
+    ] {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+}
+
+#[test]
+fn the_schema_beside_the_examples_is_the_one_that_is_printed() {
+    let (code, out) = campaign(JOBS.as_ref(), &["schema"]);
+    let beside = std::fs::read_to_string(format!("{JOBS}/campaign.schema.json")).expect("it is there");
+    assert_eq!((code, out), (0, beside));
+}
+
+#[test]
+fn what_is_wrong_is_told_by_file_line_and_column_and_fails() {
+    let directory = tempfile::tempdir().expect("made");
+    let good = std::fs::read_to_string(format!("{JOBS}/announcement.yaml")).expect("it is there");
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
+    write("good.yaml", &good);
+    write("bad.yaml", &good.replace("zone: America", "zone: Amerika").replace("{{ first_name |", "{{ firstname |"));
+    write("twin.yaml", &good);
+    write("warned.yaml", &good.replace("summer-opening", "warned").replace("  pinned_only: true\n", ""));
+    std::fs::write(directory.path().join("latin.yaml"), b"name: a\nzone: \xe9\n").expect("written");
+    let run =
+        |args: &[&str]| campaign(directory.path(), &[&["check", "--from", "2027-01-01T00:00:00Z"], args].concat());
+
+    let (code, out) = run(&["good.yaml", "bad.yaml", "absent.yaml", "latin.yaml"]);
+    assert_eq!(code, 1);
+    for line in [
+        "bad.yaml:19:7: zone: the time zone `Amerika/Los_Angeles` is unknown — did you mean America/Los_Angeles?",
+        "bad.yaml:30:19: steps[0].send.body: the variable `firstname` is not declared — did you mean `first_name`?",
+        "absent.yaml:1:1: the file cannot be read",
+        "latin.yaml:2:1: the file is not UTF-8",
+        "4 files: 1 good, 3 with errors",
+    ] {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+    let (code, out) = run(&["good.yaml", "twin.yaml"]);
+    assert!(code == 1 && out.contains("twin.yaml:1:1: the campaign `summer-opening` is in good.yaml already"), "{out}");
+    let (code, out) = run(&["warned.yaml"]);
+    assert!(code == 0 && out.contains("looks like spam") && out.contains("(warning)"), "{out}");
+    assert_eq!(run(&["warned.yaml", "--strict"]).0, 1);
+    let (code, out) = campaign(directory.path(), &["check", "--from", "2028-01-01T00:00:00Z", "good.yaml"]);
+    assert!(code == 0 && out.contains("`schedule.at` has passed"), "{out}");
+    assert_eq!(campaign(directory.path(), &["check"]).0, 2, "no file is a mistake of usage");
+}
+
+#[test]
+fn programs_read_the_same() {
+    let directory = tempfile::tempdir().expect("made");
+    std::fs::write(directory.path().join("bad.yaml"), "name: a\n").expect("written");
+    let bad = directory.path().join("bad.yaml").display().to_string();
+    let args = ["check", "--json", "--from", "2027-02-20T00:00:00Z", "win-back.yaml", &bad];
+    let (code, out) = campaign(JOBS.as_ref(), &args);
+    let out: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(code, 1);
+    assert_eq!((&out[0]["ok"], &out[0]["campaign"]["name"]), (&true.into(), &"win-back".into()));
+    assert_eq!(out[0]["next_fires"].as_array().map(Vec::len), Some(10));
+    assert_eq!(out[0]["steps"][0], serde_json::json!({"index": 0, "name": "miss-you", "kind": "send"}));
+    let error = &out[1]["errors"][0];
+    assert_eq!((&out[1]["ok"], &error["line"], &error["column"]), (&false.into(), &1.into(), &1.into()));
+    assert!(error["message"].is_string() && error["hint"].is_string() && out[1]["campaign"].is_null());
+}
