@@ -39,6 +39,28 @@ async fn i09_each_step_once_and_in_order_with_engines_dropped_at_every_transacti
 }
 
 #[tokio::test]
+async fn i09_an_enrolment_that_somebody_holds_is_passed_over() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    it.enrol(ANN).await;
+    let engine = it.engine();
+    for (jobs, other) in [(0, BOB), (1, CID)] {
+        let mut holder = it.pool().begin().await.expect("begins");
+        sqlx::query("select * from outbox.enrolments where phone = '+15550142200' for update")
+            .execute(&mut *holder)
+            .await
+            .expect("held");
+        it.enrol(other).await;
+        tokio::time::timeout(Duration::from_secs(10), it.settle(&engine)).await.expect("it waits for nobody");
+        assert_eq!(it.count("phone = '+15550142200'").await, jobs);
+        assert_eq!(it.count("phone <> '+15550142200'").await, jobs + 1, "others go on");
+        holder.rollback().await.expect("let go");
+        it.settle(&engine).await;
+        assert_eq!(it.count("phone = '+15550142200'").await, 1);
+    }
+}
+
+#[tokio::test]
 async fn who_replies_stops_or_reaches_the_goal_hears_no_more() {
     let it = Harness::start().await;
     it.apply(&file("stop_on: [reply, opt_out, goal]", THREE)).await;
