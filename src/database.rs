@@ -1,16 +1,22 @@
 //! The way to the database: connecting, beginning a transaction that plans well, migrating, and checking the version.
 
 use std::str::FromStr as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sqlx::migrate::{Migration, Migrator};
+use sqlx::migrate::{MigrateError, Migration, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Postgres, Transaction};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Waiting for a connection is given up after this; so is any one statement of a worker.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a migration waits for a lock, while others wait behind it; the pause after that, in which they go on; and when it is
+/// given up.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
+const LOCK_PATIENCE: Duration = Duration::from_secs(180);
 
 /// What went wrong between us and the database, as a sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +37,11 @@ pub enum DatabaseError {
     Adopt(String),
     #[error("migrating the outbox: {0}")]
     Migrate(String),
+    #[error(
+        "migrating the outbox: a transaction of somebody else has been holding a table for three minutes: end it (pg_stat_activity shows \
+         it), and run this again"
+    )]
+    Locked,
     #[error("reading the outbox's version: {0}")]
     Version(String),
 }
@@ -115,7 +126,7 @@ pub async fn migrate(pool: &PgPool, deployment: &str) -> Result<Migrated, Databa
     let failed = |error: sqlx::Error| DatabaseError::Migrate(describe(&error));
     let mut connection = pool.acquire().await.map_err(failed)?;
     let before = version(&mut connection).await?;
-    migrator([]).run(&mut *connection).await.map_err(|error| DatabaseError::Migrate(error.to_string()))?;
+    apply(&mut connection, &migrator([])).await?;
     // Also after a migration that was cut short before this; never once there are jobs.
     if deployment != "default" {
         sqlx::query!("update outbox.account set deployment = $1 where deployment = 'default' and not exists (select from outbox.jobs)", deployment)
@@ -130,6 +141,36 @@ pub async fn migrate(pool: &PgPool, deployment: &str) -> Result<Migrated, Databa
         .collect();
     let version = version(&mut connection).await?.unwrap_or(0);
     Ok(Migrated { applied, version })
+}
+
+/// Applies what is missing. A migration that changes a table waits for whoever reads it, and all who come later wait behind it:
+/// so it gives way after two seconds, and is tried again a moment later. Each is one transaction.
+/// Errors: `DatabaseError::Migrate`, and `Locked` after three minutes of this; what had been applied stays.
+pub async fn apply(connection: &mut PgConnection, migrator: &Migrator) -> Result<(), DatabaseError> {
+    let failed = |error: sqlx::Error| DatabaseError::Migrate(describe(&error));
+    let began = Instant::now();
+    let milliseconds = LOCK_TIMEOUT.as_millis();
+    connection.execute(AssertSqlSafe(format!("set lock_timeout = {milliseconds}"))).await.map_err(failed)?;
+    let applied = loop {
+        match migrator.run(&mut *connection).await {
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) if is_locked(&error) => {
+                if began.elapsed() >= LOCK_PATIENCE {
+                    break Err(DatabaseError::Locked);
+                }
+            }
+            outcome => break outcome.map_err(|error| DatabaseError::Migrate(error.to_string())),
+        }
+        // The migrator keeps its own lock when it fails.
+        connection.execute("select pg_advisory_unlock_all()").await.map_err(failed)?;
+        tokio::time::sleep(LOCK_PAUSE).await;
+    };
+    connection.execute("select pg_advisory_unlock_all(); reset lock_timeout").await.map_err(failed)?;
+    applied
+}
+
+/// Somebody else holds the lock for longer than is waited for.
+fn is_locked(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|refused| refused.code()).is_some_and(|code| code == "55P03")
 }
 
 /// What `adopt` changed.

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{print_json, table};
 use crate::trial::bench::claim::{self, Measured};
 use crate::trial::bench::throughput::{self, Load, Report};
+use crate::trial::bench::webhooks::{self, Answers, Spread};
 use crate::trial::bench::{BenchError, Progress, Scratch};
 
 /// Measure what a job costs on this machine, against a local Chert; nothing leaves it.
@@ -21,6 +22,7 @@ use crate::trial::bench::{BenchError, Progress, Scratch};
   chert-outbox bench --jobs 50000 --concurrency 256 --json
   chert-outbox bench claim                          # a claim of 500 at 10,000 and at 1,000,000 rows, and with blocked ones
   chert-outbox bench claim --rows 100000 --json
+  chert-outbox bench webhooks                       # how soon a webhook is answered, beside a bare commit
   DATABASE_URL= chert-outbox bench claim            # not on your own server")]
 pub struct Bench {
     /// Work in a fresh database on this server, dropped afterwards, instead of on a throw-away Postgres.
@@ -61,6 +63,18 @@ impl Throughput {
 #[derive(Debug, Subcommand)]
 enum What {
     Claim(Claim),
+    Webhooks(Webhooks),
+}
+
+/// Measure how soon webhooks are answered, whether or not those before them are, beside bare commits at the same rate.
+#[derive(Debug, Args)]
+struct Webhooks {
+    /// How many.
+    #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    webhooks: u32,
+    /// So many a second.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    rate: u32,
 }
 
 /// Measure a claim of 500 jobs at 10,000 and at --rows rows, and with a tenth of them more blocked at a line's head.
@@ -102,6 +116,9 @@ impl Bench {
             Some(What::Claim(args)) => {
                 claim::run(scratch, args.rows, !args.no_analyze, progress).await.map(Figures::Claim)
             }
+            Some(What::Webhooks(args)) => {
+                webhooks::run(scratch, args.webhooks, args.rate, progress).await.map(Figures::Webhooks)
+            }
         }
     }
 }
@@ -109,6 +126,7 @@ impl Bench {
 enum Figures {
     Throughput(Box<Report>),
     Claim(Vec<Measured>),
+    Webhooks(Answers),
 }
 
 impl Figures {
@@ -118,9 +136,26 @@ impl Figures {
             Figures::Throughput(report) => print_throughput(report),
             Figures::Claim(measured) if json => print_json(measured)?,
             Figures::Claim(measured) => print_claims(measured),
+            Figures::Webhooks(answers) if json => print_json(answers)?,
+            Figures::Webhooks(answers) => print_webhooks(answers),
         }
         Ok(())
     }
+}
+
+fn print_webhooks(answers: &Answers) {
+    let mut times = table(&["", "p50", "p99", "slowest"]);
+    for (what, Spread { p50_ms, p99_ms, slowest_ms }) in [("webhook", answers.webhook), ("bare commit", answers.commit)]
+    {
+        times.add_row([
+            what.to_owned(),
+            format!("{p50_ms:.1} ms"),
+            format!("{p99_ms:.1} ms"),
+            format!("{slowest_ms:.1} ms"),
+        ]);
+    }
+    outln!("{} of each, {} a second\n\n{times}", answers.webhooks, answers.per_sec);
+    outln!("\nthe median of a webhook to that of a bare commit: {:.2}", answers.ratio);
 }
 
 fn print_claims(measured: &[Measured]) {

@@ -103,7 +103,8 @@ fn line(row: &EventRow) -> String {
     let time = row.occurred_at.format("%F %T%.3f");
     let phone = row.phone.as_deref().unwrap_or("-");
     let text = row.text.as_ref().map(|text| format!("  {text:?}")).unwrap_or_default();
-    format!("{time}  {:<17} {phone:<16} {:<8} {effect}{job}  {id}{text}", row.kind, row.source)
+    let with = row.attachments.iter().map(|id| format!("  [{id}]")).collect::<String>();
+    format!("{time}  {:<17} {phone:<16} {:<8} {effect}{job}  {id}{text}{with}", row.kind, row.source)
 }
 
 #[derive(Debug, Args)]

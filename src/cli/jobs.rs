@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::{DatabaseOptions, print_json, table};
+use crate::cli::{DatabaseOptions, ListOptions, print_json, table};
 use crate::outbox::jobs::{self, Filter, JobRow};
 use crate::outbox::status::{explain, no_worker_sends, wait_of_ready};
 use crate::outbox::{account, lines, workers};
@@ -57,7 +57,7 @@ impl Jobs {
   chert-outbox jobs list --phone +15550142200")]
 pub struct List {
     #[command(flatten)]
-    database: DatabaseOptions,
+    page: ListOptions,
     /// Only jobs in this state.
     #[arg(long, value_parser = ["queued", "sending", "sent", "duplicate", "failed", "expired", "canceled", "suppressed", "parked"])]
     state: Option<String>,
@@ -67,21 +67,15 @@ pub struct List {
     /// Only jobs of this recipient.
     #[arg(long)]
     phone: Option<Phone>,
-    /// How many at most.
-    #[arg(long, default_value = "50", value_parser = clap::value_parser!(i64).range(1..=100_000))]
-    limit: i64,
-    /// Print them as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
-        let pool = self.database.outbox(1).await?;
+        let pool = self.page.database.outbox(1).await?;
         let phone = self.phone.map(|phone| phone.as_str().to_owned());
-        let filter = Filter { id: None, state: self.state, reason: self.reason, phone, limit: self.limit };
+        let filter = Filter { id: None, state: self.state, reason: self.reason, phone, limit: self.page.limit };
         let found = jobs::list(&pool, &filter).await?;
-        if self.json {
+        if self.page.json {
             return print_json(&found);
         }
         let mut rows = table(&["job", "phone", "state", "due", "tries", "line", "error"]);
@@ -97,8 +91,8 @@ impl List {
             ]);
         }
         outln!("{}", rows.trim_fmt());
-        if found.len() as i64 == self.limit {
-            outln!("(the newest {}; --limit shows more)", self.limit);
+        if found.len() as i64 == self.page.limit {
+            outln!("(the newest {}; --limit shows more)", self.page.limit);
         }
         Ok(())
     }

@@ -89,6 +89,19 @@ enum Command {
     Bench(bench::Bench),
 }
 
+/// What every list of rows of the outbox takes.
+#[derive(Debug, Args)]
+struct ListOptions {
+    #[command(flatten)]
+    database: DatabaseOptions,
+    /// How many at most.
+    #[arg(long, default_value = "50", value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    limit: i64,
+    /// Print them as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Where the outbox is.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseOptions {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::{DatabaseOptions, print_json, table};
+use crate::cli::{DatabaseOptions, ListOptions, print_json, table};
 use crate::outbox::notifications::{self, NotificationRow};
 
 /// Look at the webhooks that tell your application, and post those again that it did not take.
@@ -32,23 +32,17 @@ impl Notifications {
   chert-outbox notifications list --all --json | jq '.[] | select(.delivered_at == null)'")]
 pub struct List {
     #[command(flatten)]
-    database: DatabaseOptions,
+    page: ListOptions,
     /// Also those that wait, and those that were delivered in the last seven days.
     #[arg(long)]
     all: bool,
-    /// How many at most.
-    #[arg(long, default_value = "50", value_parser = clap::value_parser!(i64).range(1..=100_000))]
-    limit: i64,
-    /// Print them as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
-        let pool = self.database.outbox(1).await?;
-        let found = notifications::list(&pool, self.all, self.limit).await?;
-        if self.json {
+        let pool = self.page.database.outbox(1).await?;
+        let found = notifications::list(&pool, self.all, self.page.limit).await?;
+        if self.page.json {
             return print_json(&found);
         }
         let mut rows = table(&["notification", "job", "what", "since", "attempts", "now", "last answer"]);
@@ -64,8 +58,8 @@ impl List {
             ]);
         }
         outln!("{}", rows.trim_fmt());
-        if found.len() as i64 == self.limit {
-            outln!("(the newest {}; --limit shows more)", self.limit);
+        if found.len() as i64 == self.page.limit {
+            outln!("(the newest {}; --limit shows more)", self.page.limit);
         }
         Ok(())
     }

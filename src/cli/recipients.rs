@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::cli::{DatabaseOptions, print_json, table};
+use crate::cli::{DatabaseOptions, ListOptions, print_json, table};
 use crate::inbound::event::Incoming;
 use crate::outbox::recipients::{self, Known, NewConsent, Recipient, TheirEvent};
 use crate::phone::Phone;
@@ -198,26 +198,20 @@ fn print_history(known: &Known, show_text: bool) {
   chert-outbox recipients list --review --show-numbers --json")]
 pub struct List {
     #[command(flatten)]
-    database: DatabaseOptions,
+    page: ListOptions,
     /// Those who wait for a person to look, the longest wait first.
     #[arg(long, required = true)]
     review: bool,
-    /// How many at most.
-    #[arg(long, default_value = "50", value_parser = clap::value_parser!(i64).range(1..=100_000))]
-    limit: i64,
     /// Print whole numbers.
     #[arg(long)]
     show_numbers: bool,
-    /// Print them as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
-        let pool = self.database.outbox(1).await?;
-        let found = recipients::in_review(&pool, self.show_numbers, self.limit).await?;
-        if self.json {
+        let pool = self.page.database.outbox(1).await?;
+        let found = recipients::in_review(&pool, self.show_numbers, self.page.limit).await?;
+        if self.page.json {
             return print_json(&found);
         }
         let mut rows = table(&["phone", "since", "because", "last reply", "unanswered"]);
@@ -231,8 +225,8 @@ impl List {
             ]);
         }
         outln!("{}", rows.trim_fmt());
-        if found.len() as i64 == self.limit {
-            outln!("(the first {}; --limit shows more)", self.limit);
+        if found.len() as i64 == self.page.limit {
+            outln!("(the first {}; --limit shows more)", self.page.limit);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cli::import::{BadRecord, Format, Row};
 use crate::cli::load::{Load, Stopped, load};
-use crate::cli::{DatabaseOptions, print_json, table};
+use crate::cli::{DatabaseOptions, ListOptions, print_json, table};
 use crate::outbox::suppress::{self, Exported, NewSuppression};
 use crate::phone::Phone;
 use crate::scope::Scope;
@@ -144,26 +144,20 @@ impl Remove {
   chert-outbox suppress list --phone +15550142200")]
 pub struct List {
     #[command(flatten)]
-    database: DatabaseOptions,
+    page: ListOptions,
     /// Only the entries of this recipient; also of one who was erased.
     #[arg(long)]
     phone: Option<Phone>,
-    /// How many at most.
-    #[arg(long, default_value = "50", value_parser = clap::value_parser!(i64).range(1..=100_000))]
-    limit: i64,
     /// Print whole numbers.
     #[arg(long)]
     show_numbers: bool,
-    /// Print them as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
-        let pool = self.database.outbox(1).await?;
-        let listed = suppress::list(&pool, self.phone.as_ref(), self.show_numbers, self.limit).await?;
-        if self.json {
+        let pool = self.page.database.outbox(1).await?;
+        let listed = suppress::list(&pool, self.phone.as_ref(), self.show_numbers, self.page.limit).await?;
+        if self.page.json {
             return print_json(&listed);
         }
         let mut rows = table(&["phone", "scope", "since", "reason", "source", "event"]);
@@ -178,8 +172,8 @@ impl List {
             ]);
         }
         outln!("{}", rows.trim_fmt());
-        if listed.len() as i64 == self.limit {
-            outln!("(the newest {}; --limit shows more)", self.limit);
+        if listed.len() as i64 == self.page.limit {
+            outln!("(the newest {}; --limit shows more)", self.page.limit);
         }
         if self.phone.is_none() {
             let erased = suppress::erased(&pool).await?;

@@ -1,11 +1,10 @@
 //! Applying: what stored events mean for recipients, suppressions and jobs, each once. One transaction a batch: after a crash the
 //! same events are applied, whole. One applier at a time in the whole deployment, whoever comes: so words are weighed in turn.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use rand::RngExt as _;
 use sqlx::{PgPool, PgTransaction};
 use tokio::sync::{Notify, watch};
@@ -14,15 +13,16 @@ use tracing::{info, warn};
 use crate::config::{OptOutScope, ReplyOptions};
 use crate::database;
 use crate::inbound::InboundError;
-use crate::inbound::event::Incoming;
+use crate::inbound::effects::{
+    Answered, Waiting, confirm, find_answered, finish, follow_deliveries, lift, lock, mark_answered, phones, put_aside,
+    read_before, read_events, tell, touch_recipients, waiting, wake,
+};
 use crate::inbound::optout::Words;
-use crate::inbound::weigh::{Before, Read, Verdict, weigh};
+use crate::inbound::weigh::{Read, weigh};
 use crate::outbox::MAX_RACES;
-use crate::outbox::admit::interval;
+use crate::outbox::admit::wake_after_commit;
 use crate::outbox::campaigns::stops;
-use crate::outbox::lookups;
-use crate::outbox::progress::announce;
-use crate::outbox::suppress::suppress;
+use crate::outbox::suppress::{NewSuppression, suppress_all};
 use crate::phone::Phone;
 use crate::scope::Scope;
 
@@ -30,6 +30,11 @@ use crate::scope::Scope;
 const BATCH: i64 = 200;
 /// How often is looked for events when nobody rings: a stop is to be honoured within a second.
 const EVERY: Duration = Duration::from_millis(200);
+/// How long a batch waits for a row that another transaction holds; and an event by itself, since many may be held at once.
+const LOCK_WAIT: Duration = Duration::from_millis(300);
+const LOCK_WAIT_SINGLY: Duration = Duration::from_millis(50);
+/// How long events are applied one by one before the oldest of them are tried again.
+const LONGEST_ROUND: Duration = Duration::from_secs(10);
 /// After an error.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -88,7 +93,7 @@ impl Applier {
     pub async fn apply(&self, pool: &PgPool) -> Result<Applied, InboundError> {
         let mut races = 0;
         loop {
-            match self.apply_batch(pool, 0, BATCH).await {
+            match self.apply_batch(pool, 0, BATCH, LOCK_WAIT).await {
                 // It met a claim or an admission at the same jobs, and was the one to give way.
                 Err(error) if error.is_conflict() && races < MAX_RACES => races += 1,
                 Err(error) if error.is_conflict() || error.is_refusal() || error.is_locked() => {
@@ -99,36 +104,56 @@ impl Applier {
         }
     }
 
-    /// Applies the events of one batch one by one: one that the database refuses is put aside as `unreadable`; one whose rows
-    /// somebody else holds stays for later. Neither holds up another.
+    /// Applies the events that wait one by one: one that the database refuses is put aside as `unreadable`; one whose rows somebody
+    /// else holds stays for later, and so do the others of its sender. None holds up those of anybody else.
     async fn apply_singly(&self, pool: &PgPool) -> Result<Applied, InboundError> {
+        let (began, mut after) = (Instant::now(), 0);
         let mut sum = Applied::default();
-        for id in waiting(pool).await? {
-            match self.apply_batch(pool, id - 1, 1).await {
-                Ok(applied) => {
-                    sum.events += applied.events;
-                    sum.opted_out += applied.opted_out;
-                    sum.suppressed_jobs += applied.suppressed_jobs;
-                    sum.stopped_enrolments += applied.stopped_enrolments;
+        let mut locked_out = HashSet::new();
+        loop {
+            let page = waiting(pool, after, BATCH).await?;
+            let Some(last) = page.last() else { return Ok(sum) };
+            after = last.id;
+            for event in page {
+                if began.elapsed() >= LONGEST_ROUND {
+                    return Ok(sum);
                 }
-                Err(error) if error.is_conflict() || error.is_locked() => {
-                    warn!(%error, event.id = id, "Event {id} waits for a transaction that holds its recipient's jobs");
+                let Waiting { id, phone } = event;
+                if phone.as_ref().is_some_and(|phone| locked_out.contains(phone)) {
+                    continue;
                 }
-                Err(error) if error.is_refusal() => {
-                    put_aside(pool, id).await?;
-                    sum.events += 1;
+                match self.apply_batch(pool, id - 1, 1, LOCK_WAIT_SINGLY).await {
+                    Ok(applied) => {
+                        sum.events += applied.events;
+                        sum.opted_out += applied.opted_out;
+                        sum.suppressed_jobs += applied.suppressed_jobs;
+                        sum.stopped_enrolments += applied.stopped_enrolments;
+                    }
+                    Err(error) if error.is_conflict() || error.is_locked() => {
+                        warn!(%error, event.id = id, "Event {id} waits for a transaction that holds its recipient's jobs");
+                        locked_out.extend(phone);
+                    }
+                    Err(error) if error.is_refusal() => {
+                        put_aside(pool, id).await?;
+                        sum.events += 1;
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
             }
         }
-        Ok(sum)
     }
 
     /// Applies up to `limit` events after this one, all or none.
-    async fn apply_batch(&self, pool: &PgPool, after: i64, limit: i64) -> Result<Applied, InboundError> {
+    async fn apply_batch(
+        &self,
+        pool: &PgPool,
+        after: i64,
+        limit: i64,
+        lock_wait: Duration,
+    ) -> Result<Applied, InboundError> {
         let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
-        let applied = match self.apply_in(&mut tx, after, limit).await {
-            Ok(applied) => applied,
+        let (applied, ended) = match self.apply_in(&mut tx, after, limit, lock_wait).await {
+            Ok(done) => done,
             Err(error) => {
                 // Here and now: a transaction that is merely dropped ends a moment later, and holds the lock until then.
                 tx.rollback().await.map_err(InboundError::Apply)?;
@@ -136,6 +161,7 @@ impl Applier {
             }
         };
         tx.commit().await.map_err(InboundError::Apply)?;
+        wake_after_commit(pool, &ended).await;
         if applied.opted_out > 0 {
             info!(
                 "{} recipients said stop; {} jobs of theirs are suppressed",
@@ -145,44 +171,81 @@ impl Applier {
         Ok(applied)
     }
 
-    async fn apply_in(&self, tx: &mut PgTransaction<'_>, after: i64, limit: i64) -> Result<Applied, sqlx::Error> {
-        let stored = if lock(tx).await? { read_events(tx, after, limit).await? } else { Vec::new() };
+    /// Returns also whose jobs have ended.
+    async fn apply_in(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        after: i64,
+        limit: i64,
+        lock_wait: Duration,
+    ) -> Result<(Applied, Vec<String>), sqlx::Error> {
+        let stored = if lock(tx, lock_wait).await? { read_events(tx, after, limit).await? } else { Vec::new() };
         if stored.is_empty() {
-            return Ok(Applied::default());
+            return Ok(Default::default());
         }
         let reads: Vec<Read> = stored.iter().map(|stored| Read::of(&stored.event, &self.words)).collect();
+        for (stored, _) in stored.iter().zip(&reads).filter(|(_, read)| read.is_unaddressed_stop) {
+            warn!(
+                event.id = stored.id,
+                "Event {} may be a stop, from an address that is no number: find out who it is (events tail --show-text), \
+                 and suppress them (suppress add)",
+                stored.id
+            );
+        }
         let before = read_before(tx, &reads).await?;
         let verdicts = weigh(&reads, |phone| before.get(phone.as_str()).copied().unwrap_or_default());
         let answered = find_answered(tx, &stored, &reads).await?;
 
-        let mut applied = Applied { events: stored.len(), ..Applied::default() };
-        let mut confirm = BTreeMap::new();
-        let stops: Vec<(&Phone, &String)> =
-            verdicts.iter().flat_map(|(phone, verdict)| verdict.stops.iter().map(move |id| (phone, id))).collect();
-        for (phone, event_id) in stops {
-            let index = reads.iter().position(|read| read.event_id == *event_id).expect("the stop is of this batch");
-            let scope = self.scope(answered[index].as_ref());
-            let done = suppress(tx, phone, &scope, "said stop", "reply", Some(event_id)).await?;
-            applied.suppressed_jobs += done.jobs;
-            applied.stopped_enrolments += stops::opted_out(tx, phone, &scope).await?;
-            if done.new == [true] {
-                applied.opted_out += 1;
-                confirm.entry(phone.clone()).or_insert(stored[index].id);
-            }
+        let place =
+            |id: &String| reads.iter().position(|read| read.event_id == *id).expect("the stop is of this batch");
+        let stops: Vec<(&Phone, usize)> = verdicts
+            .iter()
+            .flat_map(|(phone, verdict)| verdict.stops.iter().map(move |id| (phone, place(id))))
+            .collect();
+        let suppressions = self.suppressions(&stops, &reads, &answered);
+        let suppressed = suppress_all(tx, &suppressions).await?;
+        let opted_out: Vec<_> = suppressions.iter().map(|one| (&one.phone, &one.scope)).collect();
+        let replies: Vec<_> = verdicts.iter().map(|(phone, verdict)| (phone, verdict.last_inbound_at)).collect();
+        let stopped_enrolments = stops::opted_out(tx, &opted_out).await? + stops::replied(tx, &replies).await?;
+        let new = stops.iter().zip(&suppressed.new).filter(|(_, is_new)| **is_new);
+        let mut confirmed = BTreeMap::new();
+        for ((phone, index), _) in new.clone() {
+            confirmed.entry((*phone).clone()).or_insert(stored[*index].id);
         }
-        let replies: Vec<(&Phone, DateTime<Utc>)> =
-            verdicts.iter().map(|(phone, verdict)| (phone, verdict.last_inbound_at)).collect();
-        applied.stopped_enrolments += stops::replied(tx, &replies).await?;
+        let applied = Applied {
+            events: stored.len(),
+            opted_out: new.count(),
+            suppressed_jobs: suppressed.jobs,
+            stopped_enrolments,
+        };
         let lifted: Vec<String> = phones(verdicts.iter().filter(|(_, verdict)| verdict.start));
         lift(tx, &lifted).await?;
-        self.confirm(tx, &confirm).await?;
+        confirm(tx, &confirmed, &self.options).await?;
         wake(tx, &phones(&verdicts)).await?;
         mark_answered(tx, &reads, &answered).await?;
         touch_recipients(tx, &verdicts).await?;
         follow_deliveries(tx, &reads).await?;
         tell(tx, &reads, &answered).await?;
         finish(tx, &stored, &reads, &answered).await?;
-        Ok(applied)
+        Ok((applied, suppressed.ended))
+    }
+
+    /// A stop is of all, or of the campaign of the message that it answers.
+    fn suppressions(
+        &self,
+        stops: &[(&Phone, usize)],
+        reads: &[Read],
+        answered: &[Option<Answered>],
+    ) -> Vec<NewSuppression> {
+        let suppression = |(phone, index): &(&Phone, usize)| NewSuppression {
+            phone: (*phone).clone(),
+            scope: self.scope(answered[*index].as_ref()),
+            reason: "said stop".to_owned(),
+            source: "reply".to_owned(),
+            created_at: None,
+            event_id: Some(reads[*index].event_id.clone()),
+        };
+        stops.iter().map(suppression).collect()
     }
 
     /// All, where a campaign's name is none that a scope can have.
@@ -194,283 +257,4 @@ impl Applier {
             _ => Scope::all(),
         }
     }
-
-    /// The one text that a stop is answered with, itself let past the suppression; too late it is not sent at all.
-    async fn confirm(&self, tx: &mut PgTransaction<'_>, stops: &BTreeMap<Phone, i64>) -> Result<(), sqlx::Error> {
-        if stops.is_empty() || self.options.opt_out_text.is_empty() {
-            return Ok(());
-        }
-        sqlx::query!(
-            r#"
-            insert into outbox.jobs (phone, body, dedupe_key, priority, expires_at, labels, past_suppression)
-            select u.phone, $3, 'opt-out-confirmation:' || u.event, -32768, now() + $4::interval,
-                   '{"outbox": "opt-out-confirmation"}', true
-              from unnest($1::text[], $2::bigint[]) as u (phone, event)
-                on conflict on constraint jobs_dedupe_key_key do nothing
-            "#,
-            &stops.keys().map(|phone| phone.as_str().to_owned()).collect::<Vec<_>>(),
-            &stops.values().copied().collect::<Vec<_>>(),
-            self.options.opt_out_text,
-            interval(self.options.opt_out_within),
-        )
-        .execute(&mut **tx)
-        .await?;
-        Ok(())
-    }
-}
-
-/// A stored event that waits to be applied.
-struct Stored {
-    id: i64,
-    received_at: DateTime<Utc>,
-    event: Incoming,
-}
-
-/// The message that a reply most likely answers.
-struct Answered {
-    job_id: i64,
-    campaign: Option<String>,
-}
-
-fn phones<'a>(verdicts: impl IntoIterator<Item = (&'a Phone, &'a Verdict)>) -> Vec<String> {
-    verdicts.into_iter().map(|(phone, _)| phone.as_str().to_owned()).collect()
-}
-
-/// Whether this is the one applier. A process that is frozen in the middle loses the lock, and its transaction, within two seconds;
-/// and nobody's stop waits long for a row that another transaction holds.
-async fn lock(tx: &mut PgTransaction<'_>) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"
-        select set_config('idle_in_transaction_session_timeout', '2s', true) is not null
-           and set_config('lock_timeout', '300ms', true) is not null
-           and pg_try_advisory_xact_lock(hashtext('chert-outbox'), hashtext('apply')) as "mine!"
-        "#
-    )
-    .fetch_one(&mut **tx)
-    .await
-}
-
-async fn read_events(tx: &mut PgTransaction<'_>, after: i64, limit: i64) -> Result<Vec<Stored>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"
-        select id, event_id, type as kind, body, occurred_at, received_at
-          from outbox.events
-         where applied_at is null and id > $2
-         order by id
-         limit $1
-        "#,
-        limit,
-        after,
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    let stored = rows.into_iter().map(|row| Stored {
-        id: row.id,
-        received_at: row.received_at,
-        event: Incoming {
-            event_id: row.event_id,
-            kind: row.kind,
-            occurred_at: row.occurred_at,
-            phone: None,
-            body: row.body.unwrap_or_default(),
-        },
-    });
-    Ok(stored.collect())
-}
-
-async fn read_before(tx: &mut PgTransaction<'_>, reads: &[Read]) -> Result<HashMap<String, Before>, sqlx::Error> {
-    let senders: Vec<String> =
-        reads.iter().filter_map(|read| Some(read.message.as_ref()?.0.from.as_str().to_owned())).collect();
-    let rows =
-        sqlx::query!("select phone, opted_out_at, opted_in_at from outbox.recipients where phone = any ($1)", &senders)
-            .fetch_all(&mut **tx)
-            .await?;
-    let before = |opted_out_at, opted_in_at| Before { opted_out_at, opted_in_at };
-    Ok(rows.into_iter().map(|row| (row.phone, before(row.opted_out_at, row.opted_in_at))).collect())
-}
-
-/// For each event, the newest message that had been sent to its sender when it was written. The two clocks may differ a little: half a
-/// minute is allowed for that, but nothing that was sent after the event had arrived.
-async fn find_answered(
-    tx: &mut PgTransaction<'_>,
-    stored: &[Stored],
-    reads: &[Read],
-) -> Result<Vec<Option<Answered>>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"
-        select answered.id as "job_id?", answered.campaign as "campaign?"
-          from unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) with ordinality as u (phone, at, received_at, n)
-          left join lateral (
-               select j.id, j.campaign
-                 from outbox.jobs j
-                where j.phone = u.phone and j.sent_at <= least(u.received_at, u.at + interval '30 seconds')
-                order by j.sent_at desc
-                limit 1) answered on true
-         order by u.n
-        "#,
-        &reads.iter().map(|read| Some(read.message.as_ref()?.0.from.as_str().to_owned())).collect::<Vec<_>>()
-            as &[Option<String>],
-        &reads.iter().map(|read| read.at).collect::<Vec<_>>(),
-        &stored.iter().map(|stored| stored.received_at).collect::<Vec<_>>(),
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(rows.into_iter().map(|row| row.job_id.map(|job_id| Answered { job_id, campaign: row.campaign })).collect())
-}
-
-/// A start takes back what a stop did, and nothing that an operator decided.
-async fn lift(tx: &mut PgTransaction<'_>, phones: &[String]) -> Result<(), sqlx::Error> {
-    if !phones.is_empty() {
-        sqlx::query!("delete from outbox.suppressions where phone = any ($1) and source = 'reply'", phones)
-            .execute(&mut **tx)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Who has written is nobody who leaves us unanswered, and no first touch any more: what waited for that is looked at again.
-async fn wake(tx: &mut PgTransaction<'_>, phones: &[String]) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        r#"
-        update outbox.jobs j
-           set ready = false, wake_at = now(), reason = null
-         where j.phone = any ($1) and j.state in ('queued', 'sending')
-           and (j.state = 'queued' and (j.reason = 'unanswered' or j.ready and j.first_touch)) is true
-        "#,
-        phones
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-async fn mark_answered(
-    tx: &mut PgTransaction<'_>,
-    reads: &[Read],
-    answered: &[Option<Answered>],
-) -> Result<(), sqlx::Error> {
-    let mut first: BTreeMap<i64, DateTime<Utc>> = BTreeMap::new();
-    for (read, answered) in reads.iter().zip(answered) {
-        if let Some(job) = answered {
-            let at = first.entry(job.job_id).or_insert(read.at);
-            *at = read.at.min(*at);
-        }
-    }
-    sqlx::query!(
-        r#"
-        update outbox.jobs j
-           set replied_at = least(j.replied_at, u.at)
-          from unnest($1::bigint[], $2::timestamptz[]) as u (id, at)
-         where j.id = u.id
-        "#,
-        &first.keys().copied().collect::<Vec<_>>(),
-        &first.values().copied().collect::<Vec<_>>(),
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// After the jobs, as the recorder does: two transactions that lock both in one order cannot wait for each other.
-async fn touch_recipients(tx: &mut PgTransaction<'_>, verdicts: &BTreeMap<Phone, Verdict>) -> Result<(), sqlx::Error> {
-    let of = |field: fn(&Verdict) -> Option<String>| verdicts.values().map(field).collect::<Vec<_>>();
-    sqlx::query!(
-        r#"
-        insert into outbox.recipients as r (phone, line_id, last_inbound_at, opted_out_at, opted_in_at, review_since, review_reason)
-        select u.phone, l.id, u.at, u.opted_out_at, u.opted_in_at, case when u.review is not null then now() end, u.review
-          from unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[])
-            as u (phone, at, opted_out_at, opted_in_at, review, line_number)
-          left join lateral (
-               select l.id from outbox.lines l where l.number = u.line_number and l.removed_at is null limit 1) l on true
-            on conflict (phone) do update
-           set line_id = coalesce(r.line_id, excluded.line_id),
-               last_inbound_at = greatest(r.last_inbound_at, excluded.last_inbound_at),
-               -- What went out after they wrote is still unanswered; how much of it, is counted in the index.
-               unanswered = case when r.last_outbound_at > excluded.last_inbound_at
-                                 then least(r.unanswered, greatest(1, (
-                                      select count(*)
-                                        from (select from outbox.jobs j
-                                               where j.phone = r.phone and j.sent_at > excluded.last_inbound_at
-                                               limit 100) later)))
-                                 else 0 end,
-               opted_out_at = excluded.opted_out_at, opted_in_at = excluded.opted_in_at,
-               review_since = coalesce(r.review_since, excluded.review_since),
-               review_reason = coalesce(r.review_reason, excluded.review_reason)
-        "#,
-        &phones(verdicts),
-        &verdicts.values().map(|verdict| verdict.last_inbound_at).collect::<Vec<_>>(),
-        &verdicts.values().map(|verdict| verdict.opted_out_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
-        &verdicts.values().map(|verdict| verdict.opted_in_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
-        &of(|verdict| verdict.review.clone()) as &[Option<String>],
-        &of(|verdict| verdict.line_number.clone()) as &[Option<String>],
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// What a look would have found out later.
-async fn follow_deliveries(tx: &mut PgTransaction<'_>, reads: &[Read]) -> Result<(), sqlx::Error> {
-    for read in reads {
-        if let Some((message_id, state)) = &read.delivery {
-            lookups::told(tx, message_id, state, read.at).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Tells the producer which of its messages were answered, and which by a stop.
-async fn tell(tx: &mut PgTransaction<'_>, reads: &[Read], answered: &[Option<Answered>]) -> Result<(), sqlx::Error> {
-    let answered_by = |stops: bool| {
-        let said = reads.iter().zip(answered).filter(|(read, _)| (read.effect() == "opt_out") == stops);
-        let jobs: BTreeSet<i64> = said.filter_map(|(_, job)| Some(job.as_ref()?.job_id)).collect();
-        jobs.into_iter().collect::<Vec<_>>()
-    };
-    announce(tx, &answered_by(false), "replied").await?;
-    announce(tx, &answered_by(true), "opted_out").await
-}
-
-async fn finish(
-    tx: &mut PgTransaction<'_>,
-    stored: &[Stored],
-    reads: &[Read],
-    answered: &[Option<Answered>],
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        r#"
-        update outbox.events e
-           set applied_at = clock_timestamp(), effect = u.effect, job_id = u.job_id
-          from unnest($1::bigint[], $2::text[], $3::bigint[]) as u (id, effect, job_id)
-         where e.id = u.id
-        "#,
-        &stored.iter().map(|stored| stored.id).collect::<Vec<_>>(),
-        &reads.iter().map(|read| read.effect().to_owned()).collect::<Vec<_>>(),
-        &answered.iter().map(|job| job.as_ref().map(|job| job.job_id)).collect::<Vec<_>>() as &[Option<i64>],
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// The oldest events that wait.
-async fn waiting(pool: &PgPool) -> Result<Vec<i64>, InboundError> {
-    let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
-    sqlx::query_scalar!("select id from outbox.events where applied_at is null order by id limit $1", BATCH)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(InboundError::Apply)
-}
-
-/// Puts an event aside, which the database refuses to apply.
-async fn put_aside(pool: &PgPool, id: i64) -> Result<(), InboundError> {
-    let mut tx = database::begin(pool).await.map_err(InboundError::Apply)?;
-    sqlx::query!(
-        "update outbox.events set applied_at = clock_timestamp(), effect = 'unreadable' where id = $1 and applied_at is null",
-        id
-    )
-    .execute(&mut *tx)
-    .await
-    .map_err(InboundError::Apply)?;
-    warn!(event.id = id, "Event {id} cannot be applied and is put aside: chert-outbox events tail shows it");
-    tx.commit().await.map_err(InboundError::Apply)
 }

@@ -30,7 +30,7 @@ const MAX_BATCH: i64 = 50;
 /// An idle looker looks for work this often, and a busy one no sooner than that.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 const LEAST_SLEEP: Duration = Duration::from_secs(1);
-/// A message that could not be asked about for so long, since Chert failed or refused, gets no more looks.
+/// A message that could not be asked about for so long, since Chert failed or the budget is too small, gets no more looks.
 const GIVE_UP: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// Follows what was sent until `stopping` turns true. What it has in hand then is looked at by others, once its lease is over.
@@ -114,13 +114,14 @@ impl Looker {
             return Ok(Pass { next_in: lookups::next_in(&self.pool).await?, ..Pass::default() });
         }
         let trouble = Trouble::default();
-        let calls: Vec<_> = taken.iter().map(|lookup| self.ask(lookup, failures, &trouble)).collect();
+        let (given_up, to_ask): (Vec<_>, Vec<_>) = taken.into_iter().partition(|lookup| lookup.age >= GIVE_UP);
+        let calls: Vec<_> = to_ask.iter().map(|lookup| self.ask(lookup, failures, &trouble)).collect();
         let answers: Vec<(&Lookup, Asked)> = stream::iter(calls).buffer_unordered(IN_FLIGHT).collect().await;
-        let (mut looks, mut failed, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
+        let mut looks: Vec<_> = given_up.into_iter().map(|lookup| (lookup, Look::Unreadable)).collect();
+        let (mut failed, mut unasked) = (Vec::new(), Vec::new());
         for (lookup, asked) in answers {
             match asked {
                 Asked::Answered(look) => looks.push((lookup.clone(), look)),
-                Asked::Failed if lookup.age >= GIVE_UP => looks.push((lookup.clone(), Look::Unreadable)),
                 Asked::Failed => failed.push(lookup.clone()),
                 Asked::Unasked => unasked.push(lookup.clone()),
             }

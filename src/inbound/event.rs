@@ -34,6 +34,8 @@ pub struct InboundMessage {
     pub from: Phone,
     /// The texts of its parts, a line each; empty if it has none.
     pub text: String,
+    /// The ids of its pictures and the like, whose bytes stay with Chert (`GET /attachments/{id}/content`).
+    pub attachments: Vec<String>,
     /// Our own number that it came to, where the event says it.
     pub line_number: Option<String>,
 }
@@ -42,10 +44,7 @@ impl Incoming {
     /// Reads an event that arrived at `now`. Without an id of Chert's it gets one made of its bytes, so that the same event
     /// is known again. Errors: not a JSON object. Source: API contract 4.3 and 4.7.
     pub fn read(text: &str, now: DateTime<Utc>) -> Result<Incoming, NotAnEvent> {
-        let row: Value = serde_json::from_str(text).map_err(|_| NotAnEvent)?;
-        if !row.is_object() {
-            return Err(NotAnEvent);
-        }
+        let row = parse(text).filter(Value::is_object).ok_or(NotAnEvent)?;
         let envelope = envelope(&row);
         let word = |name: &str| [envelope, &row].into_iter().find_map(|at| at.get(name)?.as_str()).map(clean);
         let id = |name: &str| word(name).filter(|id| !id.is_empty());
@@ -59,19 +58,31 @@ impl Incoming {
         })
     }
 
-    /// The message that the event brings, if it brings one that somebody else wrote.
+    /// The message that the event brings, if it brings one that somebody else wrote from a number.
     pub fn message(&self) -> Option<InboundMessage> {
-        let row: Value = serde_json::from_str(&self.body).ok()?;
-        InboundMessage::of(envelope(&row))
+        InboundMessage::of(envelope(&parse(&self.body)?))
     }
-}
 
-impl Incoming {
+    /// What somebody else wrote from an address that is no number (an Apple ID), so that nobody is known who could be meant.
+    pub fn unaddressed(&self) -> Option<String> {
+        let row = parse(&self.body)?;
+        let envelope = envelope(&row);
+        let handle = sender(envelope)?;
+        number(handle).is_none().then(|| text_of(envelope))
+    }
+
+    /// The id of its row in Chert's log (`evt_…`), which a replay asks for; an envelope by itself has none.
+    pub fn log_id(&self) -> Option<String> {
+        let row = parse(&self.body)?;
+        row.get("payload")?;
+        row.get("id")?.as_str().map(clean)
+    }
+
     /// Which of our messages came to which state, if the event says that: Chert names no such event, and may send one all the same.
     pub fn delivery(&self) -> Option<(String, String)> {
         let state =
             self.kind.strip_prefix("message.").filter(|state| ["delivered", "read", "failed"].contains(state))?;
-        let row: Value = serde_json::from_str(&self.body).ok()?;
+        let row = parse(&self.body)?;
         let id = envelope(&row).get("data")?.get("message")?.get("id")?.as_str().map(clean)?;
         Some((id, state.to_owned()))
     }
@@ -79,30 +90,68 @@ impl Incoming {
 
 impl InboundMessage {
     fn of(envelope: &Value) -> Option<InboundMessage> {
+        let from = number(sender(envelope)?)?;
         let data = envelope.get("data").unwrap_or(&Value::Null);
-        let message = data.get("message").unwrap_or(&Value::Null);
-        let sender = message.get("sender_handle").unwrap_or(&Value::Null);
-        let is_ours = sender.get("is_me").and_then(Value::as_bool) == Some(true)
-            || message.get("direction").and_then(Value::as_str) == Some("outbound");
-        if is_ours {
-            return None;
-        }
-        // Legacy deliveries have their fields at the top.
-        let from = number(sender.get("handle").or_else(|| envelope.get("from"))?.as_str()?)?;
-        let parts = message.get("parts").and_then(Value::as_array);
-        let texts: Vec<&str> = parts
-            .into_iter()
-            .flatten()
-            .filter_map(|part| part.get("value").or_else(|| part.get("text"))?.as_str())
-            .collect();
-        let text = match texts.is_empty() {
-            true => envelope.get("text").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            false => texts.join("\n"),
-        };
+        let attachments = parts(envelope).filter_map(|part| part.get("attachment_id")?.as_str()).map(clean).collect();
         let line =
             data.get("chat").and_then(|chat| chat.get("owner_handle")?.get("handle")).or_else(|| envelope.get("to"));
-        Some(InboundMessage { from, text, line_number: line.and_then(Value::as_str).map(clean) })
+        let line_number = line.and_then(Value::as_str).map(clean);
+        Some(InboundMessage { from, text: text_of(envelope), attachments, line_number })
     }
+}
+
+/// Who wrote it, as it is written there; none if we did. Legacy deliveries have their fields at the top.
+fn sender(envelope: &Value) -> Option<&str> {
+    let message = envelope.get("data").and_then(|data| data.get("message")).unwrap_or(&Value::Null);
+    let sender = message.get("sender_handle").unwrap_or(&Value::Null);
+    let is_ours = sender.get("is_me").and_then(Value::as_bool) == Some(true)
+        || message.get("direction").and_then(Value::as_str) == Some("outbound");
+    if is_ours { None } else { sender.get("handle").or_else(|| envelope.get("from"))?.as_str() }
+}
+
+fn parts(envelope: &Value) -> impl Iterator<Item = &Value> {
+    let parts = envelope.get("data").and_then(|data| data.get("message")?.get("parts")?.as_array());
+    parts.into_iter().flatten()
+}
+
+fn text_of(envelope: &Value) -> String {
+    let texts: Vec<&str> =
+        parts(envelope).filter_map(|part| part.get("value").or_else(|| part.get("text"))?.as_str()).collect();
+    match texts.is_empty() {
+        true => envelope.get("text").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        false => texts.join("\n"),
+    }
+}
+
+/// Reads JSON. A text that was cut in the middle of an emoji holds half of a surrogate pair, which is no character: such an
+/// event is read all the same, since it may be a stop.
+fn parse(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok().or_else(|| serde_json::from_str(&without_lone_surrogates(text)?).ok())
+}
+
+/// The text with a replacement character for each escape of half a pair; none if there is no such escape.
+fn without_lone_surrogates(text: &str) -> Option<String> {
+    let unit = |at: usize| {
+        let hex = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(hex, 16).ok()
+    };
+    let (mut mended, mut kept, mut at) = (String::new(), 0, 0);
+    while let Some(found) = text[at..].find('\\') {
+        at += found;
+        match unit(at) {
+            Some(0xd800..0xdc00) if unit(at + 6).is_some_and(|low| (0xdc00..0xe000).contains(&low)) => at += 12,
+            Some(0xd800..0xe000) => {
+                mended.push_str(&text[kept..at]);
+                mended.push('\u{fffd}');
+                at += 6;
+                kept = at;
+            }
+            // An escaped character may be a backslash itself, and may be cut off.
+            _ => at += 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+        }
+    }
+    mended.push_str(&text[kept..]);
+    (kept > 0).then_some(mended)
 }
 
 /// A number however it is written, such as `tel:+1 (555) 014-2200`; none for an address that is not a number.
@@ -169,6 +218,35 @@ mod tests {
     }
 
     #[test]
+    fn a_message_from_an_address_that_is_no_number_is_nobodys() {
+        let mut envelope = envelope_of("stop");
+        envelope["data"]["message"]["sender_handle"]["handle"] = json!("someone@icloud.com");
+        let event = Incoming::read(&envelope.to_string(), now()).expect("an event");
+        assert_eq!((event.message(), event.unaddressed()), (None, Some("stop".to_owned())));
+        let numbered = Incoming::read(&envelope_of("stop").to_string(), now()).expect("an event");
+        assert_eq!(numbered.unaddressed(), None);
+    }
+
+    #[test]
+    fn pictures_are_named_by_their_ids() {
+        let event = Incoming::read(&envelope_of("look").to_string(), now()).expect("an event");
+        assert_eq!(event.message().expect("a message").attachments, ["in_1"]);
+    }
+
+    #[test]
+    fn half_an_emoji_spoils_no_event() {
+        for (cut, read) in [
+            ("stop \\ud83d", "stop \u{fffd}"),
+            ("\\udc4d\\ud83d\\udc4d stop", "\u{fffd}👍 stop"),
+            ("\\\\ud83d \\ud83dé", "\\ud83d \u{fffd}é"),
+        ] {
+            let text = envelope_of("TEXT").to_string().replace("TEXT", cut);
+            let event = Incoming::read(&text, now()).expect("an event");
+            assert_eq!(event.message().expect("a message").text, read, "{cut}");
+        }
+    }
+
+    #[test]
     fn what_we_wrote_ourselves_is_no_inbound_message() {
         let mut envelope = envelope_of("Hi");
         envelope["data"]["message"]["direction"] = json!("outbound");
@@ -200,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_no_event() {
-        for text in ["", "null", "[]", "\"a\"", "{", "1"] {
+        for text in ["", "null", "[]", "\"a\"", "{", "1", "\\ud83d", "\\", "{\"a\":\"\\ud83d\\"] {
             assert_eq!(Incoming::read(text, now()), Err(NotAnEvent), "{text}");
         }
     }

@@ -24,6 +24,7 @@ pub mod store;
 mod trouble;
 
 pub mod apply;
+mod effects;
 pub mod optout;
 pub mod weigh;
 

@@ -39,9 +39,8 @@ impl Refused {
         match self {
             Refused::Unsigned | Refused::Unreadable | Refused::Stale | Refused::Forged => StatusCode::UNAUTHORIZED,
             Refused::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::CutOff => StatusCode::REQUEST_TIMEOUT,
             Refused::NotAnEvent => StatusCode::BAD_REQUEST,
-            Refused::Busy | Refused::NotStored => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::CutOff | Refused::Busy | Refused::NotStored => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

@@ -21,9 +21,9 @@ use crate::inbound::{InboundError, Shared, WayError, stopped};
 use crate::retry::backoff;
 
 /// How long a reader that died keeps others from reading.
-const LEASE: Duration = Duration::from_secs(15);
+const LEASE: Duration = Duration::from_secs(6);
 /// How often the lease is kept, and how often the others ask for it.
-const KEEP_EVERY: Duration = Duration::from_secs(5);
+const KEEP_EVERY: Duration = Duration::from_secs(2);
 /// `since` is strictly after, and events can share a time or come late: so much is read again at each connection.
 const OVERLAP: Duration = Duration::from_secs(10);
 /// A heartbeat proves that replies are being received; it is written at most this often.

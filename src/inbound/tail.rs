@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::database;
@@ -34,6 +33,9 @@ pub struct EventRow {
     /// What was written, if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The ids of the pictures and the like that came with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<String>,
 }
 
 /// Follows the events of one type, or all. Ids are given out before they are committed, so one may appear behind a later one: what
@@ -104,12 +106,11 @@ struct StoredRow {
 
 impl StoredRow {
     fn shown(self, shows_text: bool) -> EventRow {
-        let row: Option<Value> = self.body.as_deref().and_then(|body| serde_json::from_str(body).ok());
-        // An envelope by itself has no row.
-        let row = row.filter(|row| row.get("payload").is_some());
-        let log_id = row.and_then(|row| row.get("id")?.as_str().map(str::to_owned));
-        let body = self.body.filter(|_| shows_text);
-        let text = body.and_then(|body| Incoming::read(&body, self.received_at).ok()?.message()).map(|said| said.text);
+        let event = self.body.as_deref().and_then(|body| Incoming::read(body, self.received_at).ok());
+        let log_id = event.as_ref().and_then(Incoming::log_id);
+        let message = event.as_ref().and_then(Incoming::message);
+        let text = message.as_ref().map(|said| said.text.clone());
+        let text = text.or_else(|| event.as_ref()?.unaddressed()).filter(|_| shows_text);
         EventRow {
             id: self.id,
             event_id: self.event_id,
@@ -122,6 +123,7 @@ impl StoredRow {
             effect: self.effect,
             job_id: self.job_id,
             text,
+            attachments: message.map(|said| said.attachments).unwrap_or_default(),
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Read {
     pub message: Option<(InboundMessage, Ask)>,
     /// A message of ours and the state it came to.
     pub delivery: Option<(String, String)>,
+    /// It asks, or may ask, for a stop, from an address that is no number: who is meant, a person must find out.
+    pub is_unaddressed_stop: bool,
 }
 
 impl Read {
@@ -27,12 +29,20 @@ impl Read {
             let ask = words.read(&message.text);
             (message, ask)
         });
-        Read { event_id: event.event_id.clone(), at: event.occurred_at, message, delivery: event.delivery() }
+        let unaddressed = event.unaddressed().map(|text| words.read(&text));
+        Read {
+            event_id: event.event_id.clone(),
+            at: event.occurred_at,
+            message,
+            delivery: event.delivery(),
+            is_unaddressed_stop: matches!(unaddressed, Some(Ask::Stop | Ask::Review(_))),
+        }
     }
 
     /// What the database keeps of it.
     pub fn effect(&self) -> &'static str {
         match &self.message {
+            None if self.is_unaddressed_stop => "unreadable",
             None if self.delivery.is_some() => "delivery",
             None => "ignored",
             Some((_, Ask::Stop)) => "opt_out",
@@ -123,8 +133,14 @@ mod tests {
     }
 
     fn said(secs: i64, ask: Ask) -> Read {
-        let message = InboundMessage { from: phone(), text: String::new(), line_number: None };
-        Read { event_id: format!("e{secs}"), at: at(secs), message: Some((message, ask)), delivery: None }
+        let message = InboundMessage { from: phone(), text: String::new(), attachments: Vec::new(), line_number: None };
+        Read {
+            event_id: format!("e{secs}"),
+            at: at(secs),
+            message: Some((message, ask)),
+            delivery: None,
+            is_unaddressed_stop: false,
+        }
     }
 
     fn verdict(reads: &[Read], before: Before) -> Verdict {
@@ -157,6 +173,20 @@ mod tests {
             verdict(&[said(1, Ask::Nothing), said(2, Ask::Review("wrong number".to_owned()))], Before::default());
         assert_eq!((verdict.review.as_deref(), verdict.stops.len(), verdict.start), (Some("wrong number"), 0, false));
         assert_eq!(verdict.last_inbound_at, at(2));
+    }
+
+    #[test]
+    fn a_stop_from_an_address_that_is_no_number_is_not_ignored() {
+        let effect = |text: &str, handle: &str| {
+            let event = serde_json::json!({"event": "message.received", "from": handle, "text": text}).to_string();
+            let event = Incoming::read(&event, at(1)).expect("an event");
+            Read::of(&event, &Words::default()).effect()
+        };
+        for text in ["stop", "please remove me"] {
+            assert_eq!(effect(text, "someone@icloud.com"), "unreadable", "{text}");
+        }
+        assert_eq!(effect("hello", "someone@icloud.com"), "ignored");
+        assert_eq!(effect("stop", "+15550142200"), "opt_out");
     }
 
     proptest! {

@@ -51,7 +51,10 @@ fn plain() -> Options {
 }
 
 async fn far(options: Options) -> Far {
-    Far { simulator: start(options).await.unwrap(), http: Client::builder().no_proxy().build().unwrap() }
+    Far {
+        simulator: start(options).await.expect("a port is free"),
+        http: Client::builder().no_proxy().build().expect("a client"),
+    }
 }
 
 impl Far {
@@ -60,9 +63,9 @@ impl Far {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let response = request.send().await.unwrap();
+        let response = request.send().await.expect("it answers");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.unwrap();
+        let text = response.text().await.expect("a text");
         Reply { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
     }
 
@@ -123,7 +126,7 @@ async fn a_first_send_answers_as_the_contract_says_and_is_in_the_ledger() {
     assert_eq!((reply.status, &reply.body["status"], &reply.body["lead_created"]), (200, &json!("sent"), &json!(true)));
     assert_eq!(reply.message_id().len(), 32);
     for field in ["lead_id", "convo_id"] {
-        assert!(uuid::Uuid::parse_str(reply.body[field].as_str().unwrap()).is_ok());
+        assert!(uuid::Uuid::parse_str(reply.body[field].as_str().expect("a text")).is_ok());
     }
     let [entry] = &far.simulator.ledger()[..] else { panic!("not one message") };
     assert_eq!((entry.seq, entry.phone.as_str(), entry.first_touch), (1, PHONE, true));
@@ -137,7 +140,10 @@ async fn a_first_send_answers_as_the_contract_says_and_is_in_the_ledger() {
 async fn every_answer_carries_its_trace_id() {
     let far = far(plain()).await;
     for reply in [far.text(PHONE, "").await, far.get("/nothing").await, far.get("/send").await] {
-        assert_eq!(reply.headers["x-trace-id"].to_str().unwrap(), reply.body["trace_id"].as_str().unwrap());
+        assert_eq!(
+            reply.headers["x-trace-id"].to_str().expect("a text"),
+            reply.body["trace_id"].as_str().expect("a text")
+        );
     }
     for reply in [far.text(PHONE, "Hi").await, far.get("/phone-numbers").await] {
         assert_eq!((reply.status, reply.headers["x-trace-id"].len()), (200, 12));
@@ -220,7 +226,7 @@ async fn invalid_requests_are_refused_with_their_code_in_the_nested_shape() {
 async fn an_unknown_effect_is_told_which_ones_there_are() {
     let reply = far(plain()).await.send(json!({"phone": PHONE, "body": "Hi", "effect": "glitter"})).await;
     assert_eq!((reply.status, reply.code()), (400, 4098));
-    assert!(reply.body["allowed_effects"].as_array().unwrap().contains(&json!("celebration")));
+    assert!(reply.body["allowed_effects"].as_array().expect("a list").contains(&json!("celebration")));
 }
 
 #[tokio::test]
@@ -315,9 +321,9 @@ async fn first_touches_without_a_free_line_get_4002_with_the_wait_and_follow_ups
     let refused = far.text(&phone(3), "Hi").await;
     assert_eq!((refused.status, refused.code(), &refused.body["status"]), (503, 4002, &json!("failed")));
     assert_eq!(refused.body["retryable"], json!(true));
-    let wait_secs = refused.body["retry_after"].as_u64().unwrap();
+    let wait_secs = refused.body["retry_after"].as_u64().expect("a number");
     assert!((500..=600).contains(&wait_secs), "{wait_secs}");
-    assert_eq!(refused.headers["retry-after"].to_str().unwrap(), wait_secs.to_string());
+    assert_eq!(refused.headers["retry-after"].to_str().expect("a text"), wait_secs.to_string());
     let named = far.send(json!({"phone": phone(3), "body": "Hi", "phone_line_id": "pl_2"})).await;
     assert_eq!(named.code(), 4002);
     assert_eq!(far.text(&phone(1), "Still there?").await.status, 200);
@@ -340,7 +346,7 @@ async fn a_line_at_its_daily_cap_refuses_until_midnight() {
     far.text(&phone(1), "Hi").await;
     let refused = far.text(&phone(2), "Hi").await;
     assert_eq!(refused.code(), 4002);
-    assert!((1..=86_400).contains(&refused.body["retry_after"].as_u64().unwrap()));
+    assert!((1..=86_400).contains(&refused.body["retry_after"].as_u64().expect("a number")));
 }
 
 #[tokio::test]
@@ -355,14 +361,14 @@ async fn retry_after_is_in_real_seconds_whatever_the_time_scale() {
 
 #[tokio::test]
 async fn too_many_requests_get_1007_with_the_wait() {
-    let far = far(Options { request_rate: Some("2/h".parse().unwrap()), ..plain() }).await;
+    let far = far(Options { request_rate: Some("2/h".parse().expect("a rate")), ..plain() }).await;
     far.get("/phone-numbers").await;
     assert_eq!(far.text(PHONE, "Hi").await.status, 200);
     let refused = far.text(PHONE, "").await;
     assert_eq!((refused.status, refused.code()), (429, 1007), "before validation");
-    let wait_secs = refused.body["error"]["retry_after"].as_u64().unwrap();
+    let wait_secs = refused.body["error"]["retry_after"].as_u64().expect("a number");
     assert!((1700..=1800).contains(&wait_secs), "{wait_secs}");
-    assert_eq!(refused.headers["retry-after"].to_str().unwrap(), wait_secs.to_string());
+    assert_eq!(refused.headers["retry-after"].to_str().expect("a text"), wait_secs.to_string());
 }
 
 #[tokio::test]
@@ -389,7 +395,7 @@ async fn one_shot_faults_are_taken_in_order() {
     assert_eq!((failed.status, failed.code(), &failed.body["error"]["retry_after"]), (418, 1007, &json!(3)));
     assert_eq!(failed.body["error"]["retryable"], json!(false));
     let failed = far.text(PHONE, "Hi").await;
-    assert_eq!((failed.status, failed.headers["content-type"].to_str().unwrap()), (502, "text/html"));
+    assert_eq!((failed.status, failed.headers["content-type"].to_str().expect("a text")), (502, "text/html"));
     let failed = far.text(PHONE, "Hi").await;
     assert_eq!((failed.status, failed.body), (503, json!("upstream")));
     assert!(far.simulator.ledger().is_empty());
@@ -519,7 +525,7 @@ async fn random_faults_strike_by_their_probability() {
         let failed = far.text(PHONE, "Hi").await;
         assert!([(500, 3001), (503, 3002), (502, 3004)].contains(&(failed.status, failed.code())));
     }
-    far.simulator.set_faults(Faults::default()).unwrap();
+    far.simulator.set_faults(Faults::default()).expect("no faults are possible");
     assert_eq!(far.text(PHONE, "Hi").await.status, 200);
     assert_eq!(far.simulator.handle().calls().faults["error"], 5);
 }
@@ -549,9 +555,12 @@ async fn the_ledger_is_read_by_phone_line_and_number_and_counts_what_it_lost() {
     }
     let seqs = async |query: &str| {
         let reply = far.admin(Method::GET, &format!("/ledger{query}"), json!({})).await;
-        let messages =
-            reply.body["messages"].as_array().unwrap().iter().map(|message| message["seq"].as_u64().unwrap());
-        (messages.collect::<Vec<_>>(), reply.body["dropped"].as_u64().unwrap())
+        let messages = reply.body["messages"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|message| message["seq"].as_u64().expect("a number"));
+        (messages.collect::<Vec<_>>(), reply.body["dropped"].as_u64().expect("a number"))
     };
     assert_eq!(seqs("").await, (vec![2, 3, 4], 1));
     assert_eq!(seqs("?limit=2").await.0, [3, 4]);
@@ -600,9 +609,9 @@ async fn shutdown_cuts_open_calls_and_frees_the_port() {
         tokio::task::yield_now().await;
     }
     far.simulator.shutdown().await;
-    assert!(!call.await.unwrap().unwrap_err().is_timeout());
+    assert!(!call.await.expect("no panic").expect_err("it was cut off").is_timeout());
     assert_eq!(handle.ledger_len(), 1, "the ledger outlives it");
-    start(Options { port: addr.port(), ..plain() }).await.unwrap();
+    start(Options { port: addr.port(), ..plain() }).await.expect("its port is free again");
 }
 
 #[tokio::test]
@@ -610,9 +619,9 @@ async fn a_closed_port_refuses_callers_and_opens_again_with_everything_it_knew()
     let mut far = far(plain()).await;
     let first = far.keyed("k", "Hi").await;
     for _ in 0..2 {
-        far.simulator.close().await.unwrap();
+        far.simulator.close().await.expect("it closes");
         assert!(far.broken("k", Duration::from_secs(30)).await.is_connect());
-        far.simulator.open().unwrap();
+        far.simulator.open().expect("it opens again");
         assert_eq!(far.keyed("k", "Hi").await.message_id(), first.message_id());
     }
     assert_eq!(far.simulator.ledger().len(), 1);

@@ -137,6 +137,16 @@ async fn what_chert_says_is_kept_wrapped_and_bare() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_looked_at_for_two_days_is_settled_without_a_look() {
+    let it = silent().await;
+    let job = sent(&it).await;
+    it.simulator.handle().change_account(AccountChange { suspended: Some(true), ..AccountChange::default() });
+    age(&it, "2 days").await;
+    assert_eq!(look(&it).await, 1);
+    assert_eq!((delivery(&it, job).await.as_str(), next_look(&it, job).await), ("unconfirmed", None));
+}
+
+#[tokio::test]
 async fn a_message_that_chert_does_not_know_is_given_a_minute() {
     let it = Harness::with(|options| options.messages.message_lag = Duration::from_secs(3_600)).await;
     let job = sent(&it).await;

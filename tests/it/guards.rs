@@ -9,6 +9,7 @@ use chert_outbox::outbox::lines::Paces;
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::record::record;
 use chert_outbox::outbox::rescue::rescue;
+use chert_outbox::outbox::suppressions::stopped;
 use chert_outbox::{outcome, retry};
 use tokio::time::Instant;
 
@@ -160,6 +161,22 @@ async fn a_yes_that_comes_after_a_rescue_counts_and_spends_no_second_attempt() {
     let late = [answered(lost, 200, r#"{"status":"sent","message_id":"m"}"#)];
     record(it.pool(), "one", &late, DAY).await.expect("records");
     assert_eq!((it.state(job).await.as_str(), it.field(job, "attempt").await.as_deref()), ("sent", Some("1")));
+}
+
+#[tokio::test]
+async fn i06_the_look_before_a_call_knows_who_is_suppressed_erased_or_in_review() {
+    let it = Harness::start().await;
+    it.insert_many(6, 6).await;
+    it.execute(
+        "insert into outbox.suppressions (phone, scope, reason) values
+         ('+15550140001', 'all', 'it'), ('+15550140002', 'campaign=spring', 'it'), ('+15550140005', 'all', 'it');
+         insert into outbox.erased (phone_hash, scope, reason, source) values (outbox.phone_hash('+15550140003'), 'all', 'it', 'it');
+         insert into outbox.recipients (phone, review_since, review_reason) values ('+15550140004', now(), 'it');
+         update outbox.jobs set past_suppression = true where phone = '+15550140005'",
+    )
+    .await;
+    let found = stopped(it.pool(), &[1, 2, 3, 4, 5, 6]).await.expect("looks");
+    assert_eq!(found, [2, 4, 5].into());
 }
 
 #[tokio::test]

@@ -13,9 +13,11 @@ use chert_outbox::notify::Notifier;
 use chert_outbox::notify::receiver::Receiver;
 use chert_outbox::notify::sign::Key;
 use chert_outbox::outbox::notifications;
+use chert_outbox::outbox::rescue::rescue;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+use crate::claim::{admit_all, claimed};
 use crate::harness::Harness;
 
 const PHONE: &str = "+15550142200";
@@ -100,6 +102,47 @@ async fn a_worker_tells_what_became_of_a_message() {
     assert!(post["timestamp"].as_str().is_some_and(|at| at.parse::<chrono::DateTime<chrono::Utc>>().is_ok()), "{post}");
     let told = post.to_string();
     assert!(!told.contains(PHONE) && !told.contains("Hi"), "{told}");
+}
+
+#[tokio::test]
+async fn jobs_that_end_without_a_call_are_told_of_as_well() {
+    let it = Harness::start().await;
+    notifications::switch(it.pool(), true).await.expect("switches");
+    let told = async || {
+        sqlx::query_scalar::<_, String>("delete from outbox.notifications returning job_id || ' ' || what")
+            .fetch_all(it.pool())
+            .await
+            .expect("readable")
+    };
+    it.execute(
+        "insert into outbox.suppressions (phone, reason) values ('+15550142200', 'it');
+         insert into outbox.jobs (phone, body, expires_at, unknown_since, due_at) values
+         ('+15550142200', 'Hi', null, null, now()),
+         ('+15550142201', 'Hi', now() - interval '1 hour', null, now() - interval '2 hours'),
+         ('+15550142202', 'Hi', now() - interval '1 hour', now(), now() - interval '2 hours')",
+    )
+    .await;
+    admit_all(&it).await;
+    let mut by_admission = told().await;
+    by_admission.sort_unstable();
+    assert_eq!(by_admission, ["1 suppressed", "2 expired", "3 parked"]);
+
+    it.execute("insert into outbox.jobs (phone, body, max_attempts) values ('+15550142203', 'Hi', 1)").await;
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "one", 1).await, [4]);
+    it.execute("update outbox.jobs set lease_until = now() - interval '1 second' where id = 4").await;
+    rescue(it.pool(), "two").await.expect("rescues");
+    assert_eq!(told().await, ["4 parked"], "by the rescue");
+
+    // As if it had been tried, and altered since.
+    it.execute("insert into outbox.jobs (phone, body, idempotency_key) values ('+15550142204', 'Hi', 'another')").await;
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "one", 1).await, [0i64; 0]);
+    assert_eq!(told().await, ["5 failed"], "by the claim");
+
+    it.insert("+15550142205", "Hi").await;
+    let (code, ..) = it.run(&["suppress", "add", "+15550142205"]).await;
+    assert_eq!((code, told().await), (0, vec!["6 suppressed".to_owned()]));
 }
 
 #[tokio::test]

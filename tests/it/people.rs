@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chert_outbox::inbound::store::{Source, store};
 use chert_outbox::outbox::erase::{Counts, erase, look};
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::record::record;
@@ -14,6 +15,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::claim::{admit_all, claimer};
 use crate::guards::answered;
 use crate::harness::Harness;
+use crate::replies::{applier, message};
 
 const ANN: &str = "+15550142200";
 const BOB: &str = "+15550142201";
@@ -428,6 +430,30 @@ async fn an_erasure_waits_for_whoever_applies_events_and_takes_out_what_they_wro
     applier.commit().await.expect("commits");
     assert_eq!(erasure.await.expect("it ends").counts.recipients, 1);
     assert_eq!(places_of(it.pool(), "15550142200").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn i06_while_an_erasure_reads_all_texts_others_say_stop() {
+    let it = Harness::start().await;
+    it.execute(
+        "insert into outbox.events (event_id, type, source, body, occurred_at, applied_at, effect)
+         values ('e1', 'message.sent', 'list', '{\"to\": \"+15550142200\"}', now(), now(), 'ignored')",
+    )
+    .await;
+    let mut text = it.pool().begin().await.expect("begins");
+    sqlx::query("select from outbox.events for update").execute(&mut *text).await.expect("held");
+    let pool = it.pool().clone();
+    let erasure = tokio::spawn(async move { erase(&pool, &ann(), None, false, |_| {}).await.expect("erases") });
+    let waits =
+        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
+    it.until("it has come to the text", || async {
+        sqlx::query_scalar::<_, bool>(waits).fetch_one(it.pool()).await.expect("a superuser")
+    })
+    .await;
+    store(it.pool(), Source::List, &[message("e2", BOB, "stop")]).await.expect("stores");
+    assert_eq!(applier(&[]).apply(it.pool()).await.expect("applies").opted_out, 1);
+    text.rollback().await.expect("let go");
+    assert_eq!(erasure.await.expect("it ends").counts.events, 1);
 }
 
 #[tokio::test]

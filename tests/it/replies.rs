@@ -10,10 +10,13 @@ use chert_outbox::inbound::event::Incoming;
 use chert_outbox::inbound::store::{Source, store};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::sync::{Notify, watch};
 
+use crate::claim::{admit_all, claimed};
 use crate::harness::{Harness, until};
 
 const ANN: &str = "+15550142200";
@@ -67,6 +70,11 @@ impl Harness {
             .expect("a good row is taken")
     }
 
+    async fn is_deaf(&self) -> bool {
+        let deaf = sqlx::query_scalar("select outbox.is_deaf(interval '5 minutes')");
+        deaf.fetch_one(self.pool()).await.expect("answers")
+    }
+
     fn texts_to(&self, phone: &str) -> Vec<String> {
         self.ledger().into_iter().filter(|entry| entry.phone == phone).map(|entry| entry.body).collect()
     }
@@ -87,6 +95,7 @@ async fn i06_a_stop_ends_what_waits_and_is_answered_once() {
     for job in [first, second] {
         assert_eq!(it.state(job).await, "suppressed/suppressed");
     }
+    assert_eq!(it.count("body = 'Bye' and expires_at = created_at + interval '5 minutes'").await, 1);
     it.hears(&applier, &[message("e2", ANN, "STOP")]).await;
     let later = it.insert(ANN, "three").await;
     it.drain().await;
@@ -95,6 +104,34 @@ async fn i06_a_stop_ends_what_waits_and_is_answered_once() {
     assert_eq!(it.field(first, "reason").await.as_deref(), Some("suppressed"));
     let opt_out = Some("opt_out".to_owned());
     assert_eq!(effects(it.pool()).await, [("e1".to_owned(), opt_out.clone()), ("e2".to_owned(), opt_out)]);
+}
+
+#[tokio::test]
+async fn i06_many_stops_of_one_batch_end_what_waits_for_each() {
+    let it = Harness::start().await;
+    let mut jobs = Vec::new();
+    for phone in [ANN, BOB] {
+        jobs.extend([it.insert(phone, "one").await, it.insert(phone, "two").await]);
+    }
+    let applier = applier(&["--opt-out-text", "Bye"]);
+    let stops = [message("e1", BOB, "stop"), message("e2", ANN, "quit"), message("e3", BOB, "STOP")];
+    let applied = it.hears(&applier, &stops).await;
+    assert_eq!(applied, Applied { events: 3, opted_out: 2, suppressed_jobs: 4, stopped_enrolments: 0 });
+    for job in jobs {
+        assert_eq!(it.state(job).await, "suppressed/suppressed");
+    }
+    it.drain().await;
+    assert_eq!((it.texts_to(ANN), it.texts_to(BOB)), (vec!["Bye".to_owned()], vec!["Bye".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_stop_from_an_address_that_is_no_number_is_put_before_a_person() {
+    let it = Harness::start().await;
+    it.hears(&applier(&[]), &[message("e1", "ann@icloud.com", "Stop"), message("e2", "ann@icloud.com", "ok")]).await;
+    let effect = |id: &str, effect: &str| (id.to_owned(), Some(effect.to_owned()));
+    assert_eq!(effects(it.pool()).await, [effect("e1", "unreadable"), effect("e2", "ignored")]);
+    let (_, shown, _) = it.run(&["events", "tail", "--show-text"]).await;
+    assert!(shown.contains("\"Stop\""), "{shown}");
 }
 
 #[tokio::test]
@@ -205,6 +242,33 @@ async fn stops_that_came_together_each_cover_the_campaign_that_they_answer() {
 }
 
 #[tokio::test]
+async fn a_reply_answers_the_newest_message_that_its_writer_can_have_seen() {
+    let it = Harness::start().await;
+    let mut jobs = Vec::new();
+    for body in ["one", "two", "three"] {
+        jobs.push(it.insert(ANN, body).await);
+        it.drain().await;
+    }
+    it.execute("update outbox.jobs set sent_at = now() - interval '1 hour' * (3 - id)").await;
+    let (applier, ago) = (applier(&[]), |minutes| now() - TimeDelta::minutes(minutes));
+    let late = [message_at("before", ANN, "who?", ago(150)), message_at("between", ANN, "yes", ago(90))];
+    it.hears(&applier, &late).await;
+    // Chert's clock may be a little behind ours.
+    it.hears(&applier, &[message_at("after", ANN, "ok", ago(60) - TimeDelta::seconds(20))]).await;
+    // Sent after the reply had arrived, and before it was applied.
+    store(it.pool(), Source::List, &[message("newest", ANN, "fine")]).await.expect("stores");
+    it.execute("update outbox.jobs set sent_at = clock_timestamp() where id = 3").await;
+    it.hears(&applier, &[]).await;
+    let answered: Vec<(String, Option<i64>)> = sqlx::query_as("select event_id, job_id from outbox.events order by id")
+        .fetch_all(it.pool())
+        .await
+        .expect("readable");
+    let expected = [("before", None), ("between", Some(jobs[0])), ("after", Some(jobs[1])), ("newest", Some(jobs[1]))];
+    assert_eq!(answered, expected.map(|(event, job)| (event.to_owned(), job)));
+    assert_eq!(it.count("replied_at is not null").await, 2);
+}
+
+#[tokio::test]
 async fn a_row_that_somebody_holds_keeps_nobody_elses_stop_waiting() {
     let it = Harness::start().await;
     it.insert(ANN, "Hi").await;
@@ -216,17 +280,48 @@ async fn a_row_that_somebody_holds_keeps_nobody_elses_stop_waiting() {
         .await
         .expect("holds");
     let applier = applier(&[]);
-    it.hears(&applier, &[message("e1", ANN, "stop"), message("e2", BOB, "stop")]).await;
+    // More than one look brings, and more than can be waited for one by one.
+    let mut stops: Vec<Incoming> = (0..250).map(|n| message(&format!("a{n:03}"), ANN, "stop")).collect();
+    stops.push(message("b", BOB, "stop"));
+    let heard = tokio::time::timeout(Duration::from_secs(10), it.hears(&applier, &stops)).await;
+    assert_eq!(heard.expect("it waits for nobody long").opted_out, 1);
     assert_eq!(it.state(bobs).await, "suppressed/suppressed");
-    assert_eq!(effects(it.pool()).await[0], ("e1".to_owned(), None), "it waits, and is not lost");
+    assert_eq!(effects(it.pool()).await[0], ("a000".to_owned(), None), "it waits, and is not lost");
     holder.rollback().await.expect("lets go");
     assert_eq!(applier.apply(it.pool()).await.expect("applies").opted_out, 1);
+}
+
+#[tokio::test]
+async fn i10_a_process_that_is_frozen_while_it_applies_loses_its_turn_to_another() {
+    let it = Harness::start().await;
+    it.insert(ANN, "Hi").await;
+    let mut holder = it.pool().begin().await.expect("begins");
+    sqlx::query("select from outbox.jobs for update").execute(&mut *holder).await.expect("holds");
+    store(it.pool(), Source::List, &[message("e1", ANN, "stop")]).await.expect("stores");
+    let process = it.spawn_worker(&["--roles", "inbound", "--events-stream", "off", "--events-list", "off"]);
+    let pid = Pid::from_raw(process.id().expect("it runs").cast_signed());
+    let turn = "select exists (select from pg_locks join pg_database d on d.oid = database
+                                where locktype = 'advisory' and granted and datname = current_database())";
+    it.until("it stands still with the turn in its hands", || async {
+        kill(pid, Signal::SIGSTOP).expect("it is ours");
+        let has_turn = sqlx::query_scalar::<_, bool>(turn).fetch_one(it.pool()).await.expect("locks can be listed");
+        if !has_turn {
+            kill(pid, Signal::SIGCONT).expect("it is ours");
+        }
+        has_turn
+    })
+    .await;
+    holder.rollback().await.expect("lets go");
+    let applier = applier(&[]);
+    it.until("another one applies", || async { applier.apply(it.pool()).await.expect("applies").opted_out == 1 }).await;
 }
 
 #[tokio::test]
 async fn marketing_waits_while_what_was_heard_is_not_applied() {
     let it = Harness::start().await;
     store(it.pool(), Source::List, &[message("e1", BOB, "stop")]).await.expect("stores");
+    it.execute("update outbox.events set received_at = now() - interval '20 seconds'").await;
+    assert!(!it.is_deaf().await, "it may be applied at any moment");
     it.execute("update outbox.events set received_at = now() - interval '1 minute'").await;
     let offer = it.insert_marketing(ANN, "offer").await;
     it.drain_with(&["--drain-wait", "1s"]).await;
@@ -241,20 +336,24 @@ async fn a_webhook_does_not_end_a_silence_of_stream_and_list() {
     let it = Harness::start().await;
     it.execute("update outbox.cursors set proved_at = now() - interval '1 hour' where name = 'list'").await;
     store(it.pool(), Source::Webhook, &[message("e1", BOB, "hello")]).await.expect("stores");
-    let deaf = || async {
-        let sql = "select outbox.is_deaf(interval '5 minutes')";
-        sqlx::query_scalar::<_, bool>(sql).fetch_one(it.pool()).await.expect("answers")
-    };
-    assert!(deaf().await);
+    assert!(it.is_deaf().await);
     store(it.pool(), Source::List, &[]).await.expect("stores");
-    assert!(!deaf().await);
+    assert!(!it.is_deaf().await);
 }
 
 #[tokio::test]
 async fn a_drain_hears_first_and_then_sends_its_marketing() {
     let it = Harness::start().await;
     let offer = it.insert_marketing(ANN, "offer").await;
-    let (code, out, error) = it.run(&["worker", "--drain", "--roles", "send,inbound"]).await;
+    // Nobody can be elected to read before the offer was looked at, and held.
+    let mut cursors = it.pool().begin().await.expect("begins");
+    sqlx::query("select from outbox.cursors for update").execute(&mut *cursors).await.expect("held");
+    let drain = it.run(&["worker", "--drain", "--roles", "send,inbound"]);
+    let let_go = async {
+        it.until("it is held", || async { it.state(offer).await == "queued/inbound_stale" }).await;
+        cursors.rollback().await.expect("let go");
+    };
+    let ((code, out, error), ()) = tokio::join!(drain, let_go);
     assert_eq!((code, it.state(offer).await.as_str()), (0, "sent"), "{out} {error}");
 }
 
@@ -289,6 +388,48 @@ async fn who_does_not_answer_gets_no_more_marketing_and_everything_else() {
 }
 
 #[tokio::test]
+async fn who_answers_late_has_left_the_later_messages_unanswered() {
+    let it = Harness::start().await;
+    for body in ["one", "two", "three"] {
+        it.insert(ANN, body).await;
+    }
+    it.drain().await;
+    it.execute("update outbox.jobs set sent_at = now() - interval '1 hour' where id = 1").await;
+    it.hears(&applier(&[]), &[message_at("e1", ANN, "thanks", now() - TimeDelta::minutes(30))]).await;
+    let unanswered = || async {
+        let unanswered = sqlx::query_scalar::<_, i32>("select unanswered from outbox.recipients");
+        unanswered.fetch_one(it.pool()).await.expect("readable")
+    };
+    assert_eq!(unanswered().await, 2);
+    it.hears(&applier(&[]), &[message("e2", ANN, "and thanks again")]).await;
+    assert_eq!(unanswered().await, 0);
+}
+
+#[tokio::test]
+async fn what_holds_or_ends_a_job_that_stands_ready_is_seen_by_the_claim_and_said_by_admission() {
+    for (change, state) in [
+        ("update outbox.recipients set unanswered = 3", "queued/unanswered"),
+        ("update outbox.recipients set review_since = now(), review_reason = 'it'", "queued/in_review"),
+        ("update outbox.cursors set proved_at = now() - interval '1 hour'", "queued/inbound_stale"),
+        (
+            "insert into outbox.erased (phone_hash, scope, reason, source) values (outbox.phone_hash('+15550142200'), 'all', 'it', 'it')",
+            "suppressed/suppressed",
+        ),
+        ("insert into outbox.suppressions (phone, reason) values ('+15550142200', 'it')", "suppressed/suppressed"),
+    ] {
+        let it = Harness::start().await;
+        it.hears(&applier(&[]), &[message("e1", ANN, "hello")]).await;
+        let job = it.insert_marketing(ANN, "offer").await;
+        admit_all(&it).await;
+        assert_eq!(it.count("ready").await, 1);
+        it.execute(change).await;
+        assert_eq!(claimed(&it, "one", 1).await, [0i64; 0], "{change}");
+        admit_all(&it).await;
+        assert_eq!(it.state(job).await, state, "{change}");
+    }
+}
+
+#[tokio::test]
 async fn marketing_waits_while_nothing_proves_that_replies_arrive() {
     let it = Harness::start().await;
     let (offer, order) = (it.insert_marketing(ANN, "offer").await, it.insert(ANN, "order").await);
@@ -302,12 +443,17 @@ async fn marketing_waits_while_nothing_proves_that_replies_arrive() {
     it.until("the held job has gone", || async { it.state(offer).await == "sent" }).await;
     worker.stop().await;
     // An old proof is none; and what had been admitted before is looked at once more.
-    let late = it.insert_marketing(ANN, "offer two").await;
+    let (late, order) = (it.insert_marketing(ANN, "offer two").await, it.insert(BOB, "order two").await);
     it.execute("update outbox.cursors set proved_at = now() - interval '1 hour'").await;
-    it.execute("update outbox.jobs set ready = true, line_id = 'pl_1', first_touch = false where state = 'queued'")
-        .await;
+    it.execute(
+        "update outbox.jobs j set ready = true, line_id = r.line_id, first_touch = false
+           from outbox.recipients r where r.phone = j.phone and j.state = 'queued'",
+    )
+    .await;
     it.drain_with(&["--drain-wait", "1s", "--hold-on-stale", "all"]).await;
-    assert_eq!(it.state(late).await, "queued/inbound_stale");
+    for held in [late, order] {
+        assert_eq!(it.state(held).await, "queued/inbound_stale");
+    }
 }
 
 #[tokio::test]

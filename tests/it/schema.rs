@@ -1,8 +1,10 @@
 //! The schema by itself: migrating, roles, and what plain SQL may and may not do.
 
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use chert_outbox::database;
+use sqlx::migrate::{Migration, MigrationType};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
 
-use crate::harness::Harness;
+use crate::harness::{Harness, until};
 
 #[tokio::test]
 async fn migrate_is_idempotent_and_safe_from_many_places_at_once() {
@@ -35,6 +37,36 @@ async fn migrate_leaves_what_a_later_release_has_applied() {
     .await;
     let (code, told, error) = it.run(&["migrate"]).await;
     assert_eq!((code, told.as_str()), (0, "the outbox is up to date, at version 999\n"), "{error}");
+}
+
+#[tokio::test]
+async fn a_migration_gives_way_to_those_who_wait_behind_it() {
+    let it = Harness::start().await;
+    let job = it.insert("+15550142200", "Hi").await;
+    let mut reader = it.pool().begin().await.expect("begins");
+    sqlx::query("select from outbox.jobs").execute(&mut *reader).await.expect("reads");
+    let next = Migration::new(
+        database::newest() + 1,
+        "of the next release".into(),
+        MigrationType::Simple,
+        "alter table outbox.jobs add column next int".into_sql_str(),
+        false,
+    );
+    let migrator = database::migrator([next]);
+    let migrating = async {
+        let mut connection = it.pool().acquire().await.expect("a connection");
+        database::apply(&mut connection, &migrator).await.expect("it migrates");
+    };
+    let waits = "select exists (select from pg_locks where relation = 'outbox.jobs'::regclass and not granted)";
+    let producing = async {
+        let is_waiting = || async { sqlx::query_scalar(waits).fetch_one(it.pool()).await.expect("readable") };
+        until("the migration waits", is_waiting).await;
+        // It would wait behind the migration for as long as the reader stays.
+        it.execute("update outbox.jobs set labels = '{\"a\": 1}'").await;
+        reader.rollback().await.expect("ends");
+    };
+    tokio::join!(migrating, producing);
+    assert_eq!(it.field(job, "next::text").await, None);
 }
 
 #[tokio::test]

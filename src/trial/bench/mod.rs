@@ -1,9 +1,11 @@
-//! The bench: what a job costs beside a bare HTTP loop, and what a claim costs as the backlog grows.
+//! The bench: what a job costs beside a bare HTTP loop, what a claim costs as the backlog grows, and how soon a webhook is answered.
 
+mod children;
 pub mod claim;
 pub(in crate::trial) mod process;
 mod scratch;
 pub mod throughput;
+pub mod webhooks;
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;

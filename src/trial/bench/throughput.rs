@@ -1,7 +1,6 @@
 //! What a job costs: a worker that drains a backlog, beside a bare loop that makes the same calls without a database, and
 //! how soon an idle worker picks up a single insert. The worker and the simulator are processes of their own.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -9,11 +8,10 @@ use nix::unistd::Pid;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::Serialize;
 use sqlx::PgPool;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 use tokio::time::MissedTickBehavior;
 
 use crate::simulate::DEFAULT_SECRET;
+use crate::trial::bench::children::{Simulator, worker};
 use crate::trial::bench::{BenchError, Progress, Scratch, process};
 
 /// How long an idle worker may take until its first job is sent, and until the last one is.
@@ -237,8 +235,9 @@ struct Counters {
 impl Counters {
     /// Sessions that have ended have told what they did; the ones of the worker are waited for.
     async fn read(scratch: &Scratch, pool: &PgPool) -> Result<Counters, BenchError> {
+        let deadline = Instant::now() + PATIENCE;
         let mut sessions_left = true;
-        while sessions_left {
+        while sessions_left && Instant::now() < deadline {
             sessions_left = sqlx::query_scalar(
                 "select exists (select from pg_stat_activity
                                  where datname = current_database() and application_name like 'chert-outbox%')",
@@ -266,63 +265,4 @@ impl Counters {
 
 fn per_job(before: Option<f64>, after: Option<f64>, jobs: i64) -> Option<f64> {
     Some((after? - before?) / jobs as f64)
-}
-
-/// This program again, with nothing of the caller's settings.
-fn again(role: &'static str) -> Result<Command, BenchError> {
-    let program = std::env::current_exe().map_err(|source| BenchError::Child { role, source })?;
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if ["OUTBOX_", "CHERT_", "SIMULATE_"].iter().any(|prefix| name.starts_with(prefix)) {
-            command.env_remove(&*name);
-        }
-    }
-    command.env("RUST_LOG", "warn").env("CHERT_SIGNING_SECRET", DEFAULT_SECRET);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-    Ok(command)
-}
-
-fn worker(database_url: &str, base_url: &str, concurrency: u16, drain: bool) -> Result<Child, BenchError> {
-    let mut command = again("the worker")?;
-    command.arg("worker").args(["--concurrency", &concurrency.to_string()]);
-    // The lines are as the bench made them, and nobody answers.
-    command.args(["--lines-refresh", "0", "--roles", "send"]).args(drain.then_some("--drain"));
-    command.env("DATABASE_URL", database_url).env("CHERT_BASE_URL", base_url);
-    command.spawn().map_err(|source| BenchError::Child { role: "the worker", source })
-}
-
-/// The local Chert in a process of its own: no latency, no first-touch rules.
-struct Simulator {
-    child: Child,
-    base_url: String,
-}
-
-impl Simulator {
-    async fn start() -> Result<Simulator, BenchError> {
-        const ROLE: &str = "the simulator";
-        let failed = |source| BenchError::Child { role: ROLE, source };
-        let mut command = again(ROLE)?;
-        command.args(["simulate", "--port", "0", "--lines", "1"]);
-        command.args(["--first-touch-gap", "0s", "--first-touch-cap", "none", "--ledger-limit", "10000"]);
-        let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
-        let mut said = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
-        while let Some(line) = said.next_line().await.map_err(failed)? {
-            if let Some(base_url) = line.strip_prefix("export CHERT_BASE_URL=") {
-                let base_url = base_url.to_owned();
-                // Read on, so that it never waits for a reader.
-                tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
-                return Ok(Simulator { child, base_url });
-            }
-        }
-        Err(BenchError::ChildEnded { role: ROLE, how: "it did not say where it listens".to_owned() })
-    }
-
-    fn cpu_secs(&self) -> Option<f64> {
-        process::cpu_secs(self.child.id()?)
-    }
-
-    async fn stop(&mut self) -> Result<(), BenchError> {
-        self.child.kill().await.map_err(|source| BenchError::Child { role: "the simulator", source })
-    }
 }
