@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use rand::RngExt as _;
 use sqlx::{PgPool, PgTransaction};
 use tokio::sync::{Notify, watch};
@@ -205,13 +204,9 @@ impl Applier {
             .collect();
         let suppressions = self.suppressions(&stops, &reads, &answered);
         let suppressed = suppress_all(tx, &suppressions).await?;
-        let mut stopped_enrolments = 0;
-        for NewSuppression { phone, scope, .. } in &suppressions {
-            stopped_enrolments += stops::opted_out(tx, phone, scope).await?;
-        }
-        let replies: Vec<(&Phone, DateTime<Utc>)> =
-            verdicts.iter().map(|(phone, verdict)| (phone, verdict.last_inbound_at)).collect();
-        stopped_enrolments += stops::replied(tx, &replies).await?;
+        let opted_out: Vec<_> = suppressions.iter().map(|one| (&one.phone, &one.scope)).collect();
+        let replies: Vec<_> = verdicts.iter().map(|(phone, verdict)| (phone, verdict.last_inbound_at)).collect();
+        let stopped_enrolments = stops::opted_out(tx, &opted_out).await? + stops::replied(tx, &replies).await?;
         let new = stops.iter().zip(&suppressed.new).filter(|(_, is_new)| **is_new);
         let mut confirmed = BTreeMap::new();
         for ((phone, index), _) in new.clone() {

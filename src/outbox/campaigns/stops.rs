@@ -38,23 +38,27 @@ pub async fn replied(tx: &mut PgTransaction<'_>, replies: &[(&Phone, DateTime<Ut
     Ok(stopped)
 }
 
-/// Ends the enrolments that a stop covers, where their campaign says so.
-pub async fn opted_out(tx: &mut PgTransaction<'_>, phone: &Phone, scope: &Scope) -> Result<i64, sqlx::Error> {
+/// Ends the enrolments that these stops cover, where their campaign says so.
+pub async fn opted_out(tx: &mut PgTransaction<'_>, stops: &[(&Phone, &Scope)]) -> Result<i64, sqlx::Error> {
+    if stops.is_empty() {
+        return Ok(0);
+    }
     let stopped = sqlx::query_scalar!(
         r#"
         select outbox.stop_enrolments(
                array(select e.id
-                       from (select o.id, o.campaign, o.version
-                               from outbox.enrolments o
-                              where o.phone = $1 and (o.state in ('active', 'held')) is true
-                             offset 0) e
+                       from unnest($1::text[], $2::text[]) as u (phone, scope)
+                      cross join lateral (
+                            select o.id, o.campaign, o.version
+                              from outbox.enrolments o
+                             where o.phone = u.phone and (o.state in ('active', 'held')) is true
+                            offset 0) e
                        join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
-                      where 'opt_out' = any (v.stop_on)
-                        and outbox.in_scope($2, e.campaign, v.labels)
+                      where 'opt_out' = any (v.stop_on) and outbox.in_scope(u.scope, e.campaign, v.labels)
                       order by e.id), 'opted_out') as "stopped!"
         "#,
-        phone.as_str(),
-        scope.as_str(),
+        &stops.iter().map(|(phone, _)| phone.as_str().to_owned()).collect::<Vec<_>>(),
+        &stops.iter().map(|(_, scope)| scope.as_str().to_owned()).collect::<Vec<_>>(),
     )
     .fetch_one(&mut **tx)
     .await?;
