@@ -387,7 +387,8 @@ fn line_days(forecast: &Forecast, lines: &[PlanLine]) -> f64 {
         let touches = line.first_touch_cap.map_or(0.0, |cap| f64::from(load.first_touches) / f64::from(cap.max(1)));
         touches.max(messages * line.gap.as_secs_f64() / DAY_SECS)
     };
-    forecast.loads.iter().map(share).sum()
+    // A sum of nothing is -0.0.
+    forecast.loads.iter().map(share).sum::<f64>() + 0.0
 }
 
 #[cfg(test)]

@@ -230,7 +230,7 @@ fn show(plan: &Plan, zone: Tz) {
         outln!("{} people would get the very same text twice\n", plan.people_with_a_text_twice);
     }
     outln!("first message  {}", at(plan.first_at));
-    outln!("last message   {} to {}", at(plan.finishes_from), at(plan.finishes_by));
+    outln!("last message   {}", range(at(plan.finishes_from), at(plan.finishes_by)));
     outln!("cost           {:.1} line-days, on {} lines\n", plan.line_days, plan.lines);
     chart(&plan.days);
     for example in &people.examples {
