@@ -4,7 +4,7 @@ use chert_outbox::database;
 use sqlx::migrate::{Migration, MigrationType};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
 
-use crate::harness::{Harness, until};
+use crate::harness::{Harness, PATIENCE, until};
 
 #[tokio::test]
 async fn migrate_is_idempotent_and_safe_from_many_places_at_once() {
@@ -65,7 +65,8 @@ async fn a_migration_gives_way_to_those_who_wait_behind_it() {
         it.execute("update outbox.jobs set labels = '{\"a\": 1}'").await;
         reader.rollback().await.expect("ends");
     };
-    tokio::join!(migrating, producing);
+    let both = async { tokio::join!(migrating, producing) };
+    tokio::time::timeout(PATIENCE, both).await.expect("nobody waits for the reader");
     assert_eq!(it.field(job, "next::text").await, None);
 }
 
