@@ -4,14 +4,24 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 
+use crate::chert::client::{Client, wall_clock};
+use crate::chert::events::PAGE_LIMIT;
 use crate::cli::{DatabaseOptions, stop};
 use crate::config::ChertOptions;
+use crate::inbound::event::Incoming;
 use crate::inbound::tail::{EventRow, LOOK_LIMIT, Tail};
 
 /// How often new events are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What the id of a row in Chert's log begins with. Source: API contract 4.7.
+const ROW: &str = "evt_";
+/// So many pages of the log are gone through for an event, from the newest on.
+const LOOK_PAGES: u32 = 100;
+/// Before all events.
+const DAWN: &str = "1970-01-01T00:00:00Z";
 
 /// Follow what Chert tells, and have it told again.
 #[derive(Debug, Subcommand)]
@@ -109,16 +119,18 @@ fn line(row: &EventRow) -> String {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Chert knows an event by the id of its row in the log, evt_…, which `events tail` shows for what came by stream or list.
+    after_help = "Chert asks for the id of the event's row in its log, evt_…, which `events tail` shows for what came by stream or list. An event
+that came by webhook alone shows its own id: with that the log is gone through for its row, the newest 20,000 events of it.
 An event that is here already is stored once, however often it is told again.
 
-Example:
-  chert-outbox events replay evt_01J8Z3"
+Examples:
+  chert-outbox events replay evt_01J8Z3
+  chert-outbox events replay chert:msg:6f1c0a"
 )]
 pub struct Replay {
     #[command(flatten)]
     chert: ChertOptions,
-    /// The id of the event's row in Chert's log.
+    /// The id of the event, or of its row in Chert's log.
     id: String,
     /// Only to this webhook subscription.
     #[arg(long)]
@@ -127,8 +139,27 @@ pub struct Replay {
 
 impl Replay {
     async fn run(self) -> anyhow::Result<()> {
-        self.chert.client()?.replay(&self.id, self.subscription.as_deref()).await?;
+        let client = self.chert.client()?;
+        let row = if self.id.starts_with(ROW) { self.id.clone() } else { row_of(&client, &self.id).await? };
+        client.replay(&row, self.subscription.as_deref()).await?;
         outln!("Chert delivers {} again", self.id);
         Ok(())
     }
+}
+
+/// The id of the row in which Chert's log holds this event.
+async fn row_of(client: &Client, event_id: &str) -> anyhow::Result<String> {
+    let mut cursor = None;
+    for _ in 0..LOOK_PAGES {
+        let page = client.events(DAWN, cursor.as_deref(), PAGE_LIMIT).await?;
+        let rows = page.events.iter().filter_map(|row| Incoming::read(row, wall_clock()).ok());
+        if let Some(id) = rows.filter(|event| event.event_id == event_id).find_map(|event| event.log_id()) {
+            return Ok(id);
+        }
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    bail!("the newest {} events of Chert's log do not hold {event_id}", LOOK_PAGES * u32::from(PAGE_LIMIT))
 }
