@@ -12,7 +12,7 @@ use crate::campaign::engine::Engine;
 use crate::chert::client::Client;
 use crate::cli::{DatabaseOptions, SOME_FAILED, stop};
 use crate::config::{CampaignOptions, DeliveryOptions, InboundOptions, NotifyOptions, Role, WorkerOptions};
-use crate::inbound::{delivery, listener, run};
+use crate::inbound::{catchup, delivery, listener, run};
 use crate::notify;
 use crate::outbox::{account, status};
 use crate::worker::{self, Summary};
@@ -87,13 +87,19 @@ impl Worker {
             let stopping = stopping.clone();
             following.spawn(async move { engine.run(stopping).await });
         }
+        let hears = self.roles.contains(&Role::Inbound) && self.inbound.events_list.is_on();
         let mut receiving = match self.roles.contains(&Role::Inbound) {
             true => {
                 Some(Receiving::start(&self.database, client.clone(), self.inbound, &self.options.deployment).await?)
             }
             false => None,
         };
-        let sending = send(sends, pool.clone(), client, self.options, stopping);
+        let sending = async {
+            if sends && hears {
+                catchup::catch_up(&pool).await;
+            }
+            send(sends, pool.clone(), client, self.options, stopping).await
+        };
         let summary = tokio::select! {
             summary = sending => summary?,
             () = broken(&mut receiving) => anyhow::bail!("receiving has ended by a fault of its own: this is a bug"),

@@ -8,6 +8,7 @@
 
 use std::net::SocketAddr;
 
+pub mod catchup;
 pub mod run;
 
 mod list;

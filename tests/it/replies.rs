@@ -8,6 +8,7 @@ use chert_outbox::config::ReplyOptions;
 use chert_outbox::inbound::apply::{Applied, Applier};
 use chert_outbox::inbound::event::Incoming;
 use chert_outbox::inbound::store::{Source, store};
+use chert_outbox::simulate::Inbound;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
 use nix::sys::signal::{Signal, kill};
@@ -355,6 +356,29 @@ async fn a_drain_hears_first_and_then_sends_its_marketing() {
     };
     let ((code, out, error), ()) = tokio::join!(drain, let_go);
     assert_eq!((code, it.state(offer).await.as_str()), (0, "sent"), "{out} {error}");
+}
+
+#[tokio::test]
+async fn i06_what_was_said_while_nobody_listened_is_heard_before_the_first_claim() {
+    let it = Harness::start().await;
+    let stop = Inbound { phone: ANN.into(), text: Some("STOP".into()), ..Inbound::default() };
+    it.simulator.handle().receive(&stop).expect("a good number");
+    let job = it.insert(ANN, "your code").await;
+    // Nobody can be elected to read for a while.
+    let mut cursors = it.pool().begin().await.expect("begins");
+    sqlx::query("select from outbox.cursors for update").execute(&mut *cursors).await.expect("held");
+    let drain = it.run(&["worker", "--drain", "--roles", "send,inbound"]);
+    let let_go = async {
+        let waiting = "select count(*) > 0 from pg_locks where not granted and pid <> pg_backend_pid()";
+        let waits = || async { sqlx::query_scalar::<_, bool>(waiting).fetch_one(it.pool()).await.expect("counted") };
+        it.until("the readers wait", waits).await;
+        let claimed = it.until("it is claimed", || async { it.state(job).await != "queued" });
+        assert!(tokio::time::timeout(Duration::from_secs(1), claimed).await.is_err(), "{}", it.state(job).await);
+        cursors.rollback().await.expect("let go");
+    };
+    let ((code, out, error), ()) = tokio::join!(drain, let_go);
+    assert_eq!((code, it.state(job).await.as_str()), (0, "suppressed/suppressed"), "{out} {error}");
+    assert!(it.ledger().iter().all(|entry| entry.body != "your code"));
 }
 
 #[tokio::test]
