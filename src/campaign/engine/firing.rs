@@ -10,17 +10,17 @@ use crate::outbox::campaigns::CampaignsError;
 use crate::outbox::campaigns::ticks::{self, Rules};
 
 impl Engine {
-    /// Records all firings that have come; true if there are more of them.
+    /// Records firings that have come; true if there were any, and so people to be found, or more firings.
     pub(super) async fn fire(&self) -> Result<bool, CampaignsError> {
-        let mut more = false;
+        let mut any = false;
         for name in bounded(ticks::firing(&self.pool)).await? {
             match self.fire_one(&name).await {
                 // It holds up no other campaign.
                 Err(error @ CampaignsError::Unreadable { .. }) => warn!(%error, "The campaign {name} does not fire"),
-                fired => more |= fired?,
+                fired => any |= fired?,
             }
         }
-        Ok(more)
+        Ok(any)
     }
 
     /// In one transaction: the firings become rows, and the campaign knows the next one.
@@ -42,6 +42,6 @@ impl Engine {
         tx.commit().await.map_err(CampaignsError::Fire)?;
         let run = fires.iter().filter(|fire| fire.fate == Fate::Run).count();
         info!("The campaign {name} fires: {run} firings of {} that have come", fires.len());
-        Ok(next_at.is_some_and(|next_at| next_at <= firing.now))
+        Ok(!fires.is_empty())
     }
 }

@@ -52,50 +52,31 @@ impl Engine {
     }
 
     /// Works until `stopping` turns true; what is under way then is done again by others, or later. A database that goes away is
-    /// waited for.
+    /// waited for. People are found beside the rest: a query that takes its time holds up nobody's next step.
     pub async fn run(&self, mut stopping: watch::Receiver<bool>) {
-        let working = async {
-            let mut failing = false;
-            loop {
-                let rest = match self.pass().await {
-                    Ok(true) => continue,
-                    Ok(false) => {
-                        failing = false;
-                        POLL
-                    }
-                    Err(error) if error.is_conflict() => {
-                        debug!(%error, "Another transaction came in between");
-                        Duration::from_millis(10)
-                    }
-                    Err(error) => {
-                        if !std::mem::replace(&mut failing, true) {
-                            warn!(%error, "Campaigns stand still until this is mended");
-                        }
-                        DATABASE_AWAY
-                    }
-                };
-                // Jittered, so that idle engines do not all ask at once.
-                let rest = rest.mul_f64(rand::rng().random_range(0.8..1.2));
-                tokio::time::sleep(rest).await;
-            }
-        };
+        let working = async { tokio::join!(keep_on(|| self.find_people()), keep_on(|| self.move_on())) };
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => {}
-            () = working => {}
+            ((), ()) = working => {}
         }
     }
 
-    /// Does some of everything that there is to do now, and tells whether that was anything.
-    /// Errors: of the first kind of work that failed; the kinds after it are done all the same.
+    /// Does some of everything that there is to do now, one thing after the other, and tells whether that was anything.
+    /// Errors: of the first kind of work that failed; the others are done all the same.
     pub async fn pass(&self) -> Result<bool, CampaignsError> {
-        let fired = bounded(self.fire()).await;
-        // It has a limit of its own: the query's.
         let found = self.find_people().await;
+        let moved = self.move_on().await;
+        Ok(found? | moved?)
+    }
+
+    /// The same without finding people, which has a limit of its own: the query's.
+    async fn move_on(&self) -> Result<bool, CampaignsError> {
+        let fired = bounded(self.fire()).await;
         let enrolled = self.enrol().await;
         let advanced = self.advance().await;
         let ended = self.end().await;
-        Ok(fired? | found? | enrolled? | advanced? | ended?)
+        Ok(fired? | enrolled? | advanced? | ended?)
     }
 
     async fn enrol(&self) -> Result<bool, CampaignsError> {
@@ -161,6 +142,33 @@ impl Engine {
         }
         versions.insert(key, running.clone());
         Ok(running)
+    }
+}
+
+/// Works for ever, and rests while there is nothing to do.
+async fn keep_on<F: Future<Output = Result<bool, CampaignsError>>>(work: impl Fn() -> F) {
+    let mut failing = false;
+    loop {
+        let rest = match work().await {
+            Ok(true) => continue,
+            Ok(false) => {
+                failing = false;
+                POLL
+            }
+            Err(error) if error.is_conflict() => {
+                debug!(%error, "Another transaction came in between");
+                Duration::from_millis(10)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(%error, "Campaigns stand still until this is mended");
+                }
+                DATABASE_AWAY
+            }
+        };
+        // Jittered, so that idle engines do not all ask at once.
+        let rest = rest.mul_f64(rand::rng().random_range(0.8..1.2));
+        tokio::time::sleep(rest).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Firings: each a row, once, whoever notices it and however late.
 
-use crate::campaign::file;
+use crate::campaign::{ANN, file};
 use crate::harness::Harness;
 
 const TWENTY: &str = "audience: { sql: \"select '+1555014' || lpad(n::text, 4, '0') as phone from generate_series(1, 20) n\", again: always }";
@@ -103,6 +103,29 @@ async fn a_firing_that_meets_an_earlier_one_still_at_it_does_what_the_campaign_s
         it.settle(&it.engine()).await;
         assert_eq!(ticks(&it).await.replace("skipped/overlap", "done"), "done done", "{overlap}");
     }
+}
+
+#[tokio::test]
+async fn a_query_that_takes_its_time_holds_up_nobodys_next_step() {
+    let it = Harness::start().await;
+    let slow = "audience: { sql: \"select '+15550142201' as phone from pg_sleep(300)\", time_limit: 10m }\nschedule: { manual: true }";
+    it.apply(&file(slow, "[{ send: { body: Hi } }]").replace("name: drip", "name: slow")).await;
+    it.apply(&file("", "[{ send: { body: Hi } }]")).await;
+    assert_eq!(it.run(&["campaign", "run", "slow"]).await.0, 0);
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let engine = it.engine();
+    let working = engine.run(stopping);
+    let looking = async {
+        let reads = "pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'";
+        let count = format!("select count(*) from {reads}");
+        it.until("the query reads", || async { it.scalar(&count).await == 1 }).await;
+        it.enrol(ANN).await;
+        it.until("she has her job", || async { it.count("campaign = 'drip'").await == 1 }).await;
+        assert_eq!(it.scalar(&count).await, 1, "it still reads");
+        stop.send_replace(true);
+        it.scalar(&format!("select count(pg_cancel_backend(pid)) from {reads}")).await;
+    };
+    tokio::join!(working, looking);
 }
 
 #[tokio::test]
