@@ -98,7 +98,7 @@ impl Far {
         let request = json!({"phone": PHONE, "body": "Hi", "idempotency_key": key});
         let call = self.http.post(self.simulator.base_url() + "/send").bearer_auth(DEFAULT_SECRET).timeout(timeout);
         match call.json(&request).send().await {
-            Ok(response) => response.bytes().await.unwrap_err(),
+            Ok(response) => response.bytes().await.expect_err("it breaks"),
             Err(error) => error,
         }
     }

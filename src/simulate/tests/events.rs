@@ -16,8 +16,8 @@ impl Lines {
     /// The next line that is not empty; `None` at the end.
     async fn next(&mut self) -> Option<String> {
         while self.whole.is_empty() {
-            let piece = self.response.chunk().await.unwrap()?;
-            self.rest.push_str(std::str::from_utf8(&piece).unwrap());
+            let piece = self.response.chunk().await.expect("it reads")?;
+            self.rest.push_str(std::str::from_utf8(&piece).expect("UTF-8"));
             let rest = self.rest.rfind('\n').map_or(0, |end| end + 1);
             let rest = self.rest.split_off(rest);
             let whole = std::mem::replace(&mut self.rest, rest);
@@ -27,8 +27,8 @@ impl Lines {
     }
 
     async fn data(&mut self) -> Value {
-        let line = self.next().await.unwrap();
-        serde_json::from_str(line.strip_prefix("data: ").unwrap_or_else(|| panic!("no data: {line}"))).unwrap()
+        let line = self.next().await.expect("a line");
+        serde_json::from_str(line.strip_prefix("data: ").unwrap_or_else(|| panic!("no data: {line}"))).expect("JSON")
     }
 }
 
@@ -36,23 +36,23 @@ impl Far {
     /// Opens a stream; from here on it misses nothing.
     async fn stream(&self, query: &str) -> Lines {
         let url = format!("{}/events/stream{query}", self.simulator.base_url());
-        let response = self.http.get(url).bearer_auth(DEFAULT_SECRET).send().await.unwrap();
+        let response = self.http.get(url).bearer_auth(DEFAULT_SECRET).send().await.expect("it answers");
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Lines { response, whole: VecDeque::new(), rest: String::new() }
     }
 
     fn receive(&self, phone: &str, text: &str) -> String {
-        self.simulator.handle().receive(&inbound(phone, text)).unwrap()
+        self.simulator.handle().receive(&inbound(phone, text)).expect("it is received")
     }
 
     /// The `event_id`s of a page, and its cursor.
     async fn page(&self, query: &str) -> (Vec<String>, Value) {
         let Reply { status, body, .. } = self.get(&format!("/events{query}")).await;
         assert_eq!(status, 200, "{body}");
-        let events = body["events"].as_array().unwrap();
+        let events = body["events"].as_array().expect("a list");
         assert_eq!(body["count"], json!(events.len()));
-        let ids = events.iter().map(|event| event["event_id"].as_str().unwrap().to_owned()).collect();
+        let ids = events.iter().map(|event| event["event_id"].as_str().expect("a text").to_owned()).collect();
         (ids, body["next_cursor"].clone())
     }
 }
@@ -79,8 +79,8 @@ async fn an_inbound_message_is_an_event_in_the_documented_envelope() {
     let row = &page["events"][0];
     assert_eq!((&row["type"], &row["event_id"]), (&json!("message.received"), &received.body["event_id"]));
     assert_eq!((&row["lead_id"], &row["convo_id"]), (&sent.body["lead_id"], &sent.body["convo_id"]));
-    assert!(row["id"].as_str().unwrap().starts_with("evt_"));
-    assert!(row["event_id"].as_str().unwrap().starts_with("chert:msg:"));
+    assert!(row["id"].as_str().expect("a text").starts_with("evt_"));
+    assert!(row["event_id"].as_str().expect("a text").starts_with("chert:msg:"));
     assert_eq!(row["delivery"], json!({"status": "pending", "url": null, "attempts": [], "delivered_at": null}));
     let envelope = &row["payload"];
     for (field, value) in [
@@ -97,7 +97,7 @@ async fn an_inbound_message_is_an_event_in_the_documented_envelope() {
     assert_eq!((&message["direction"], &message["sender_handle"]["handle"]), (&json!("inbound"), &json!(PHONE)));
     let parts = json!([{"type": "text", "value": "yes please"}, {"type": "media", "attachment_id": "in_1"}]);
     assert_eq!(message["parts"], parts);
-    let one = far.get(&format!("/events/{}", row["id"].as_str().unwrap())).await;
+    let one = far.get(&format!("/events/{}", row["id"].as_str().expect("a text"))).await;
     assert_eq!((one.status, &one.body), (200, row));
     assert_eq!(far.get("/events/evt_0").await.code(), 2011);
     assert_eq!(far.admin(Method::GET, "/events?limit=1", json!({})).await.body["events"], page["events"]);
@@ -112,9 +112,9 @@ async fn the_list_goes_from_new_to_old_by_cursor_and_stops_at_since() {
     let (first, cursor) = far.page("?limit=2").await;
     assert_eq!(first, newest(3..5));
     far.receive(PHONE, "Meanwhile");
-    let (second, cursor) = far.page(&format!("?limit=3&cursor={}", cursor.as_str().unwrap())).await;
+    let (second, cursor) = far.page(&format!("?limit=3&cursor={}", cursor.as_str().expect("a text"))).await;
     assert_eq!((second, cursor), (newest(0..3), Value::Null));
-    let since = far.get("/events?limit=4").await.body["events"][3]["created_at"].as_str().unwrap().to_owned();
+    let since = far.get("/events?limit=4").await.body["events"][3]["created_at"].as_str().expect("a text").to_owned();
     assert_eq!(far.page(&format!("?since={since}")).await.0.len(), 3, "strictly after");
     let lead = far.simulator.handle().events()[1].lead_id;
     assert_eq!(far.page(&format!("?lead_id={lead}")).await.0, newest(1..2));
@@ -130,7 +130,10 @@ async fn the_list_goes_from_new_to_old_by_cursor_and_stops_at_since() {
 async fn whoever_writes_first_has_a_lead_and_a_pin_and_is_touched_by_nobody() {
     let far = far(Options { lines: 2, first_touch_cap: Cap(Some(0)), ..plain() }).await;
     assert_eq!(far.text(PHONE, "Hi").await.code(), 4002);
-    far.simulator.handle().receive(&Inbound { line: Some("pl_2".into()), ..inbound(PHONE, "Hello?") }).unwrap();
+    far.simulator
+        .handle()
+        .receive(&Inbound { line: Some("pl_2".into()), ..inbound(PHONE, "Hello?") })
+        .expect("it is received");
     let sent = far.text(PHONE, "Hi").await;
     assert_eq!((&sent.body["lead_created"], &sent.body["phone_line_id"]), (&json!(false), &json!("pl_2")));
     assert!(!far.simulator.ledger()[0].first_touch);
@@ -240,13 +243,15 @@ async fn twenty_thousand_messages_are_received_and_streamed_in_order() {
     let mut lines = far.stream("").await;
     let handle = far.simulator.handle();
     let writing = tokio::task::spawn_blocking(move || {
-        (0..20_000).map(|n| handle.receive(&inbound(&phone(n % 1000), "Hi")).unwrap()).collect::<Vec<_>>()
+        (0..20_000)
+            .map(|n| handle.receive(&inbound(&phone(n % 1000), "Hi")).expect("it is received"))
+            .collect::<Vec<_>>()
     });
     let mut told = Vec::new();
     while told.len() < 20_000 {
-        told.push(lines.data().await["event_id"].as_str().unwrap().to_owned());
+        told.push(lines.data().await["event_id"].as_str().expect("a text").to_owned());
     }
-    assert_eq!(told, writing.await.unwrap());
+    assert_eq!(told, writing.await.expect("it does not panic"));
 }
 
 #[tokio::test]
@@ -322,10 +327,11 @@ async fn scripted_recipients_do_what_their_numbers_say() {
     for _ in 0..20 + 10 + 5 + 10 + 5 + 10 + 5 + 5 {
         let row = lines.data().await;
         let data = &row["payload"]["data"];
-        let from = data["message"]["sender_handle"].as_object().or(data["sender_handle"].as_object()).unwrap();
+        let from =
+            data["message"]["sender_handle"].as_object().or(data["sender_handle"].as_object()).expect("a sender");
         let text = data["message"]["parts"][0]["value"].as_str().map(str::to_owned);
         let what = text.unwrap_or_else(|| format!("{} {}", row["type"], data["reaction"]).replace('"', ""));
-        said.entry(from["handle"].as_str().unwrap().to_owned()).or_default().push(what);
+        said.entry(from["handle"].as_str().expect("a text").to_owned()).or_default().push(what);
     }
     let of = |n: usize| said.get(&phone(n)).cloned().unwrap_or_default();
     assert!((0..40).all(|n| of(n).is_empty()));

@@ -21,11 +21,11 @@ struct Got {
 
 impl Got {
     fn header(&self, name: &str) -> &str {
-        self.headers[name].to_str().unwrap()
+        self.headers[name].to_str().expect("a text")
     }
 
     fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
+        serde_json::from_slice(&self.body).expect("JSON")
     }
 }
 
@@ -34,20 +34,20 @@ impl Receiver {
         let (give, got) = mpsc::channel(1000);
         let statuses = Arc::new(Mutex::new(statuses.iter().copied().collect::<VecDeque<u16>>()));
         let take = move |headers: HeaderMap, body: Bytes| {
-            let (give, status) = (give.clone(), statuses.lock().unwrap().pop_front().unwrap_or(200));
+            let (give, status) = (give.clone(), statuses.lock().expect("no holder panics").pop_front().unwrap_or(200));
             async move {
-                give.send(Got { headers, body }).await.unwrap();
-                StatusCode::from_u16(status).unwrap()
+                give.send(Got { headers, body }).await.expect("the test listens");
+                StatusCode::from_u16(status).expect("a status")
             }
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hooks", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let url = format!("http://{}/hooks", listener.local_addr().expect("bound"));
         tokio::spawn(async move { axum::serve(listener, Router::new().route("/hooks", post(take))).await });
         Receiver { url, got }
     }
 
     async fn next(&mut self) -> Got {
-        self.got.recv().await.unwrap()
+        self.got.recv().await.expect("a webhook")
     }
 }
 
@@ -71,19 +71,19 @@ impl Far {
     /// Somebody writes. Returns the event's number.
     fn hear(&self) -> u64 {
         let inbound = Inbound { phone: PHONE.into(), text: Some("Hi".into()), ..Inbound::default() };
-        let event_id = self.simulator.handle().receive(&inbound).unwrap();
-        self.simulator.handle().events().iter().rfind(|event| event.event_id == event_id).unwrap().seq
+        let event_id = self.simulator.handle().receive(&inbound).expect("it is received");
+        self.simulator.handle().events().iter().rfind(|event| event.event_id == event_id).expect("it is logged").seq
     }
 
     /// The delivery of this event, as soon as it has ended.
     async fn ended(&self, seq: u64) -> EventDelivery {
-        let delivery = || self.simulator.shared().state().log.get(seq).unwrap().delivery.clone();
+        let delivery = || self.simulator.shared().state().log.get(seq).expect("it is logged").delivery.clone();
         until(|| delivery().status() != EventStatus::Pending).await;
         delivery()
     }
 
     async fn replay(&self, seq: u64, query: &str) -> Reply {
-        let id = self.simulator.shared().state().log.get(seq).unwrap().id.clone();
+        let id = self.simulator.shared().state().log.get(seq).expect("it is logged").id.clone();
         self.api(Method::POST, &format!("/events/{id}/replay{query}"), json!({})).await
     }
 }
@@ -109,13 +109,13 @@ async fn a_secret_is_shown_once_and_a_repeat_makes_another_subscription() {
     let far = far(plain()).await;
     let wish = json!({"url": "https://worker.example/hooks", "events": ["message.received"]});
     let one = far.subscribe(wish.clone()).await;
-    assert_eq!(one["secret"].as_str().unwrap().len(), 64);
+    assert_eq!(one["secret"].as_str().expect("a text").len(), 64);
     assert_eq!((&one["version"], &one["is_active"]), (&json!("2026-04-01"), &json!(true)));
     let other = far.subscribe(wish).await;
     assert_ne!((&one["id"], &one["secret"]), (&other["id"], &other["secret"]));
-    let route = format!("/webhook-subscriptions/{}", one["id"].as_str().unwrap());
+    let route = format!("/webhook-subscriptions/{}", one["id"].as_str().expect("a text"));
     let listed = far.get("/webhook-subscriptions").await.body;
-    assert_eq!(listed["subscriptions"].as_array().unwrap().len(), 2);
+    assert_eq!(listed["subscriptions"].as_array().expect("a list").len(), 2);
     let changed = far.api(Method::PATCH, &route, json!({"version": "2026-05-04", "is_active": false})).await.body;
     assert_eq!(
         (&changed["subscription"]["version"], &changed["subscription"]["url"]),
@@ -143,17 +143,19 @@ async fn a_webhook_carries_both_signatures_and_the_version_that_was_asked_for() 
     let one = far.subscribe(json!({"url": receiver.url, "version": "2026-05-04"})).await;
     let seq = far.hear();
     let got = receiver.next().await;
-    let secret = one["secret"].as_str().unwrap();
-    let modern = got.header("x-webhook-signature").strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
-    let legacy = got.header("x-chert-signature").strip_prefix("v1,").unwrap().split_once(',').unwrap();
+    let secret = one["secret"].as_str().expect("a text");
+    let modern =
+        got.header("x-webhook-signature").strip_prefix("t=").expect("a time").split_once(",v1=").expect("a code");
+    let legacy =
+        got.header("x-chert-signature").strip_prefix("v1,").expect("a version").split_once(',').expect("a code");
     assert_eq!(modern, legacy);
-    let unix_secs: i64 = modern.0.parse().unwrap();
+    let unix_secs: i64 = modern.0.parse().expect("a number");
     assert!((system_time().timestamp() - unix_secs).abs() < 60);
     assert!(auth::verify(secret, unix_secs, &got.body, modern.1));
     let event = &far.simulator.handle().events()[0];
     assert_eq!(got.header("x-webhook-event"), "message.received");
     assert_eq!(got.header("x-webhook-event-id"), event.event_id);
-    assert_eq!(got.header("x-webhook-subscription-id"), one["id"].as_str().unwrap());
+    assert_eq!(got.header("x-webhook-subscription-id"), one["id"].as_str().expect("a text"));
     let body = got.json();
     assert_eq!((&body["event_id"], &body["webhook_version"]), (&json!(event.event_id), &json!("2026-05-04")));
     let delivery = far.ended(seq).await;
@@ -186,9 +188,9 @@ async fn five_hundreds_are_tried_three_times_and_everything_else_once() {
 async fn nobody_there_is_tried_three_times_and_silence_is_a_timeout() {
     let far = far(quick()).await;
     // Nobody listens there, and nobody else can.
-    let closed = TcpSocket::new_v4().unwrap();
-    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    far.subscribe(json!({"url": format!("http://{}/", closed.local_addr().unwrap())})).await;
+    let closed = TcpSocket::new_v4().expect("a socket");
+    closed.bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
+    far.subscribe(json!({"url": format!("http://{}/", closed.local_addr().expect("bound"))})).await;
     let seq = far.hear();
     let attempts = far.ended(seq).await.attempts;
     assert_eq!(attempts.iter().map(|attempt| attempt.error).collect::<Vec<_>>(), [Some("unreachable"); 3]);
@@ -199,8 +201,8 @@ async fn nobody_there_is_tried_three_times_and_silence_is_a_timeout() {
         ..WebhookOptions::default()
     };
     let far = super::far(Options { webhooks, ..plain() }).await;
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    far.subscribe(json!({"url": format!("http://{}/", silent.local_addr().unwrap())})).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    far.subscribe(json!({"url": format!("http://{}/", silent.local_addr().expect("bound"))})).await;
     let seq = far.hear();
     assert_eq!(far.ended(seq).await.attempts[0].error, Some("timeout"));
 }
@@ -213,11 +215,11 @@ async fn each_subscription_gets_what_it_wants_and_a_switched_off_one_nothing() {
     far.subscribe(json!({"url": all.url})).await;
     far.subscribe(json!({"url": reactions.url, "events": ["reaction.added"]})).await;
     let one = far.subscribe(json!({"url": off.url})).await;
-    let route = format!("/webhook-subscriptions/{}", one["id"].as_str().unwrap());
+    let route = format!("/webhook-subscriptions/{}", one["id"].as_str().expect("a text"));
     far.api(Method::PATCH, &route, json!({"is_active": false})).await;
     far.text(PHONE, "Hi").await;
     let heard = far.hear();
-    far.simulator.handle().react(&Reaction { phone: PHONE.into(), ..Reaction::default() }).unwrap();
+    far.simulator.handle().react(&Reaction { phone: PHONE.into(), ..Reaction::default() }).expect("it reacts");
     far.ended(heard).await;
     far.ended(heard + 1).await;
     let mut kinds = vec![all.next().await.json()["event"].take(), all.next().await.json()["event"].take()];
@@ -250,8 +252,11 @@ async fn a_replay_is_signed_afresh_keeps_the_event_id_and_mends_the_status() {
     let failed = far.replay(seq, "").await;
     assert_eq!((failed.status, failed.code(), &failed.body["downstream_status"]), (502, 3004, &json!(503)));
     assert_eq!((&failed.body["ok"], &failed.body["retryable"]), (&json!(false), &json!(true)));
-    assert_eq!(failed.headers["x-trace-id"].to_str().unwrap(), failed.body["trace_id"].as_str().unwrap());
-    let query = format!("?subscription_id={}", one["id"].as_str().unwrap());
+    assert_eq!(
+        failed.headers["x-trace-id"].to_str().expect("a text"),
+        failed.body["trace_id"].as_str().expect("a text")
+    );
+    let query = format!("?subscription_id={}", one["id"].as_str().expect("a text"));
     let replayed = far.replay(seq, &query).await;
     assert_eq!((replayed.status, &replayed.body["ok"]), (200, &json!(true)));
     assert_eq!(replayed.body["event"]["delivery"]["status"], "delivered");
@@ -309,10 +314,10 @@ async fn two_thousand_webhooks_all_arrive() {
     far.subscribe(json!({"url": receiver.url})).await;
     let handle = far.simulator.handle();
     let inbound = Inbound { phone: PHONE.into(), ..Inbound::default() };
-    let sent: BTreeSet<String> = (0..2000).map(|_| handle.receive(&inbound).unwrap()).collect();
+    let sent: BTreeSet<String> = (0..2000).map(|_| handle.receive(&inbound).expect("it is received")).collect();
     let mut told = BTreeSet::new();
     for _ in 0..2000 {
-        told.insert(receiver.next().await.json()["event_id"].as_str().unwrap().to_owned());
+        told.insert(receiver.next().await.json()["event_id"].as_str().expect("a text").to_owned());
     }
     assert_eq!(told, sent);
 }
@@ -324,7 +329,7 @@ async fn a_simulator_that_is_gone_tells_nobody() {
     far.subscribe(json!({"url": receiver.url})).await;
     let handle = far.simulator.handle();
     far.simulator.shutdown().await;
-    handle.receive(&Inbound { phone: PHONE.into(), ..Inbound::default() }).unwrap();
+    handle.receive(&Inbound { phone: PHONE.into(), ..Inbound::default() }).expect("it is received");
     assert_eq!(handle.events().len(), 1, "the log outlives it");
     until(|| Arc::strong_count(&handle.shared) == 1).await;
     assert!(receiver.got.is_empty());
