@@ -106,7 +106,7 @@ pub fn draft(running: &Running, step: &Name, message: &Message, person: Person<'
         None => Ok(None),
         Some(template) => render(field, template, person.vars).map(|text| Some(text).filter(|text| !text.is_empty())),
     };
-    let body = send.body.as_ref().ok_or_else(|| Fault::Unreadable("body".to_owned()))?;
+    let body = send.content.body.as_ref().ok_or_else(|| Fault::Unreadable("body".to_owned()))?;
     let attachment = |attachment: &Attachment| match attachment {
         Attachment::Id(id) => Ok(Value::String(render("attachments", id, person.vars)?)),
         Attachment::Shown { id, live_photo } => {
@@ -124,8 +124,8 @@ pub fn draft(running: &Running, step: &Name, message: &Message, person: Person<'
         name: optional("name", &send.name)?,
         external_id: optional("external_id", &send.external_id)?,
         phone_line_id: optional("phone_line_id", &send.phone_line_id)?.or(line),
-        attachments: send.attachments.iter().map(attachment).collect::<Result<_, Fault>>()?,
-        effect: optional("effect", &send.effect)?,
+        attachments: send.content.attachments.iter().map(attachment).collect::<Result<_, Fault>>()?,
+        effect: optional("effect", &send.content.effect)?,
         priority: campaign.caps.priority,
         class: campaign.class,
         labels,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::campaign::file::shape::{Campaign, Variable};
-use crate::campaign::file::step::{Attachment, Send, SendStep, Step};
+use crate::campaign::file::step::{Attachment, Content, Send, SendStep, Step};
 use crate::campaign::template::{Template, Vars};
 use crate::job::Class;
 
@@ -74,33 +74,31 @@ impl Lint<'_> {
     }
 
     fn send(&mut self, step: &SendStep, path: &str, new: bool) {
-        let send = &step.send;
-        self.message(send, &format!("{path}.send"), new);
+        let Send { content, name, external_id, phone_line_id } = &step.send;
+        self.uses([name, external_id, phone_line_id].into_iter().flatten());
+        self.content(content, &format!("{path}.send"), new);
         for (index, variant) in step.variants.iter().enumerate() {
-            let send = Send {
-                body: variant.body.clone(),
-                bubbles: variant.bubbles.or(send.bubbles),
-                attachments: variant.attachments.clone(),
-                effect: variant.effect.clone(),
-                ..Send::default()
-            };
-            self.message(&send, &format!("{path}.variants[{index}]"), new);
+            let bubbles = variant.content.bubbles.or(content.bubbles);
+            let content = Content { bubbles, ..variant.content.clone() };
+            self.content(&content, &format!("{path}.variants[{index}]"), new);
         }
     }
 
-    fn message(&mut self, send: &Send, path: &str, new: bool) {
-        let attached = send.attachments.iter().map(|attachment| match attachment {
+    fn uses<'t>(&mut self, templates: impl Iterator<Item = &'t Template>) {
+        self.used.extend(templates.flat_map(|template| template.variables().iter().cloned()));
+    }
+
+    fn content(&mut self, content: &Content, path: &str, new: bool) {
+        let attached = content.attachments.iter().map(|attachment| match attachment {
             Attachment::Id(id) | Attachment::Shown { id, .. } => id,
         });
-        let others = [&send.effect, &send.name, &send.external_id, &send.phone_line_id];
-        let templates = send.body.iter().chain(others.into_iter().flatten()).chain(attached);
-        self.used.extend(templates.flat_map(|template| template.variables().iter().cloned()));
-        if new && !send.attachments.is_empty() {
+        self.uses(content.body.iter().chain(&content.effect).chain(attached));
+        if new && !content.attachments.is_empty() {
             let hint = "send it in a later step, or set lines.pinned_only if all of them know you";
             self.warn(format!("{path}.attachments"), "media in a first message to somebody looks like spam", hint);
         }
-        if let Some(body) = &send.body {
-            self.body(body, send.bubbles.unwrap_or(1).into(), &format!("{path}.body"), new);
+        if let Some(body) = &content.body {
+            self.body(body, content.bubbles.unwrap_or(1).into(), &format!("{path}.body"), new);
         }
     }
 

@@ -144,13 +144,8 @@ impl Message {
 impl Wording {
     /// What a variant says, and for the rest what is under `send`.
     fn of(send: &Send, variant: &Variant) -> Wording {
-        let mut send = send.clone();
-        send.body = variant.body.clone().or(send.body);
-        if !variant.attachments.is_empty() {
-            send.attachments = variant.attachments.clone();
-        }
-        send.bubbles = variant.bubbles.or(send.bubbles);
-        send.effect = variant.effect.clone().or(send.effect);
+        let content = variant.content.clone().or(send.content.clone());
+        let send = Send { content, ..send.clone() };
         Wording { variant: Some(variant.name.clone()), weight: variant.weight, send }
     }
 }
@@ -234,9 +229,10 @@ mod tests {
         assert!((900..1_100).contains(&counts["a"]) && counts["a"] + counts["b"] == 4_000, "{counts:?}");
         let same = (0..1_000).filter(|phone| drawn(*phone, "hello") == drawn(*phone, "other")).count();
         assert!(same < 750, "each step draws anew: {same}");
-        let effect = |wording: &Wording| wording.send.effect.clone().expect("given").to_string();
+        let effect = |wording: &Wording| wording.send.content.effect.clone().expect("given").to_string();
         assert_eq!(message.wordings.iter().map(effect).collect::<Vec<_>>(), ["celebration", "lasers"]);
-        assert_eq!(message.wordings.iter().map(|wording| wording.send.bubbles).collect::<Vec<_>>(), [Some(2), Some(3)]);
+        let bubbles = message.wordings.iter().map(|wording| wording.send.content.bubbles);
+        assert_eq!(bubbles.collect::<Vec<_>>(), [Some(2), Some(3)]);
     }
 
     /// The first draw must not change between releases: people in the middle of a campaign would change their wording.

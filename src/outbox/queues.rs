@@ -33,13 +33,9 @@ pub(crate) async fn lock_lines(
             select * from unnest($4::text[], $5::smallint[], $6::timestamptz[], $7::bigint[], $8::smallint[], $9::timestamptz[], $10::bigint[])
                        as m (line_id, priority, due_at, id, touch_priority, touch_due_at, touch_id)
         ), anyone as materialized (
-            select exists (select from outbox.jobs j
-                            where j.state = 'queued' and j.ready and j.line_id = '*' and not j.first_touch
-                              and (j.priority, j.due_at, j.id) >= (m.priority, m.due_at, m.id)) as follow_up,
-                   exists (select from outbox.jobs j
-                            where j.state = 'queued' and j.ready and j.line_id = '*' and j.first_touch
-                              and (j.priority, j.due_at, j.id) >= (m.touch_priority, m.touch_due_at, m.touch_id)) as first_touch
+            select heads.follow_up, heads.first_touch
               from marks m
+             cross join lateral outbox.heads(m.line_id, m.priority, m.due_at, m.id, m.touch_priority, m.touch_due_at, m.touch_id) heads
              where m.line_id = '*'
         )
         select o.id as "id!", o.gap_us as "gap_us!", o.first_touch_gap_us as "first_touch_gap_us!", o.next_at as "next_at!",
@@ -49,16 +45,10 @@ pub(crate) async fn lock_lines(
           from outbox.openings o
          cross join anyone
           left join marks m on m.line_id = o.id
+         cross join lateral outbox.heads(o.id, m.priority, m.due_at, m.id, m.touch_priority, m.touch_due_at, m.touch_id) heads
          where o.next_at <= clock_timestamp() + $1::interval
-           and (anyone.follow_up
-                or exists (select from outbox.jobs j
-                            where j.state = 'queued' and j.ready and j.line_id = o.id and not j.first_touch
-                              and (j.priority, j.due_at, j.id) >= (coalesce(m.priority, -32768), coalesce(m.due_at, '-infinity'), coalesce(m.id, 0)))
-                or o.first_touch_at <= clock_timestamp() + $1::interval
-                   and (anyone.first_touch
-                        or exists (select from outbox.jobs j
-                                    where j.state = 'queued' and j.ready and j.line_id = o.id and j.first_touch
-                                      and (j.priority, j.due_at, j.id) >= (coalesce(m.touch_priority, -32768), coalesce(m.touch_due_at, '-infinity'), coalesce(m.touch_id, 0)))))
+           and (anyone.follow_up or heads.follow_up
+                or o.first_touch_at <= clock_timestamp() + $1::interval and (anyone.first_touch or heads.first_touch))
            and not exists (select from outbox.account a
                             where a.block_kind = 'halted' and not $2
                                or a.block_kind = 'rate_limited' and a.blocked_until > clock_timestamp())

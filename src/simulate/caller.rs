@@ -96,8 +96,10 @@ mod tests {
     /// The code that a call with these headers gets; 0 if it is let in.
     fn code(is_suspended: bool, given: &[(&'static str, String)]) -> u16 {
         let account = Account { tenant: "acme".into(), secret: SECRET.into(), is_suspended, clock_ahead_secs: 0 };
-        let headers: HeaderMap =
-            given.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let headers: HeaderMap = given
+            .iter()
+            .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
+            .collect();
         check(&account, &headers, BODY, NOW).err().map_or(0, |refusal| refusal.code)
     }
 

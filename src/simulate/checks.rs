@@ -165,12 +165,12 @@ mod tests {
     /// The plainest request with `change` laid over it.
     fn wanted(change: Value) -> Result<Wanted, Refusal> {
         let mut request = json!({"phone": "+15550142200", "body": "Hi"});
-        request.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        request.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
         parse(request.to_string().as_bytes(), 2)
     }
 
     fn code(change: Value) -> u16 {
-        wanted(change).unwrap_err().code
+        wanted(change).expect_err("refused").code
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
             "idempotency_key": "k-1", "name": "Dana", "external_id": "7", "phone_line_id": "pl_2", "test_lead": true,
             "effect": "slam", "attachments": ["a", {"id": "b"}, {"attachment_id": "c", "live_photo": true}],
         }))
-        .unwrap();
+        .expect("valid");
         assert_eq!(request.line, Some(1));
         assert_eq!(request.idempotency_key.as_deref(), Some("k-1"));
         let attachments: Vec<_> = request.attachments.iter().map(|one| (one.id.as_str(), one.live_photo)).collect();
@@ -209,8 +209,8 @@ mod tests {
         ] {
             assert_eq!(code(change.clone()), 1002, "{change}");
         }
-        assert_eq!(parse(b"[]", 1).unwrap_err().code, 1002);
-        assert_eq!(parse(b"{", 1).unwrap_err().code, 1004);
+        assert_eq!(parse(b"[]", 1).expect_err("refused").code, 1002);
+        assert_eq!(parse(b"{", 1).expect_err("refused").code, 1004);
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
             (json!({"url": "https://example.test/a.png", "id": "a"}), 1011),
             (json!("missing-1"), 5001),
         ] {
-            let refusal = wanted(json!({"attachments": ["a", entry]})).unwrap_err();
+            let refusal = wanted(json!({"attachments": ["a", entry]})).expect_err("refused");
             assert_eq!((refusal.code, refusal.attachment_index), (code, Some(1)));
         }
     }

@@ -124,7 +124,7 @@ mod tests {
         let entry = json!({"seq": 1, "at": DateTime::UNIX_EPOCH, "at_us": 0, "simulated_at": DateTime::UNIX_EPOCH,
             "phone": phone, "line_id": "pl_1", "first_touch": true, "message_id": "", "body": "Hi",
             "attachments": []});
-        serde_json::from_value(entry).unwrap()
+        serde_json::from_value(entry).expect("an entry")
     }
 
     #[test]

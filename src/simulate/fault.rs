@@ -248,7 +248,8 @@ mod tests {
 
     #[test]
     fn each_kind_is_drawn_about_as_often_as_it_was_asked_for() {
-        let mut faults = Faults { error_5xx: 0.1, html: 0.2, drop_after: 0.3, ..Faults::default() }.checked().unwrap();
+        let mut faults =
+            Faults { error_5xx: 0.1, html: 0.2, drop_after: 0.3, ..Faults::default() }.checked().expect("possible");
         let mut rng = StdRng::seed_from_u64(7);
         let mut drawn = BTreeMap::new();
         for _ in 0..10_000 {
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_change_keeps_what_it_does_not_name() {
-        let change = |value| serde_json::from_value::<FaultsChange>(value).unwrap();
+        let change = |value| serde_json::from_value::<FaultsChange>(value).expect("a change");
         let faults = Faults::default()
             .changed(change(json!({"html": 0.5, "phones": {"+15550142200": {"kind": "html"}}})))
             .changed(change(

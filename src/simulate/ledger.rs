@@ -190,14 +190,14 @@ mod tests {
         append(&mut ledger, "a", 1);
         ledger.clear();
         append(&mut ledger, "b", 2);
-        assert_eq!(ledger.with_message(Uuid::from_u128(2)).unwrap().seq, 2);
+        assert_eq!(ledger.with_message(Uuid::from_u128(2)).expect("it is kept").seq, 2);
     }
 
     #[test]
     fn times_have_six_digits_and_come_back() {
         let entry = entry("a", Uuid::nil());
-        let json = serde_json::to_value(&entry).unwrap();
+        let json = serde_json::to_value(&entry).expect("serialisable");
         assert_eq!(json["at"], "1970-01-01T00:00:00.000000Z");
-        assert_eq!(serde_json::from_value::<LedgerEntry>(json).unwrap(), entry);
+        assert_eq!(serde_json::from_value::<LedgerEntry>(json).expect("it reads back"), entry);
     }
 }

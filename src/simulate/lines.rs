@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn days_end_at_the_zones_midnight() {
-        let midnight = |zone, now: &str| next_midnight(zone, now.parse().unwrap()).to_rfc3339();
+        let midnight = |zone, now: &str| next_midnight(zone, now.parse().expect("a time")).to_rfc3339();
         assert_eq!(midnight(Tz::UTC, "2026-06-03T23:59:59Z"), "2026-06-04T00:00:00+00:00");
         assert_eq!(midnight(Tz::America__New_York, "2026-06-03T03:59:59Z"), "2026-06-03T04:00:00+00:00");
         // Beirut's clocks skip the first hour of 29 March 2026.

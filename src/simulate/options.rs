@@ -315,19 +315,19 @@ mod tests {
 
     #[test]
     fn default_is_what_the_flags_default_to() {
-        let parsed = parse(&[]).unwrap();
+        let parsed = parse(&[]).expect("valid");
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Options::default()));
         assert_eq!(parsed.secret.expose_secret(), DEFAULT_SECRET);
     }
 
     #[test]
     fn flags_take_human_units() {
-        let options = parse(&["--first-touch-gap=0s", "--first-touch-cap=none", "--request-rate=90/m"]).unwrap();
+        let options = parse(&["--first-touch-gap=0s", "--first-touch-cap=none", "--request-rate=90/m"]).expect("valid");
         assert_eq!(options.first_touch_gap, Duration::ZERO);
         assert_eq!(options.first_touch_cap, Cap(None));
         assert_eq!(options.request_rate, Some(Rate { count: 90, period: Duration::from_secs(60) }));
-        assert_eq!(parse(&["--time-zone=America/New_York"]).unwrap().time_zone, Tz::America__New_York);
-        let options = parse(&["--webhook-waits=0s,20ms", "--webhook-http=false"]).unwrap();
+        assert_eq!(parse(&["--time-zone=America/New_York"]).expect("valid").time_zone, Tz::America__New_York);
+        let options = parse(&["--webhook-waits=0s,20ms", "--webhook-http=false"]).expect("valid");
         assert_eq!(options.webhooks.webhook_waits, [Duration::ZERO, Duration::from_millis(20)]);
         assert!(!options.webhooks.webhook_http);
     }

@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_full_bucket_serves_its_count_at_once_and_then_refills() {
-        let rate = RequestRate::new("2/s".parse().unwrap());
+        let rate = RequestRate::new("2/s".parse().expect("a rate"));
         assert_eq!([rate.take(0), rate.take(0), rate.take(0)], [Ok(()), Ok(()), Err(500_000)]);
         assert_eq!([rate.take(499_999), rate.take(500_000)], [Err(1), Ok(())]);
     }

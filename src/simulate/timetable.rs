@@ -126,7 +126,7 @@ mod tests {
 
     fn send(state: &mut State) -> String {
         let body = json!({"phone": "+15550142200", "body": "Hi"}).to_string();
-        let wanted = checks::parse(body.as_bytes(), 1).unwrap();
+        let wanted = checks::parse(body.as_bytes(), 1).expect("valid");
         let arrival = Stamp { at_us: 0, simulated_us: 0 };
         match state.decide(Call { arrival, wanted, fingerprint: 0 }).ending {
             Ending::Answer(Outcome::Accepted(receipt)) => receipt.message_id.to_string(),

@@ -88,7 +88,7 @@ async fn commands_say_what_to_do_about_a_schema_that_is_missing_or_old() {
             1,
             format!(
                 "error: the outbox schema is at version {version}, this binary needs {}: run chert-outbox migrate",
-                version + 1
+                database::newest()
             )
             .as_str()
         )

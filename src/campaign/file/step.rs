@@ -35,7 +35,26 @@ pub struct SendStep {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Send {
-    /// The text; needed unless each variant has one. A blank line makes another bubble.
+    #[serde(flatten)]
+    pub content: Content,
+    /// The recipient's name, for the lead that Chert makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub name: Option<Template>,
+    /// Your own id of the recipient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub external_id: Option<Template>,
+    /// The line that must send it. It moves the recipient to that line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub phone_line_id: Option<Template>,
+}
+
+/// What a message shows; of this, each variant can say its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Content {
+    /// The text, under `send` or in each variant. A blank line makes another bubble.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub body: Option<Template>,
@@ -51,18 +70,6 @@ pub struct Send {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub effect: Option<Template>,
-    /// The recipient's name, for the lead that Chert makes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub name: Option<Template>,
-    /// Your own id of the recipient.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub external_id: Option<Template>,
-    /// The line that must send it. It moves the recipient to that line.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub phone_line_id: Option<Template>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -88,18 +95,8 @@ pub struct Variant {
     /// 1 unless given: of weights 1 and 3, the second is sent three times as often.
     #[schemars(default = "weight", range(min = 1, max = 1000))]
     pub weight: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub body: Option<Template>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10))]
-    pub bubbles: Option<u8>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
-    pub attachments: Vec<Attachment>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub effect: Option<Template>,
+    #[serde(flatten)]
+    pub content: Content,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -134,6 +131,18 @@ pub struct Branch {
     #[serde(rename = "else", skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub otherwise: Vec<Step>,
+}
+
+impl Content {
+    /// This, and what `other` says where this says nothing.
+    pub fn or(self, other: Content) -> Content {
+        Content {
+            body: self.body.or(other.body),
+            bubbles: self.bubbles.or(other.bubbles),
+            attachments: if self.attachments.is_empty() { other.attachments } else { self.attachments },
+            effect: self.effect.or(other.effect),
+        }
+    }
 }
 
 fn weight() -> u32 {

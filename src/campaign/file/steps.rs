@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::campaign::file::finding::{Findings, did_you_mean};
 use crate::campaign::file::node::{Place, Value};
-use crate::campaign::file::reader::{fields, filled, list, number, one_of, truth, word};
-use crate::campaign::file::step::{Attachment, Branch, BranchStep, Send, SendStep, Step, Variant, WaitStep};
+use crate::campaign::file::reader::{Fields, fields, filled, list, number, one_of, truth, word};
+use crate::campaign::file::step::{Attachment, Branch, BranchStep, Content, Send, SendStep, Step, Variant, WaitStep};
 use crate::campaign::file::words::{Name, Wait};
 use crate::campaign::template::{Condition, Template, TemplateError};
 use crate::job::BODY_MAX_CHARS;
@@ -75,16 +75,16 @@ impl Reading<'_, '_> {
                 let variants = of.place("variants").map(|place| self.variants(&place));
                 let send = of.place("send").and_then(|place| self.send(&place, variants.is_some()));
                 let (send, variants) = (send?, variants.unwrap_or(Some(Vec::new()))?);
-                if send.body.is_none()
-                    && let Some(index) = variants.iter().position(|variant| variant.body.is_none())
+                if send.content.body.is_none()
+                    && let Some(index) = variants.iter().position(|variant| variant.content.body.is_none())
                 {
                     let of_variants = of.place("variants")?;
                     let item = list(&of_variants, false, "", self.findings)?.swap_remove(index);
                     self.findings.add(&item, "this variant has no body", "write one here, or one for all under `send`");
                     return None;
                 }
-                if let Some(body) = of.place("send").filter(|_| send.body.is_some() && !variants.is_empty())
-                    && variants.iter().all(|variant| variant.body.is_some())
+                if let Some(body) = of.place("send").filter(|_| send.content.body.is_some() && !variants.is_empty())
+                    && variants.iter().all(|variant| variant.content.body.is_some())
                 {
                     let body = body.key("body", body.node.get("body")?);
                     self.findings.add(&body, "no variant uses this body", "take it out, or the body of a variant");
@@ -180,23 +180,10 @@ impl Reading<'_, '_> {
             self.findings.add(place, "`body` is missing", "write `body: \"Hi {{ first_name }}\"`");
             return None;
         }
-        let attachments = of.place("attachments").map(|place| self.attachments(&place)).unwrap_or(Some(Vec::new()));
-        let mut template = |key: &str| of.place(key).map(|place| self.template(&place));
-        let fields = ["body", "effect", "name", "external_id", "phone_line_id"].map(|key| match template(key) {
-            None => Some(None),
-            Some(read) => read.map(Some),
-        });
-        let [body, effect, name, external_id, phone_line_id] = fields;
-        let bubbles = of.given("bubbles", self.findings, |place, findings| number(place, 1..=10, findings));
-        Some(Send {
-            body: body?,
-            bubbles,
-            attachments: attachments?,
-            effect: effect?,
-            name: name?,
-            external_id: external_id?,
-            phone_line_id: phone_line_id?,
-        })
+        let content = self.content(&of);
+        let [name, external_id, phone_line_id] =
+            ["name", "external_id", "phone_line_id"].map(|key| self.given_template(&of, key));
+        Some(Send { content: content?, name: name?, external_id: external_id?, phone_line_id: phone_line_id? })
     }
 
     fn variants(&mut self, place: &Place<'_>) -> Option<Vec<Variant>> {
@@ -225,20 +212,15 @@ impl Reading<'_, '_> {
             }
             number(place, 1..=1000, findings)
         });
-        let attachments = of.place("attachments").map(|place| self.attachments(&place)).unwrap_or(Some(Vec::new()));
+        let content = self.content(&of);
+        Some(Variant { name: name?, weight: weight.unwrap_or(1), content: content? })
+    }
+
+    fn content(&mut self, of: &Fields<'_>) -> Option<Content> {
+        let attachments = of.place("attachments").map_or(Some(Vec::new()), |place| self.attachments(&place));
         let bubbles = of.given("bubbles", self.findings, |place, findings| number(place, 1..=10, findings));
-        let [body, effect] = ["body", "effect"].map(|key| match of.place(key) {
-            None => Some(None),
-            Some(place) => self.template(&place).map(Some),
-        });
-        Some(Variant {
-            name: name?,
-            weight: weight.unwrap_or(1),
-            body: body?,
-            bubbles,
-            attachments: attachments?,
-            effect: effect?,
-        })
+        let [body, effect] = ["body", "effect"].map(|key| self.given_template(of, key));
+        Some(Content { body: body?, bubbles, attachments: attachments?, effect: effect? })
     }
 
     fn attachments(&mut self, place: &Place<'_>) -> Option<Vec<Attachment>> {
@@ -268,6 +250,11 @@ impl Reading<'_, '_> {
         }
         let id = of.place("id").and_then(|place| self.template(&place))?;
         Some(Attachment::Shown { id, live_photo })
+    }
+
+    /// `Some(None)` if the field is not given.
+    fn given_template(&mut self, of: &Fields<'_>, key: &str) -> Option<Option<Template>> {
+        of.place(key).map_or(Some(None), |place| self.template(&place).map(Some))
     }
 
     fn template(&mut self, place: &Place<'_>) -> Option<Template> {

@@ -241,7 +241,7 @@ mod tests {
             lead_id: Uuid::nil(),
             convo_id: Uuid::nil(),
             at_us,
-            data: serde_json::value::to_raw_value(&json!({})).unwrap(),
+            data: serde_json::value::to_raw_value(&json!({})).expect("serialisable"),
         })
     }
 
@@ -258,7 +258,7 @@ mod tests {
         let times: Vec<DateTime<Utc>> = log.events().map(|event| event.created_at).collect();
         assert!(times.is_sorted_by(|earlier, later| earlier < later), "{times:?}");
         for (index, time) in times.iter().enumerate() {
-            let since = Some(timestamp(*time).parse().unwrap());
+            let since = Some(timestamp(*time).parse().expect("a time"));
             let (page, _) = log.page(&Filter { since, ..Filter::default() }, 200);
             assert_eq!(page.len(), times.len() - index - 1);
             assert_eq!(log.seq_at(since), index as u64 + 1);
@@ -275,7 +275,7 @@ mod tests {
         let times: Vec<DateTime<Utc>> = log.events().map(|event| event.created_at).collect();
         assert!(times.iter().all(|time| time.timestamp_subsec_micros() == 0));
         assert!(times.is_sorted() && times[2] < times[3]);
-        let since = Some(timestamp(times[0]).parse().unwrap());
+        let since = Some(timestamp(times[0]).parse().expect("a time"));
         let tied = times.iter().filter(|time| **time == times[0]).count();
         assert_eq!(log.page(&Filter { since, ..Filter::default() }, 10).0.len(), 4 - tied);
     }
@@ -289,7 +289,7 @@ mod tests {
         let (first, cursor) = log.page(&Filter::default(), 2);
         assert_eq!(seqs(&first), [5, 4]);
         append(&mut log, 6);
-        let before_seq = log.seq_of_cursor(&cursor.unwrap());
+        let before_seq = log.seq_of_cursor(&cursor.expect("there is more"));
         let (second, cursor) = log.page(&Filter { before_seq, ..Filter::default() }, 3);
         assert_eq!((seqs(&second), cursor), (vec![3, 2, 1], None));
         assert_eq!(log.seq_of_cursor("nonsense"), None);

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn wish(fields: Value) -> Wish {
-        serde_json::from_value(fields).unwrap()
+        serde_json::from_value(fields).expect("a wish")
     }
 
     fn code(takes_http: bool, fields: Value) -> u16 {
@@ -197,19 +197,20 @@ mod tests {
     fn types_are_compared_exactly_and_none_means_all() {
         let mut all = Subscriptions::new(true);
         let url = "https://worker.example/hooks";
-        let one = all.create(wish(json!({"url": url, "events": ["message.received"]})), DateTime::UNIX_EPOCH).unwrap();
+        let one =
+            all.create(wish(json!({"url": url, "events": ["message.received"]})), DateTime::UNIX_EPOCH).expect("taken");
         assert_eq!(
             (one.wants("message.received"), one.wants("message"), one.wants("reaction.added")),
             (true, false, false)
         );
         let id = one.id;
-        assert!(all.change(id, wish(json!({"events": []}))).unwrap().wants("reaction.added"));
-        assert!(!all.change(id, wish(json!({"is_active": false}))).unwrap().wants("reaction.added"));
+        assert!(all.change(id, wish(json!({"events": []}))).expect("there").wants("reaction.added"));
+        assert!(!all.change(id, wish(json!({"is_active": false}))).expect("there").wants("reaction.added"));
         assert_eq!(
             all.change(id, wish(json!({"url": "ftp://worker.example"}))).err().map(|refusal| refusal.code),
             Some(1002)
         );
-        assert_eq!(all.get(id).unwrap().url, url);
+        assert_eq!(all.get(id).expect("there").url, url);
     }
 
     #[test]
@@ -217,9 +218,9 @@ mod tests {
         let mut all = Subscriptions::new(true);
         let mut create =
             || all.create(wish(json!({"url": "https://dev-inbox"})), DateTime::UNIX_EPOCH).map(|one| one.id);
-        let created: Vec<_> = (0..SUBSCRIPTIONS_LIMIT).map(|_| create().unwrap()).collect();
+        let created: Vec<_> = (0..SUBSCRIPTIONS_LIMIT).map(|_| create().expect("there is room")).collect();
         assert_eq!(create().err().map(|refusal| refusal.code), Some(2008));
-        all.delete(created[0]).unwrap();
+        all.delete(created[0]).expect("there");
         assert!(all.create(wish(json!({"url": "https://dev-inbox"})), DateTime::UNIX_EPOCH).is_ok());
     }
 }

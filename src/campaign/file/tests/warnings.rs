@@ -1,0 +1,67 @@
+//! What is allowed and looks wrong.
+
+use super::*;
+
+#[test]
+fn what_is_allowed_and_looks_wrong_is_a_warning() {
+    let body =
+        |text: &str| told("      body: Hi {{ first_name }}!", &format!("      body: {text} {{{{ first_name }}}}"));
+    for (told, wanted) in [
+        (
+            body("See https://acme.example,"),
+            "warning 14:13: steps[0].send.body: there is a link in a first message to somebody — send it in a later step: Chert refuses links in the first message of a chat",
+        ),
+        (
+            body("|\n        Hi\n\n       "),
+            "warning 15:9: steps[0].send.body: where a variable is blank, another bubble comes or goes — put the line and its line break into {% if … %}, or join it with another",
+        ),
+        (
+            body("|\n        Hi\n\n        you,"),
+            "warning 15:9: steps[0].send.body: blank lines make this 2 bubbles, not 1 — take the blank lines out, or write `bubbles: 2` beside it",
+        ),
+        (
+            body(&"long ".repeat(200)),
+            "warning 14:13: steps[0].send.body: this is a text of about 1007 characters — write at most 600, or spread it over steps",
+        ),
+        (
+            told("      body: Hi {{ first_name }}!", "      body: Hi\n      attachments: [a]"),
+            "warning 15:20: steps[0].send.attachments: media in a first message to somebody looks like spam — send it in a later step, or set lines.pinned_only if all of them know you",
+        ),
+        (
+            told("  plan: {", "  surname: { missing: hold }\n  plan: {"),
+            "warning 9:12: variables.surname: no step uses the variable `surname` — take it out, or who does not have it may be held for nothing",
+        ),
+        (
+            told("quiet_hours: us-federal\n", ""),
+            "warning 1:1: messages go out at night as well — write quiet_hours such as us-federal, or windows",
+        ),
+        (
+            told_of(&format!("{GOOD}  - wait: 1d\n")),
+            "warning 25:11: steps[3].wait: nothing comes after this wait — take it out, or write what comes after it",
+        ),
+    ] {
+        assert_eq!(told, [wanted]);
+    }
+    assert_eq!(body("|\n        Hi\n\n        you,\n        "), body("|\n        Hi\n\n        you,"), "the same text");
+    let known = GOOD
+        .replace("zone:", "lines: { pinned_only: true }\nzone:")
+        .replace("body: Hi", "body: https://acme.example Hi");
+    assert_eq!(told_of(&known), [""; 0], "they have had a first message");
+}
+
+#[test]
+fn a_message_is_a_first_one_unless_every_way_to_it_has_sent() {
+    let linked = |arms: &str| {
+        let head = GOOD.split("  - name: hello").next().expect("the part before").to_owned();
+        let steps = format!(
+            "  - branch: {{ if: var.plan == var.first_name, {arms} }}\n  - send: {{ body: https://acme.example }}\n"
+        );
+        told_of(&(head + &steps))
+    };
+    let sent = "[{ send: { body: Hi } }]";
+    assert_eq!(linked(&format!("then: {sent}, else: {sent}")), [""; 0]);
+    for arms in [format!("then: {sent}"), format!("else: {sent}"), format!("then: {sent}, else: [{{ wait: 1d }}]")] {
+        let told = linked(&arms);
+        assert!(told.len() == 1 && told[0].contains("13:19: steps[1].send.body: there is a link"), "{told:?}");
+    }
+}

@@ -1,0 +1,106 @@
+//! Mistakes in what is said of the campaign as a whole.
+
+use super::*;
+
+#[test]
+fn every_mistake_is_told_where_it_is_with_what_to_write() {
+    each_is_told(&[
+        ("name: welcome", "nme: welcome", "1:1: nme: the key `nme` is unknown here — did you mean `name`?"),
+        (
+            "name: welcome",
+            "name: Spring Sale",
+            "1:7: name: this is no name — write 1 to 64 of a-z, 0-9, _ and -, such as spring-sale",
+        ),
+        (
+            "name: welcome\n",
+            "name: welcome\nname: two\n",
+            "2:1: name: the key `name` stands here twice — keep one of them",
+        ),
+        (
+            "name: welcome\n",
+            "name: welcome\ncron: '@daily'\n",
+            "2:1: cron: the key `cron` is unknown here — `cron` belongs under `schedule:`, indented below it",
+        ),
+        (
+            "zone: America/New_York",
+            "zone: New York",
+            "2:7: zone: the time zone `New York` is unknown — did you mean America/New_York?",
+        ),
+        (
+            "zone: America/New_York",
+            "zone: Amerika/New_York",
+            "2:7: zone: the time zone `Amerika/New_York` is unknown — did you mean America/New_York?",
+        ),
+        (
+            "zone: America/New_York",
+            "zone: Mars",
+            "2:7: zone: the time zone `Mars` is unknown — write a place such as America/New_York or Europe/Berlin, or UTC",
+        ),
+        (
+            "zone: America/New_York",
+            "zone: 5",
+            "2:7: zone: this is the number 5, not a text — put it in quotes to make it a text: \"5\"",
+        ),
+        ("zone: America/New_York\n", "", "1:1: `zone` is missing — write `zone: America/New_York`"),
+        (
+            "quiet_hours: us-federal",
+            "quiet_hours: us-fedral",
+            "10:14: quiet_hours: the preset `us-fedral` is unknown — did you mean `us-federal`? (or write { from: \"21:00\", to: \"08:00\" })",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "quiet_hours: { from: \"21\", to: \"08:00\" }",
+            "10:22: quiet_hours.from: \"21\" is not a time of day — write it from 00:00 to 24:00, such as 09:00",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "windows: [{ days: weekdays, from: \"09:00\", to: \"18:00\" }]",
+            "10:19: windows[0].days: \"weekdays\" is not days of the week — write mon-fri, or mon,wed,sat, or daily",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "windows: { from: \"09:00\", to: \"18:00\" }",
+            "10:10: windows: this is a mapping of keys to values, not a list — write each item on a line of its own, after a dash",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "windows: [{ from: \"21:00\", to: \"23:00\" }]\nquiet_hours: { from: \"20:00\", to: \"08:00\" }",
+            "10:10: windows: no time of the week is inside the windows and outside the quiet hours — let them leave some hours in which messages may go out",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "stop_on: [reply, optout]",
+            "10:18: stop_on[1]: `optout` is not a choice here — did you mean `opt_out`?",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "caps: { per_recipient: 3 }",
+            "10:24: caps.per_recipient: \"3\" is no cap — write how many messages in what time, such as 3 in 7d",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "caps: { priority: low }",
+            "10:19: caps.priority: this is a text, not a number — write a whole number from 0 to 1000",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "labels: { team: 7 }",
+            "10:17: labels.team: this is the number 7, not a text — put it in quotes to make it a text: \"7\"",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "lines: { pinned_only: yes }",
+            "10:23: lines.pinned_only: this is a text, not a truth value — write true or false",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "calendar: uk",
+            "10:11: calendar: the calendar `uk` is unknown — known here: au, ca, de, fr, gb, us",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "class: marketng",
+            "10:8: class: `marketng` is not a choice here — did you mean `marketing`?",
+        ),
+    ]);
+}
