@@ -41,6 +41,8 @@ pub struct Eta {
     pub wait_for_somebody: usize,
     /// Whose hours never open, or for whom there is no line.
     pub stuck: u32,
+    /// Who drop out, since the deadline of their step comes before their turn.
+    pub expired: u32,
     /// Messages that are left, of both ways the fewer and the more.
     pub messages: (u32, u32),
     /// The last message, if every branch takes its shorter way and the lines keep their whole pace. None if there is none.
@@ -80,6 +82,7 @@ impl Eta {
         self.messages.0 += short_messages.min(long_messages);
         self.messages.1 += short_messages.max(long_messages);
         self.stuck += long.stuck;
+        self.expired += long.steps.values().map(|fate| fate.expired).sum::<u32>();
         self.from = self.from.max(short.last_at.into_iter().chain(long.last_at).min());
         self.by = self.by.max(short.last_at).max(long.last_at);
     }
@@ -192,7 +195,7 @@ mod tests {
         let lines = [line(Duration::ZERO, Duration::ZERO)];
         let late = Member { reached_at: start() - TimeDelta::hours(2), ..member(1, 0, 0, true) };
         let eta = eta(&[(running("[{ send: { body: A }, expires_after: 1h }]"), vec![late])], &lines);
-        assert_eq!((eta.messages, eta.by), ((0, 0), None));
+        assert_eq!((eta.messages, eta.expired, eta.by), ((0, 0), 1, None));
     }
 
     #[test]

@@ -176,6 +176,12 @@ impl Look {
                 "held back      {waiting} people: until they reply, or somebody looks at what they wrote"
             ));
         }
+        if eta.expired > 0 {
+            lines.push(format!(
+                "too late       {} people: the deadline of their step comes before their turn",
+                eta.expired
+            ));
+        }
         if eta.stuck > 0 {
             lines.push(format!("stuck          {} people: no line, or hours that never open", eta.stuck));
         }
