@@ -93,9 +93,31 @@ pub struct Forecast {
     pub stuck: u32,
 }
 
+/// Where somebody stands who is in the middle of it.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    pub step: usize,
+    /// When the message of that step fell due, if it is one that sends.
+    pub due: Option<DateTime<Utc>>,
+    /// What they got before and what still counts under a cap, the oldest first.
+    pub sent: Vec<DateTime<Utc>>,
+}
+
 /// Plays it. The work is about that of sorting all messages.
 pub fn forecast(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant]) -> Forecast {
+    run(Play::new(rules, lines, entrants))
+}
+
+/// The same from where each of them stands; who is at no place begins at the first step.
+pub fn resume(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], places: Vec<Place>) -> Forecast {
     let mut play = Play::new(rules, lines, entrants);
+    for (standing, place) in play.people.iter_mut().zip(places) {
+        (standing.step, standing.due, standing.sent) = (place.step, place.due, place.sent);
+    }
+    run(play)
+}
+
+fn run(mut play: Play<'_>) -> Forecast {
     while let Some(Reverse((at, event))) = play.events.pop() {
         match event {
             Event::Person(person) => play.go_on(person, at),

@@ -14,8 +14,10 @@ pub mod window;
 pub mod zone;
 
 pub mod draft;
+pub mod eta;
 pub mod fires;
 pub mod forecast;
+pub mod funnel;
 pub mod plan;
 pub mod running;
 pub mod walk;

@@ -19,7 +19,7 @@ use crate::campaign::zone::{region_of, zones_of};
 use crate::phone::Phone;
 
 /// At the latest: lines keep about so much of their pace (`prove` measures 86 to 100 %).
-const PACE_AT_WORST: f64 = 0.85;
+pub(super) const PACE_AT_WORST: f64 = 0.85;
 /// Rows that are shown of those who are left out or held.
 const MOST_EXAMPLES: usize = 20;
 

@@ -1,9 +1,12 @@
 //! `campaign`: files that say who is written to, when and what.
 
 mod apply;
-mod follow;
+mod control;
+mod everybody;
+mod list;
 mod people;
 mod plan;
+mod status;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,12 +40,14 @@ pub enum Campaign {
     Schema,
     Plan(plan::PlanArgs),
     Apply(apply::Apply),
-    List(follow::List),
-    Status(follow::Status),
-    Pause(follow::Pause),
-    Resume(follow::Resume),
-    Stop(follow::Stop),
-    Run(follow::Run),
+    List(list::List),
+    Status(status::Status),
+    People(everybody::People),
+    Export(everybody::Export),
+    Pause(control::Pause),
+    Resume(control::Resume),
+    Stop(control::Stop),
+    Run(control::Run),
 }
 
 impl Campaign {
@@ -53,6 +58,8 @@ impl Campaign {
             Campaign::Apply(args) => args.run().await,
             Campaign::List(args) => args.run().await,
             Campaign::Status(args) => args.run().await,
+            Campaign::People(args) => args.run().await,
+            Campaign::Export(args) => args.run().await,
             Campaign::Pause(args) => args.run().await,
             Campaign::Resume(args) => args.run().await,
             Campaign::Stop(args) => args.run().await,

@@ -30,6 +30,10 @@ pub mod suppress;
 pub mod webhooks;
 pub mod worker;
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -167,4 +171,13 @@ pub fn table(header: &[&str]) -> comfy_table::Table {
     table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     table.set_header(header);
     table
+}
+
+/// Where an export goes: a file for the owner's eyes only, since it holds whole numbers, or standard output.
+/// Errors: the file cannot be opened.
+fn output(file: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
+    let Some(file) = file else { return Ok(Box::new(io::stdout().lock())) };
+    let mut options = File::options();
+    let opened = options.create(true).write(true).truncate(true).mode(0o600).open(file);
+    Ok(Box::new(opened.with_context(|| format!("opening {}", file.display()))?))
 }

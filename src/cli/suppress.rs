@@ -1,17 +1,15 @@
 //! `suppress`: who must not be written to.
 
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::cli::import::{BadRecord, Format, Row};
 use crate::cli::load::{Load, Stopped, load};
-use crate::cli::{DatabaseOptions, ListOptions, print_json, table};
+use crate::cli::{DatabaseOptions, ListOptions, output, print_json, table};
 use crate::outbox::suppress::{self, Exported, NewSuppression};
 use crate::phone::Phone;
 use crate::scope::Scope;
@@ -283,7 +281,7 @@ pub struct Export {
 impl Export {
     async fn run(self) -> anyhow::Result<()> {
         let pool = self.database.outbox(1).await?;
-        let mut writer = csv::Writer::from_writer(open(self.file.as_deref())?);
+        let mut writer = csv::Writer::from_writer(output(self.file.as_deref())?);
         let mut written = 0;
         let mut last: Option<Exported> = None;
         writer.write_record(["phone", "scope", "reason", "source", "created_at"])?;
@@ -305,11 +303,4 @@ impl Export {
         }
         Ok(())
     }
-}
-
-fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
-    let Some(file) = file else { return Ok(Box::new(io::stdout().lock())) };
-    let mut options = std::fs::File::options();
-    let opened = options.create(true).write(true).truncate(true).mode(0o600).open(file);
-    Ok(Box::new(opened.with_context(|| format!("opening {}", file.display()))?))
 }

@@ -182,22 +182,26 @@ pub(super) async fn mark_answered(
     reads: &[Read],
     answered: &[Option<Answered>],
 ) -> Result<(), sqlx::Error> {
-    let mut first: BTreeMap<i64, DateTime<Utc>> = BTreeMap::new();
+    let mut first: BTreeMap<i64, (DateTime<Utc>, Option<DateTime<Utc>>)> = BTreeMap::new();
     for (read, answered) in reads.iter().zip(answered) {
         if let Some(job) = answered {
-            let at = first.entry(job.job_id).or_insert(read.at);
+            let (at, stopped_at) = first.entry(job.job_id).or_insert((read.at, None));
             *at = read.at.min(*at);
+            if read.effect() == "opt_out" {
+                *stopped_at = Some(stopped_at.map_or(read.at, |earlier| earlier.min(read.at)));
+            }
         }
     }
     sqlx::query!(
         r#"
         update outbox.jobs j
-           set replied_at = least(j.replied_at, u.at)
-          from unnest($1::bigint[], $2::timestamptz[]) as u (id, at)
+           set replied_at = least(j.replied_at, u.at), opted_out_at = least(j.opted_out_at, u.stopped_at)
+          from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as u (id, at, stopped_at)
          where j.id = u.id
         "#,
         &first.keys().copied().collect::<Vec<_>>(),
-        &first.values().copied().collect::<Vec<_>>(),
+        &first.values().map(|(at, _)| *at).collect::<Vec<_>>(),
+        &first.values().map(|(_, stopped_at)| *stopped_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
     )
     .execute(&mut **tx)
     .await?;

@@ -9,8 +9,10 @@ use tracing::warn;
 use crate::campaign::draft::about;
 use crate::campaign::engine::decide::{Deciding, Decision, stays};
 use crate::campaign::engine::{Engine, TURNS, bounded};
+use crate::campaign::program::Op;
 use crate::campaign::running::Running;
 use crate::database;
+use crate::job::NewJob;
 use crate::outbox::campaigns::CampaignsError;
 use crate::outbox::campaigns::steps::{self, Cap, Capped, Change, Enrolment, Known, Made};
 
@@ -113,11 +115,27 @@ fn decide(
         let mut deciding = Deciding { enrolment, running, known, capped, unanswered_limit, rng: &mut rng };
         let Decision { change, job } = deciding.decide();
         if let Some(job) = job {
-            made.push((changes.len(), Made { enrolment: enrolment.id, step: change.step, job: *job }));
+            made.push((changes.len(), made_by(running, &change, *job)));
         }
         changes.push(change);
     }
     (changes, made)
+}
+
+/// A job with what tells it apart from others of its campaign, whatever version follows.
+fn made_by(running: &Running, change: &Change, job: NewJob) -> Made {
+    let step = usize::try_from(change.step).ok().and_then(|step| running.program.get(step));
+    let variant = step.and_then(|step| match &step.op {
+        Op::Send(message) => message.wording(&running.campaign.name, &step.name, &job.phone).variant.clone(),
+        _ => None,
+    });
+    Made {
+        enrolment: change.id,
+        step: change.step,
+        step_name: step.map_or_else(|| change.step.to_string(), |step| step.name.to_string()),
+        variant: variant.map(|name| name.to_string()),
+        job,
+    }
 }
 
 async fn put_off(tx: &mut PgTransaction<'_>, due: Vec<Enrolment>) -> Result<usize, sqlx::Error> {

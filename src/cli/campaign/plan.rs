@@ -84,7 +84,7 @@ impl PlanArgs {
             again_after: again_after(&running.campaign.audience),
         };
         let known = known(&pool, asking, &phones).await?;
-        let (lines, now) = self.lines(&running, &pool).await?;
+        let (lines, now) = lines_of(&running, &pool).await?;
         let next = fires::next_after(&running.campaign.schedule, running.campaign.zone, now);
         let starts_at = self.from.or(next).unwrap_or(now);
         let audience = Audience { rows: &rows, known: &known };
@@ -132,33 +132,33 @@ impl PlanArgs {
         Ok(people.into_iter().map(row).collect())
     }
 
-    /// The lines that may send for it, as they are now, and the database's time.
-    async fn lines(&self, running: &Running, pool: &PgPool) -> anyhow::Result<(Vec<PlanLine>, DateTime<Utc>)> {
-        let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await.context("reading the time")?;
-        let all = lines::list(pool).await?;
-        let pool_of = &running.campaign.lines.pool;
-        let missing: Vec<&String> = pool_of.iter().filter(|id| !all.iter().any(|line| line.id == **id)).collect();
-        ensure!(
-            missing.is_empty(),
-            "lines.pool names lines that are not known, such as {}: chert-outbox lines list",
-            missing[0]
-        );
-        let knows_lines = all.iter().any(|line| !line.is_default());
-        let may_send = |line: &&LineStatus| {
-            line.active && !line.paused && !line.removed
-                // The default stands for any line, as long as none is known.
-                && line.is_default() != knows_lines
-                && (pool_of.is_empty() || pool_of.contains(&line.id))
-        };
-        Ok((all.iter().filter(may_send).map(|line| plan_line(line, now)).collect(), now))
-    }
-
     fn verdict(&self, plan: &Plan) -> ExitCode {
         let is_late = self.finish_by.is_some_and(|by| plan.stuck > 0 || plan.finishes_by.is_some_and(|end| end > by));
         let lacks =
             self.strict && (!plan.people.held.is_empty() || plan.steps.iter().any(|step| !step.faults.is_empty()));
         if is_late || lacks { ExitCode::from(NOT_AS_WANTED) } else { ExitCode::SUCCESS }
     }
+}
+
+/// The lines that may send for it, as they are now, and the database's time.
+pub(super) async fn lines_of(running: &Running, pool: &PgPool) -> anyhow::Result<(Vec<PlanLine>, DateTime<Utc>)> {
+    let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await.context("reading the time")?;
+    let all = lines::list(pool).await?;
+    let pool_of = &running.campaign.lines.pool;
+    let missing: Vec<&String> = pool_of.iter().filter(|id| !all.iter().any(|line| line.id == **id)).collect();
+    ensure!(
+        missing.is_empty(),
+        "lines.pool names lines that are not known, such as {}: chert-outbox lines list",
+        missing[0]
+    );
+    let knows_lines = all.iter().any(|line| !line.is_default());
+    let may_send = |line: &&LineStatus| {
+        line.active && !line.paused && !line.removed
+            // The default stands for any line, as long as none is known.
+            && line.is_default() != knows_lines
+            && (pool_of.is_empty() || pool_of.contains(&line.id))
+    };
+    Ok((all.iter().filter(may_send).map(|line| plan_line(line, now)).collect(), now))
 }
 
 fn again_after(audience: &Source) -> Option<Duration> {
@@ -249,7 +249,7 @@ fn add_reasons(table: &mut comfy_table::Table, what: &str, reasons: &BTreeMap<St
     }
 }
 
-fn range<T: PartialEq + std::fmt::Display>(from: T, to: T) -> String {
+pub(super) fn range<T: PartialEq + std::fmt::Display>(from: T, to: T) -> String {
     if from == to { to.to_string() } else { format!("{from} to {to}") }
 }
 

@@ -3,12 +3,15 @@
 
 pub mod audience;
 pub mod enrolling;
+pub mod everybody;
+pub mod funnel;
 pub mod known;
 pub mod manage;
 pub mod overview;
 pub mod steps;
 pub mod stops;
 pub mod ticks;
+pub mod under_way;
 pub mod versions;
 
 /// What a statement was for when the database refused it.

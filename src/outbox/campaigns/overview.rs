@@ -25,8 +25,9 @@ pub struct Listed {
     pub queued: i64,
 }
 
-/// All campaigns, or the one of this name. It counts enrolments, so its cost grows with them: it is for people.
-pub async fn list(pool: &PgPool, name: Option<&str>) -> Result<Vec<Listed>, CampaignsError> {
+/// The first `limit` campaigns by name, or the one of this name. It counts enrolments, so its cost grows with them: it is for people.
+/// Errors: `CampaignsError::Read`.
+pub async fn list(pool: &PgPool, name: Option<&str>, limit: i64) -> Result<Vec<Listed>, CampaignsError> {
     let mut tx = database::begin_plain(pool).await.map_err(CampaignsError::Read)?;
     sqlx::query_as!(
         Listed,
@@ -43,22 +44,19 @@ pub async fn list(pool: &PgPool, name: Option<&str>) -> Result<Vec<Listed>, Camp
                       group by campaign) e on e.campaign = c.name
          where $1::text is null or c.name = $1
          order by c.name
+         limit $2
         "#,
         name,
+        limit,
     )
     .fetch_all(&mut *tx)
     .await
     .map_err(CampaignsError::Read)
 }
 
-/// How many enrolments of a version stand where.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Standing {
-    pub version: i32,
-    pub step: i32,
-    pub state: String,
-    pub reason: Option<String>,
-    pub people: i64,
+/// The campaign of this name, as in a list. Errors: `NoSuchCampaign`, `Read`.
+pub async fn one(pool: &PgPool, name: &str) -> Result<Listed, CampaignsError> {
+    list(pool, Some(name), 1).await?.pop().ok_or_else(|| CampaignsError::NoSuchCampaign(name.to_owned()))
 }
 
 /// One firing.
@@ -77,24 +75,10 @@ pub struct Tick {
     pub excluded: Json<BTreeMap<String, i64>>,
 }
 
-/// Where everybody of a campaign stands, and its newest firings.
-pub async fn standing(pool: &PgPool, name: &str) -> Result<(Vec<Standing>, Vec<Tick>), CampaignsError> {
+/// The newest firings of a campaign. Errors: `CampaignsError::Read`.
+pub async fn firings(pool: &PgPool, name: &str) -> Result<Vec<Tick>, CampaignsError> {
     let mut tx = database::begin_plain(pool).await.map_err(CampaignsError::Read)?;
-    let standing = sqlx::query_as!(
-        Standing,
-        r#"
-        select version, step, state, reason, count(*) as "people!"
-          from outbox.enrolments
-         where campaign = $1
-         group by version, step, state, reason
-         order by version desc, step, state, reason
-        "#,
-        name,
-    )
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(CampaignsError::Read)?;
-    let ticks = sqlx::query_as!(
+    sqlx::query_as!(
         Tick,
         r#"
         select id, at, version, state, reason, error, manual, late, people, enrolled, excluded as "excluded: Json<BTreeMap<String, i64>>"
@@ -107,6 +91,5 @@ pub async fn standing(pool: &PgPool, name: &str) -> Result<(Vec<Standing>, Vec<T
     )
     .fetch_all(&mut *tx)
     .await
-    .map_err(CampaignsError::Read)?;
-    Ok((standing, ticks))
+    .map_err(CampaignsError::Read)
 }

@@ -215,6 +215,9 @@ pub async fn room(tx: &mut PgTransaction<'_>, campaign: &str, look_ahead: i64) -
 pub struct Made {
     pub enrolment: i64,
     pub step: i32,
+    /// The step's name, which outlives its version, and the wording that was chosen.
+    pub step_name: String,
+    pub variant: Option<String>,
     pub job: NewJob,
 }
 
@@ -224,13 +227,14 @@ pub async fn make(tx: &mut PgTransaction<'_>, campaign: &str, made: &[Made]) -> 
     sqlx::query!(
         r#"
         insert into outbox.jobs
-               (phone, body, payload, phone_line_id, dedupe_key, priority, expires_at, max_attempts, labels, class, campaign, enrolment, step)
+               (phone, body, payload, phone_line_id, dedupe_key, priority, expires_at, max_attempts, labels, class, campaign, enrolment, step,
+                step_name, variant)
         select u.phone, u.body, u.payload, u.phone_line_id, u.dedupe_key, u.priority, u.expires_at, $11, u.labels, u.class, $12,
-               u.enrolment, u.step
+               u.enrolment, u.step, u.step_name, u.variant
           from unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::text[], $6::smallint[], $7::timestamptz[], $8::jsonb[],
-                      $9::text[], $10::bigint[], $13::int[])
+                      $9::text[], $10::bigint[], $13::int[], $14::text[], $15::text[])
                with ordinality as u (phone, body, payload, phone_line_id, dedupe_key, priority, expires_at, labels, class, enrolment,
-                                     step, place)
+                                     step, step_name, variant, place)
          order by u.place
             on conflict on constraint jobs_dedupe_key_key do nothing
         "#,
@@ -247,6 +251,8 @@ pub async fn make(tx: &mut PgTransaction<'_>, campaign: &str, made: &[Made]) -> 
         MAX_ATTEMPTS_DEFAULT,
         campaign,
         &made.iter().map(|made| made.step).collect::<Vec<_>>(),
+        &made.iter().map(|made| made.step_name.clone()).collect::<Vec<_>>(),
+        &made.iter().map(|made| made.variant.clone()).collect::<Vec<_>>() as &[Option<String>],
     )
     .execute(&mut **tx)
     .await?;

@@ -120,3 +120,11 @@ pub async fn definition(tx: &mut PgTransaction<'_>, name: &str, version: i32) ->
     .await
     .map_err(CampaignsError::Read)
 }
+
+/// All versions of a campaign, the oldest first; none of one that is not there. Errors: `CampaignsError::Read`.
+pub async fn all(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<i32>, CampaignsError> {
+    sqlx::query_scalar!("select version from outbox.campaign_versions where campaign = $1 order by version", name)
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(CampaignsError::Read)
+}

@@ -2,6 +2,7 @@
 
 mod control;
 mod firing;
+mod follow;
 mod people;
 mod plan;
 mod steps;

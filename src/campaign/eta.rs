@@ -1,0 +1,226 @@
+//! When the enrolments that run will be through: the same forecast as a plan's, played from where everybody stands. Pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::campaign::forecast::{Entrant, Forecast, Line, Place, Rules, Way, resume};
+use crate::campaign::plan::{PACE_AT_WORST, PlanLine};
+use crate::campaign::program::Op;
+use crate::campaign::running::Running;
+use crate::campaign::zone::{region_of, zones_of};
+use crate::phone::Phone;
+
+/// Somebody who is on the way through a version.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub phone: Phone,
+    pub vars: Map<String, Value>,
+    /// The index of the program at which they stand, and when they are looked at there next.
+    pub step: usize,
+    pub at: DateTime<Utc>,
+    /// When that step's time came, or comes.
+    pub reached_at: DateTime<Utc>,
+    pub line_id: Option<String>,
+    pub zone: Option<Tz>,
+    /// They were written to, or have written.
+    pub touched: bool,
+    /// What they got and what still counts under a cap, the oldest first.
+    pub sent: Vec<DateTime<Utc>>,
+}
+
+/// What is left of a campaign, if the lines stay as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Eta {
+    /// Who are on the way, but for those who wait for somebody.
+    pub people: usize,
+    /// Who go on only when they reply, or when somebody has looked at what they wrote.
+    pub wait_for_somebody: usize,
+    /// Whose hours never open, or for whom there is no line.
+    pub stuck: u32,
+    /// Who drop out, since the deadline of their step comes before their turn.
+    pub expired: u32,
+    /// Messages that are left, of both ways the fewer and the more.
+    pub messages: (u32, u32),
+    /// The last message, if every branch takes its shorter way and the lines keep their whole pace. None if there is none.
+    pub from: Option<DateTime<Utc>>,
+    /// The last message, if every branch takes its longer way and the lines lose some of their pace. Who replies gets less.
+    pub by: Option<DateTime<Utc>>,
+}
+
+/// Tells it. Each version is played by itself; the later end supposes that each has only its share of the lines.
+pub fn eta(versions: &[(Running, Vec<Member>)], lines: &[PlanLine]) -> Eta {
+    let people: usize = versions.iter().map(|(_, members)| members.len()).sum();
+    let mut eta = Eta { people, ..Eta::default() };
+    for (running, members) in versions.iter().filter(|(_, members)| !members.is_empty()) {
+        let entrants: Vec<Entrant> = members.iter().map(|member| member.entrant(running, lines)).collect();
+        let play = |way, pace: f64, share: f64| {
+            let rules = Rules {
+                program: &running.program,
+                hours: &running.hours,
+                calendar: running.calendar,
+                labels: &running.campaign.labels,
+                cap: running.campaign.caps.per_recipient,
+                way,
+            };
+            let lines: Vec<Line> = lines.iter().map(|line| part_of(&line.line, pace, share)).collect();
+            resume(rules, &lines, &entrants, members.iter().map(|member| member.place(running)).collect())
+        };
+        let share = members.len() as f64 / people as f64;
+        eta.add(&play(Way::Short, 1.0, 1.0), &play(Way::Long, PACE_AT_WORST, share));
+    }
+    eta
+}
+
+impl Eta {
+    fn add(&mut self, short: &Forecast, long: &Forecast) {
+        let messages = |forecast: &Forecast| forecast.steps.values().map(|fate| fate.sent).sum::<u32>();
+        let (short_messages, long_messages) = (messages(short), messages(long));
+        self.messages.0 += short_messages.min(long_messages);
+        self.messages.1 += short_messages.max(long_messages);
+        self.stuck += long.stuck;
+        self.expired += long.steps.values().map(|fate| fate.expired).sum::<u32>();
+        self.from = self.from.max(short.last_at.into_iter().chain(long.last_at).min());
+        self.by = self.by.max(short.last_at).max(long.last_at);
+    }
+}
+
+impl Member {
+    fn entrant(&self, running: &Running, lines: &[PlanLine]) -> Entrant {
+        let (zones, _) = zones_of(&self.phone, self.zone, running.campaign.zone);
+        Entrant {
+            at: self.at,
+            // Whoever lacks one is held when they come to it, and was counted before.
+            vars: running.vars(self.vars.clone()).unwrap_or_default(),
+            zones: zones.into_owned(),
+            region: region_of(&self.phone),
+            pin: self.line_id.as_ref().and_then(|id| lines.iter().position(|line| line.id == *id)),
+            is_new: !self.touched,
+        }
+    }
+
+    fn place(&self, running: &Running) -> Place {
+        let sends = running.program.get(self.step).is_some_and(|step| matches!(step.op, Op::Send(_)));
+        Place { step: self.step, due: sends.then_some(self.reached_at), sent: self.sent.clone() }
+    }
+}
+
+/// A share of a line, which keeps so much of its pace.
+fn part_of(line: &Line, pace: f64, share: f64) -> Line {
+    let slower = |gap: Duration, by: f64| gap.mul_f64(1.0 / by);
+    let some = |touches: u32| (f64::from(touches) * share).ceil() as u32;
+    Line {
+        gap: slower(line.gap, pace * share),
+        first_touch_gap: slower(line.first_touch_gap, share),
+        first_touch_cap: line.first_touch_cap.map(some),
+        first_touches_left: line.first_touches_left.map(some),
+        ..line.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::campaign::file;
+
+    fn start() -> DateTime<Utc> {
+        "2026-11-30T15:00:00Z".parse().expect("a time")
+    }
+
+    fn running(steps: &str) -> Running {
+        let source =
+            format!("name: a\nzone: UTC\nschedule: {{ manual: true }}\naudience: {{ csv: a.csv }}\nsteps: {steps}\n");
+        let checked = file::read(&source).unwrap_or_else(|findings| panic!("{findings:?} in {source}"));
+        Running::read(&serde_json::to_value(&checked.campaign).expect("serialisable")).expect("it reads back")
+    }
+
+    fn line(gap: Duration, first_touch_gap: Duration) -> PlanLine {
+        let line = Line {
+            gap,
+            first_touch_gap,
+            first_touch_cap: None,
+            zone: Tz::UTC,
+            next_at: start(),
+            next_first_touch_at: start(),
+            first_touches_left: None,
+        };
+        PlanLine { id: "pl_1".to_owned(), line }
+    }
+
+    fn member(n: usize, step: usize, in_hours: i64, touched: bool) -> Member {
+        let at = start() + TimeDelta::hours(in_hours);
+        Member {
+            phone: format!("+4915112345{n:03}").parse().expect("valid"),
+            vars: Map::new(),
+            step,
+            at,
+            reached_at: at,
+            line_id: touched.then(|| "pl_1".to_owned()),
+            zone: None,
+            touched,
+            sent: Vec::new(),
+        }
+    }
+
+    const TWO: &str = "[{ send: { body: A } }, { wait: 1d }, { send: { body: B } }]";
+
+    #[test]
+    fn everybody_goes_on_from_where_they_stand() {
+        let lines = [line(Duration::ZERO, Duration::ZERO)];
+        let members = vec![member(1, 2, 5, true), member(2, 2, 3, true)];
+        let eta = eta(&[(running(TWO), members)], &lines);
+        assert_eq!((eta.people, eta.messages, eta.stuck), (2, (2, 2), 0));
+        let end = Some(start() + TimeDelta::hours(5));
+        assert_eq!((eta.from, eta.by), (end, end), "the first step is behind them");
+    }
+
+    #[test]
+    fn new_contacts_take_the_lines_first_touches_and_others_do_not() {
+        let lines = [line(Duration::ZERO, Duration::from_secs(600))];
+        let end = |touched| {
+            let members = (0..7).map(|n| member(n, 0, 0, touched)).collect();
+            eta(&[(running("[{ send: { body: A } }]"), members)], &lines).by.expect("there is a message")
+        };
+        assert_eq!(end(true), start());
+        assert!(end(false) >= start() + TimeDelta::hours(1), "six gaps of ten minutes");
+    }
+
+    #[test]
+    fn what_fell_due_before_keeps_its_deadline() {
+        let lines = [line(Duration::ZERO, Duration::ZERO)];
+        let late = Member { reached_at: start() - TimeDelta::hours(2), ..member(1, 0, 0, true) };
+        let eta = eta(&[(running("[{ send: { body: A }, expires_after: 1h }]"), vec![late])], &lines);
+        assert_eq!((eta.messages, eta.expired, eta.by), ((0, 0), 1, None));
+    }
+
+    #[test]
+    fn what_was_sent_before_counts_under_a_cap() {
+        let mut running = running("[{ send: { body: A } }]");
+        running.campaign.caps.per_recipient = Some("1 in 1d".parse().expect("a cap"));
+        let lines = [line(Duration::ZERO, Duration::ZERO)];
+        let sent = Member { sent: vec![start() - TimeDelta::hours(4)], ..member(1, 0, 0, true) };
+        assert_eq!(eta(&[(running, vec![sent])], &lines).by, Some(start() + TimeDelta::hours(20)));
+    }
+
+    #[test]
+    fn versions_share_the_lines_at_worst() {
+        let lines = [line(Duration::from_secs(60), Duration::ZERO)];
+        let of = |from: usize| (from..from + 30).map(|n| member(n, 0, 0, true)).collect::<Vec<_>>();
+        let one = || running("[{ send: { body: A } }]");
+        let (alone, both) = (eta(&[(one(), of(0))], &lines), eta(&[(one(), of(0)), (one(), of(30))], &lines));
+        assert_eq!((alone.from, alone.messages.0), (both.from, 30));
+        let length = |eta: &Eta| eta.by.expect("there are messages") - start();
+        assert!(length(&both) > length(&alone) * 19 / 10, "{} and {}", length(&both), length(&alone));
+    }
+
+    #[test]
+    fn without_a_line_they_are_stuck() {
+        let eta = eta(&[(running(TWO), vec![member(1, 0, 0, false)])], &[]);
+        assert_eq!((eta.stuck, eta.from), (1, None));
+    }
+}

@@ -1,0 +1,114 @@
+//! `campaign pause`, `resume`, `stop` and `run`.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use sqlx::PgPool;
+
+use crate::campaign::fires;
+use crate::campaign::running::Running;
+use crate::cli::DatabaseOptions;
+use crate::database;
+use crate::outbox::campaigns::{CampaignsError, manage, overview, versions};
+
+/// Pause a campaign: nothing of it is sent within a second, also of what is queued, and nobody moves on.
+#[derive(Debug, Args)]
+pub struct Pause {
+    #[command(flatten)]
+    database: DatabaseOptions,
+    /// The campaign.
+    name: String,
+}
+
+impl Pause {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let pool = self.database.outbox(1).await?;
+        let before = manage::pause(&pool, &self.name).await?;
+        match before.as_str() {
+            "stopped" => outln!("{} was stopped already: nothing of it is sent", self.name),
+            _ => outln!(
+                "{} is paused (it was {before}); chert-outbox campaign resume {} lets it go on",
+                self.name,
+                self.name
+            ),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Let a campaign that was paused or stopped go on.
+///
+/// After a pause, everybody goes on where they stand. After a stop, enrolments are over, and new ones begin with its next firing.
+#[derive(Debug, Args)]
+pub struct Resume {
+    #[command(flatten)]
+    database: DatabaseOptions,
+    /// The campaign.
+    name: String,
+}
+
+impl Resume {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let pool = self.database.outbox(1).await?;
+        let version = overview::one(&pool, &self.name).await?.version;
+        let campaign = running(&pool, &self.name, version).await?.campaign;
+        let next_after = |now| fires::next_after(&campaign.schedule, campaign.zone, now);
+        let before = manage::resume(&pool, &self.name, next_after).await?;
+        outln!("{} runs (it was {before})", self.name);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Stop a campaign: all its enrolments end, and what is queued is canceled.
+#[derive(Debug, Args)]
+pub struct Stop {
+    #[command(flatten)]
+    database: DatabaseOptions,
+    /// The campaign.
+    name: String,
+}
+
+impl Stop {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let pool = self.database.outbox(1).await?;
+        manage::stop(&pool, &self.name).await?;
+        // From here on nothing of it is sent; workers end the rest too, should this be interrupted.
+        let mut sum = manage::Ended::default();
+        loop {
+            let ended = manage::end(&pool, &self.name).await?;
+            if ended.is_nothing() {
+                break;
+            }
+            sum.enrolments += ended.enrolments;
+            sum.jobs += ended.jobs;
+        }
+        outln!("{} is stopped: {} enrolments ended here", self.name, sum.enrolments);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Let a campaign fire now, whatever its schedule says.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    database: DatabaseOptions,
+    /// The campaign.
+    name: String,
+}
+
+impl Run {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let pool = self.database.outbox(1).await?;
+        let tick = manage::fire(&pool, &self.name).await?;
+        outln!("{} fires (firing {tick}); chert-outbox campaign status {} shows whom it finds", self.name, self.name);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn running(pool: &PgPool, name: &str, version: i32) -> anyhow::Result<Running> {
+    let mut tx = database::begin_plain(pool).await.map_err(CampaignsError::Read)?;
+    let definition = versions::definition(&mut tx, name, version).await?;
+    let definition = definition.context("the campaign's version is not there")?;
+    Ok(Running::read(&definition)?)
+}

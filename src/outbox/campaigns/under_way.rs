@@ -1,0 +1,149 @@
+//! Everybody who is on the way through a campaign, with what a forecast needs to know of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgPool;
+use sqlx::postgres::types::PgInterval;
+
+use crate::campaign::eta::Member;
+use crate::campaign::program::Op;
+use crate::campaign::running::Running;
+use crate::database;
+use crate::outbox::admit::interval;
+use crate::outbox::campaigns::CampaignsError;
+
+/// Enrolments of one statement, and the most of whom anything is foretold: each takes some hundred bytes.
+const PAGE: i64 = 10_000;
+const MOST: usize = 1_000_000;
+
+/// Who are on the way.
+#[derive(Debug)]
+pub struct UnderWay {
+    /// By version; none of a version that cannot be read.
+    pub members: BTreeMap<i32, Vec<Member>>,
+    /// Who go on only when they reply, or when somebody has looked at what they wrote.
+    pub wait_for_somebody: usize,
+}
+
+/// Reads who is on the way through these versions; none if they are more than a million. Errors: `CampaignsError::Read`.
+pub async fn read(
+    pool: &PgPool,
+    name: &str,
+    versions: &BTreeMap<i32, Running>,
+) -> Result<Option<UnderWay>, CampaignsError> {
+    let mut found = UnderWay { members: BTreeMap::new(), wait_for_somebody: 0 };
+    let (mut after, mut people) = (0, 0);
+    loop {
+        let page = page(pool, name, after, versions).await.map_err(CampaignsError::Read)?;
+        let Some(last) = page.last() else { return Ok(Some(found)) };
+        after = last.id;
+        people += page.len();
+        if people > MOST {
+            return Ok(None);
+        }
+        for row in page {
+            if row.waits_for_somebody {
+                found.wait_for_somebody += 1;
+            } else if versions.contains_key(&row.version)
+                && let Some(member) = row.member()
+            {
+                found.members.entry(member.0).or_default().push(member.1);
+            }
+        }
+    }
+}
+
+struct Row {
+    id: i64,
+    version: i32,
+    phone: String,
+    vars: Value,
+    step: i32,
+    reached_at: DateTime<Utc>,
+    due_at: DateTime<Utc>,
+    waiting: bool,
+    job_sent: bool,
+    job_sent_at: Option<DateTime<Utc>>,
+    line_id: Option<String>,
+    time_zone: Option<String>,
+    touched: bool,
+    waits_for_somebody: bool,
+    sent: Vec<DateTime<Utc>>,
+    now: DateTime<Utc>,
+}
+
+impl Row {
+    /// With the version. Whose message was sent stands at the next step, even where that is not noticed yet.
+    fn member(self) -> Option<(i32, Member)> {
+        let (moved, reached_at) = match (self.job_sent, self.job_sent_at) {
+            (true, sent_at) => (1, sent_at.unwrap_or(self.now)),
+            (false, _) => (0, self.reached_at),
+        };
+        // While its job is under way, when an enrolment is looked at next is only a net.
+        let at = if self.waiting { self.now } else { self.due_at.max(self.now) };
+        let Value::Object(vars) = self.vars else { return None };
+        let member = Member {
+            phone: self.phone.parse().ok()?,
+            vars,
+            step: usize::try_from(self.step).ok()? + moved,
+            at,
+            reached_at,
+            line_id: self.line_id,
+            zone: self.time_zone.and_then(|zone| zone.parse().ok()),
+            touched: self.touched,
+            sent: self.sent,
+        };
+        Some((self.version, member))
+    }
+}
+
+async fn page(
+    pool: &PgPool,
+    name: &str,
+    after: i64,
+    versions: &BTreeMap<i32, Running>,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let mut tx = database::begin(pool).await?;
+    sqlx::query_as!(
+        Row,
+        r#"
+        select e.id, e.version, e.phone, case when $4 then e.vars else '{}' end as "vars!", e.step, e.reached_at, e.due_at as "due_at!",
+               e.waiting, (e.waiting and q.state in ('sent', 'duplicate')) is true as "job_sent!", q.sent_at as "job_sent_at?",
+               r.line_id as "line_id?", r.time_zone as "time_zone?",
+               (r.first_touched_at is not null or r.last_inbound_at is not null) is true as "touched!",
+               (r.review_since is not null or e.waiting and q.state = 'queued' and q.reason in ('unanswered', 'in_review')) is true
+                   as "waits_for_somebody!",
+               case when $5::interval is null then '{}'
+                    else array(select s.sent_at
+                                 from outbox.jobs s
+                                where s.phone = e.phone and s.sent_at > now() - $5::interval and s.campaign is not null
+                                order by s.sent_at)
+               end as "sent!", now() as "now!"
+          from outbox.enrolments e
+          left join outbox.jobs q on q.id = e.job_id and e.waiting
+          left join outbox.recipients r on r.phone = e.phone
+         where e.campaign = $1 and e.state = 'active' and e.id > $2
+         order by e.id
+         limit $3
+        "#,
+        name,
+        after,
+        PAGE,
+        versions.values().any(asks_variables),
+        longest_cap(versions).map(interval) as Option<PgInterval>,
+    )
+    .fetch_all(&mut *tx)
+    .await
+}
+
+/// What somebody's variables are, decides about nothing but branches.
+fn asks_variables(running: &Running) -> bool {
+    running.program.steps().iter().any(|step| matches!(step.op, Op::Branch { .. }))
+}
+
+fn longest_cap(versions: &BTreeMap<i32, Running>) -> Option<Duration> {
+    versions.values().filter_map(|running| Some(running.campaign.caps.per_recipient?.within.0)).max()
+}

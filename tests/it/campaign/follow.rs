@@ -1,0 +1,308 @@
+//! Following a campaign by the real commands: the funnel, the end, the people one by one, and all of them in a file.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use chert_outbox::inbound::store::{Source, store};
+use chert_outbox::outbox::campaigns::everybody::{Filter, Reader};
+use serde_json::{Value, json};
+
+use crate::campaign::{ANN, BOB, CID, DOT, file};
+use crate::harness::Harness;
+use crate::replies::{applier, message};
+
+/// Two wordings, a day's wait, and a second message; everybody needs a city.
+const TWO: &str = "[{ name: hello, send: {}, variants: [{ name: a, body: wording a }, { name: b, body: wording b }] }, { wait: 1d }, \
+     { name: again, send: { body: 'Again, {{ city }}' } }]";
+const NEEDS_CITY: &str = "variables: { city: { missing: hold } }";
+const FAILS: &str = "+15550001234";
+
+async fn status(it: &Harness) -> Value {
+    let (code, told, error) = it.run(&["campaign", "status", "drip", "--json"]).await;
+    assert_eq!(code, 0, "{error}");
+    serde_json::from_str(&told).expect("JSON")
+}
+
+/// A step of the funnel, by name.
+fn step<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let steps = status["funnel"]["steps"].as_array().expect("a list");
+    steps.iter().find(|step| step["name"] == name).unwrap_or_else(|| panic!("no step {name} in {status}"))
+}
+
+/// These fields of a step, and no others.
+fn has(step: &Value, expected: &Value) {
+    let found: Value =
+        expected.as_object().expect("an object").keys().map(|key| (key.clone(), step[key].clone())).collect();
+    assert_eq!(&found, expected, "{step}");
+}
+
+/// Eight people and one whose number fails got the first message, and one lacks a city.
+async fn begun(it: &Harness) {
+    it.apply(&file(NEEDS_CITY, TWO)).await;
+    for digit in 0..8 {
+        it.enrol_with(&format!("+1555014220{digit}"), r#"{"city": "Rome"}"#).await;
+    }
+    it.enrol_with(FAILS, r#"{"city": "Rome"}"#).await;
+    it.enrol("+15550142299").await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    it.drain().await;
+    it.settle(&engine).await;
+}
+
+async fn says(it: &Harness, id: &str, phone: &str, text: &str) {
+    store(it.pool(), Source::List, &[message(id, phone, text)]).await.expect("stores");
+    applier(&["--opt-out-text", "Bye"]).apply(it.pool()).await.expect("applies");
+}
+
+#[tokio::test]
+async fn everybody_is_counted_once_at_each_step_with_what_became_of_them() {
+    let it = Harness::start().await;
+    begun(&it).await;
+    says(&it, "e1", ANN, "Thanks!").await;
+    says(&it, "e2", BOB, "STOP").await;
+    // The answer to the stop goes out, and is none of the campaign's; nor is what is said to it.
+    it.drain().await;
+    says(&it, "e3", BOB, "ok").await;
+    it.execute("update outbox.jobs set delivered_at = now() where phone <> '+15550142202' and state = 'sent'").await;
+    let told = status(&it).await;
+    has(
+        step(&told, "hello"),
+        &json!({"coming": 0, "reached": 10, "due": 0, "queued": 0, "sent": 8, "delivered": 7, "replied": 1, "opted_out": 1,
+                "held": {"missing_variable: city": 1}, "ended": {"failed": 1}, "left_before": {}}),
+    );
+    has(
+        step(&told, "again"),
+        &json!({"coming": 6, "reached": 0, "sent": 0, "ended": {}, "left_before": {"replied": 1, "opted_out": 1}}),
+    );
+    // The phones know who read which wording.
+    let texts = it.texts();
+    for (variant, wording) in [("a", "wording a"), ("b", "wording b")] {
+        let read = |phone: &str| texts.get(phone).is_some_and(|texts| texts[0] == wording);
+        let sent = texts.keys().filter(|phone| read(phone)).count();
+        assert!(sent > 0, "both are drawn: {texts:?}");
+        let counts = json!({"sent": sent, "replied": i64::from(read(ANN)), "opted_out": i64::from(read(BOB))});
+        has(&step(&told, "hello")["variants"][variant], &counts);
+    }
+
+    let engine = it.engine();
+    it.time_passes().await;
+    it.settle(&engine).await;
+    has(step(&status(&it).await, "again"), &json!({"coming": 0, "reached": 6, "due": 0, "queued": 6, "sent": 0}));
+    it.drain().await;
+    has(step(&status(&it).await, "again"), &json!({"reached": 6, "queued": 0, "sent": 6}));
+    it.settle(&engine).await;
+    // An answer counts for what was sent last, also when all is over.
+    says(&it, "e4", CID, "Late, but thanks").await;
+    let told = status(&it).await;
+    has(step(&told, "again"), &json!({"reached": 6, "due": 0, "sent": 6, "replied": 1, "opted_out": 0}));
+    has(step(&told, "hello"), &json!({"reached": 10, "sent": 8, "replied": 1, "opted_out": 1}));
+    assert_eq!(told["funnel"]["done"], 6);
+    let (_, text, _) = it.run(&["campaign", "status", "drip"]).await;
+    assert!(text.contains("1 (12 %)") && text.contains("1 replied before it"), "{text}");
+}
+
+#[tokio::test]
+async fn a_step_that_was_made_twice_counts_once() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ name: hello, send: { body: Hi } }]")).await;
+    it.enrol(ANN).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    it.execute(
+        "update outbox.jobs set due_at = now() - interval '2 seconds', expires_at = now() - interval '1 second'",
+    )
+    .await;
+    it.drain().await;
+    has(step(&status(&it).await, "hello"), &json!({"reached": 1, "due": 1, "queued": 0, "ended": {}}));
+    it.settle(&engine).await;
+    has(step(&status(&it).await, "hello"), &json!({"reached": 1, "due": 0, "queued": 1}));
+    it.run(&["jobs", "retry", "1"]).await;
+    it.drain().await;
+    assert_eq!(it.count("state = 'sent'").await, 2);
+    has(step(&status(&it).await, "hello"), &json!({"reached": 1, "due": 0, "queued": 0, "sent": 1}));
+}
+
+#[tokio::test]
+async fn a_message_on_its_way_counts_as_one_when_its_enrolment_has_ended() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ name: hello, send: { body: Hi } }]")).await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    it.execute(
+        "update outbox.jobs set state = 'sending', lease_until = now() + interval '1 minute', worker = 'w', idempotency_key = 'k';
+         select outbox.stop_enrolments(array(select id from outbox.enrolments), 'goal')",
+    )
+    .await;
+    has(step(&status(&it).await, "hello"), &json!({"reached": 1, "queued": 1, "ended": {}}));
+}
+
+#[tokio::test]
+async fn steps_of_older_versions_have_their_names_too() {
+    let it = Harness::start().await;
+    let engine = it.engine();
+    let pause = "{ wait: 1d }";
+    it.apply(&file("", &format!("[{{ name: hello, send: {{ body: A }} }}, {pause}, {{ name: help, send: {{ body: B }} }}, {{ name: bye, send: {{ body: C }} }}]"))).await;
+    it.enrol(ANN).await;
+    it.settle(&engine).await;
+    it.drain().await;
+    it.settle(&engine).await;
+    it.apply(&file(
+        "",
+        &format!("[{{ name: hello, send: {{ body: A }} }}, {{ name: bye, send: {{ body: C }} }}, {pause}]"),
+    ))
+    .await;
+    it.enrol(BOB).await;
+    it.settle(&engine).await;
+    it.drain().await;
+    it.settle(&engine).await;
+    let told = status(&it).await;
+    let names: Vec<&str> =
+        told["funnel"]["steps"].as_array().expect("a list").iter().filter_map(|step| step["name"].as_str()).collect();
+    assert_eq!(names, ["hello", "help", "bye"]);
+    has(step(&told, "hello"), &json!({"sent": 2}));
+    has(step(&told, "help"), &json!({"coming": 1, "reached": 0}));
+    has(step(&told, "bye"), &json!({"queued": 1, "reached": 1}));
+    let (_, told, _) = it.run(&["campaign", "people", "drip", "--step", "bye", "--json"]).await;
+    let people: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((people.as_array().map(Vec::len), &people[0]["version"]), (Some(1), &2.into()), "{people}");
+}
+
+#[tokio::test]
+async fn the_end_is_foretold_from_where_everybody_stands() {
+    let it = Harness::start().await;
+    begun(&it).await;
+    let hours = |at: &Value, now: chrono::DateTime<chrono::Utc>| {
+        let at: chrono::DateTime<chrono::Utc> = at.as_str().expect("an instant").parse().expect("an instant");
+        (at - now).as_seconds_f64() / 3600.0
+    };
+    let now = it.now().await;
+    let eta = status(&it).await["eta"].clone();
+    has(&eta, &json!({"people": 8, "wait_for_somebody": 0, "stuck": 0, "messages": [8, 8]}));
+    for end in ["from", "by"] {
+        assert!((23.9..24.1).contains(&hours(&eta[end], now)), "a day from the first message: {eta}");
+    }
+    it.time_passes().await;
+    it.settle(&it.engine()).await;
+    it.execute("update outbox.jobs set reason = 'in_review' where phone = '+15550142200' and state = 'queued'").await;
+    let eta = status(&it).await["eta"].clone();
+    has(&eta, &json!({"people": 7, "wait_for_somebody": 1, "messages": [7, 7]}));
+    assert!(hours(&eta["by"], now) < 0.1, "{eta}");
+    it.execute("update outbox.lines set paused_at = now()").await;
+    has(&status(&it).await["eta"], &json!({"stuck": 7, "from": null}));
+    it.run(&["campaign", "stop", "drip"]).await;
+    assert_eq!(status(&it).await["eta"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_watch_shows_each_look_and_ends_when_nothing_is_under_way() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ name: hello, send: { body: Hi } }]")).await;
+    it.enrol(ANN).await;
+    let mut command = it.binary();
+    command.args(["campaign", "status", "drip", "--watch", "--every", "100ms", "--json"]).stdout(Stdio::piped());
+    let mut watch = command.spawn().expect("starts");
+    let out = watch.stdout.take().expect("piped");
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(out));
+    for _ in 0..2 {
+        let line = lines.next_line().await.expect("readable").expect("it goes on while somebody is under way");
+        has(step(&serde_json::from_str(&line).expect("JSON"), "hello"), &json!({"due": 1}));
+    }
+    let engine = it.engine();
+    it.settle(&engine).await;
+    it.drain().await;
+    it.settle(&engine).await;
+    let mut last = String::new();
+    while let Some(line) = lines.next_line().await.expect("readable") {
+        last = line;
+    }
+    assert!(watch.wait().await.expect("ends").success());
+    let last: Value = serde_json::from_str(&last).expect("JSON");
+    assert_eq!((&last["funnel"]["done"], &last["campaign"]["active"]), (&1.into(), &0.into()));
+    let (code, text, _) = it.run(&["campaign", "status", "drip", "--watch"]).await;
+    assert!(code == 0 && text.contains("hello") && !text.contains('\x1b'), "{text}");
+}
+
+#[tokio::test]
+async fn people_are_listed_masked_with_what_holds_them_and_what_comes_next() {
+    let it = Harness::start().await;
+    begun(&it).await;
+    says(&it, "e1", ANN, "Thanks!").await;
+    let people = async |args: &[&str]| {
+        let (code, told, error) = it.run(&[&["campaign", "people", "drip", "--json"], args].concat()).await;
+        assert_eq!(code, 0, "{error}");
+        serde_json::from_str::<Vec<Value>>(&told).expect("JSON")
+    };
+    assert_eq!(people(&[]).await.len(), 10);
+    assert_eq!(people(&["--limit", "3"]).await.len(), 3);
+    let held = people(&["--state", "held"]).await;
+    assert_eq!(held.len(), 1);
+    has(
+        &held[0],
+        &json!({"phone": "+1******2299", "step": "hello", "reason": "missing_variable", "detail": "city", "next_at": null}),
+    );
+    let replied = people(&["--reason", "replied", "--step", "again", "--show-numbers"]).await;
+    assert_eq!(replied.len(), 1);
+    has(&replied[0], &json!({"phone": ANN, "state": "stopped", "sent": 1, "opted_out_at": null}));
+    assert!(replied[0]["replied_at"].is_string());
+    let coming = people(&["--state", "active"]).await;
+    assert!(coming.iter().all(|one| one["standing"] == "coming" && one["next_at"].is_string()), "{coming:?}");
+    assert!(people(&["--step", "none"]).await.is_empty());
+    let (_, text, _) = it.run(&["campaign", "people", "drip", "--state", "held"]).await;
+    assert!(text.contains("held (missing_variable: city)") && text.contains("+1******2299"), "{text}");
+    for command in ["people", "export", "status"] {
+        let (code, _, error) = it.run(&["campaign", command, "none"]).await;
+        assert!(code == 1 && error.starts_with("error: there is no campaign named none"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_export_has_everybody_once_with_whole_numbers() {
+    let it = Harness::start().await;
+    begun(&it).await;
+    says(&it, "e1", DOT, "stop").await;
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("people.csv");
+    let shown = path.to_str().expect("UTF-8");
+    let (code, told, error) = it.run(&["campaign", "export", "drip", "--to", shown]).await;
+    assert_eq!((code, told.as_str()), (0, format!("10 people written to {shown}\n").as_str()), "{error}");
+    assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    let written = std::fs::read_to_string(&path).expect("readable");
+    let rows: Vec<Vec<&str>> = written.lines().map(|line| line.split(',').collect()).collect();
+    let column = |name: &str| rows[0].iter().position(|column| *column == name).expect("the column is there");
+    let phones: Vec<&str> = rows[1..].iter().map(|row| row[column("phone")]).collect();
+    assert!(phones.len() == 10 && phones.is_sorted() && phones.contains(&"+15550142299"), "{phones:?}");
+    let texts = it.texts();
+    for row in &rows[1..] {
+        let wording = match texts.get(row[column("phone")]).map(|texts| texts[0].as_str()) {
+            Some("wording a") => "hello=a",
+            Some("wording b") => "hello=b",
+            _ => "",
+        };
+        assert_eq!(row[column("variants")], wording);
+        assert_eq!(row[column("opted_out_at")].is_empty(), row[column("phone")] != DOT);
+    }
+    let (code, told, _) = it.run(&["campaign", "export", "drip", "--state", "held", "--format", "jsonl"]).await;
+    let lines: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((code, lines.len(), &lines[0]["detail"]), (0, 1, &"city".into()));
+    // Both ways of writing say the same of everything.
+    let held = rows.iter().find(|row| row[column("state")] == "held").expect("there is one");
+    let fields = lines[0].as_object().expect("an object");
+    assert_eq!(fields.len(), rows[0].len());
+    for (name, value) in fields {
+        let text = value.as_str().map_or_else(|| value.to_string().replace("null", ""), str::to_owned);
+        assert_eq!(held[column(name)], text, "{name}");
+    }
+
+    let mut reader = Reader::of(it.pool(), "drip", Filter::default()).await.expect("there is one");
+    let mut paged = Vec::new();
+    loop {
+        let page = reader.next(3, true).await.expect("readable");
+        assert!(page.len() <= 3);
+        if page.is_empty() {
+            break;
+        }
+        paged.extend(page.into_iter().map(|person| person.phone));
+    }
+    assert_eq!(paged, phones, "page by page");
+}
