@@ -244,6 +244,13 @@ pub struct CampaignOptions {
     pub look_ahead: u16,
 }
 
+/// What the flag defaults to.
+impl Default for CampaignOptions {
+    fn default() -> CampaignOptions {
+        CampaignOptions { look_ahead: 500 }
+    }
+}
+
 /// What makes a job wait although it could go: that a reply or a stop may have been missed, or that nobody answers.
 #[derive(Debug, Clone, Args)]
 pub struct HoldOptions {
