@@ -32,7 +32,7 @@ pub fn next(next: &Next, now: DateTime<Utc>) -> String {
     let what = match next.what {
         "send" => "it is sent",
         "answer" => "its call ends",
-        "look" => "its delivery is looked at",
+        "look" => "Chert is asked for its delivery",
         "step" => "it goes on",
         "end" => "it ends unsent",
         _ => return "next: nothing, it has ended".to_owned(),
@@ -93,11 +93,14 @@ pub fn binds(bind: &Bind) -> String {
         "first_touch_cap" => format!("line {of} has made all first touches of its day, which turns then"),
         "line_full" => format!("Chert said that line {of} is full for first touches (4002)"),
         "line_day" => format!("no first touch leaves in the last second of the day of line {of}"),
-        "queue" if bind.lifts == Lifts::NotBefore => format!("{count} jobs or more stand before it on line {of}"),
-        "queue" => format!("{count} {} before it on line {of}", if count == 1 { "job stands" } else { "jobs stand" }),
+        "queue" if bind.lifts == Lifts::NotBefore => {
+            format!("{count} jobs or more stand before it; line {of} has the first slot for it")
+        }
+        "queue" if count == 1 => format!("1 job stands before it; line {of} has the first slot for it"),
+        "queue" => format!("{count} jobs stand before it; line {of} has the first slot for it"),
         "under_way" => format!("worker {of} has it: its call is made in its slot, and ends by itself"),
         "lease" => format!("worker {of} is not heard of: whoever finds the lease over then takes it over"),
-        "delivery_look" => "Chert is asked then".to_owned(),
+        "delivery_look" => "the next look at its delivery".to_owned(),
         "suppressed" => format!("the recipient is suppressed ({of})"),
         "enrolment_ended" => format!("its enrolment has ended ({of})"),
         "expired" => "it has expired".to_owned(),
@@ -134,6 +137,9 @@ pub fn past(past: &Past) -> String {
     let of = past.of.as_deref().unwrap_or_default();
     let said = match past.what {
         "inserted" => format!("inserted by {of}"),
+        "admitted" if of == "*" => {
+            "admitted: looked at and put in the queue for any line (when is not kept)".to_owned()
+        }
         "admitted" => format!("admitted: looked at and put in the queue of line {of} (when is not kept)"),
         "attempt" => format!("attempt: {of}: {}", outcome(of)),
         "sent" if of.is_empty() => "sent".to_owned(),

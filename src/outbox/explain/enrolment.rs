@@ -371,14 +371,18 @@ mod tests {
 
     #[test]
     fn a_window_is_told_by_its_rule_and_the_recipients_clock() {
-        let nine = "windows: [{ days: mon-fri, from: '09:00', to: '12:00' }]\nquiet_hours: [{ preset: germany }]";
-        let around = Around { known: &known(), capped: &Capped::default(), room: 1, unanswered_limit: 3, job: None };
-        let bind = next(&row(), &running(nine), &around).binds.remove(0);
+        let nine = "windows: [{ days: mon-fri, from: '09:00', to: '12:00' }]\nquiet_hours: germany";
+        let (noon, uncapped) = (known(), Capped::default());
+        let around = |known| Around { known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+        let bind = next(&row(), &running(nine), &around(&noon)).binds.remove(0);
         // It is one o'clock in Berlin.
         assert_eq!((bind.what, bind.until), ("window", Some(at(20))));
         assert_eq!((bind.of.as_deref(), bind.zone.as_deref()), (Some("windows"), Some("Europe/Berlin")));
+        let night = Known { now: at(9), ..known() };
+        let bind = next(&row(), &running("quiet_hours: germany"), &around(&night)).binds.remove(0);
+        assert_eq!(bind.of.as_deref(), Some("germany (DE)"));
         let spread = Row { due_at: Some(at(20) + TimeDelta::minutes(4)), ..row() };
-        let binds = next(&spread, &running(nine), &around).binds;
+        let binds = next(&spread, &running(nine), &around(&noon)).binds;
         assert_eq!(binds.iter().map(|bind| bind.what).collect::<Vec<_>>(), ["window", "looked_at_again"]);
     }
 

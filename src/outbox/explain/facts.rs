@@ -236,13 +236,15 @@ pub(super) async fn jobs(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
                 where f.phone = j.phone and f.state = 'sending' and f.id <> j.id
                 limit 1) flying on true
           left join lateral (
-               select earlier.id
-                 from outbox.jobs earlier
-                where earlier.phone = j.phone and earlier.due_at <= now() and earlier.state in ('queued', 'sending')
-                  and earlier.state = 'queued' and not outbox.is_held(earlier.reason)
-                  and (earlier.priority, earlier.due_at, earlier.id) < (j.priority, j.due_at, j.id)
-                order by earlier.priority, earlier.due_at, earlier.id
-                limit 1) head on true
+               -- Compared outside: within, all that comes after the job would be read in vain.
+               select first.id
+                 from (select f.id, f.priority, f.due_at
+                         from outbox.jobs f
+                        where f.phone = j.phone and f.state in ('queued', 'sending') and f.state = 'queued' and f.due_at <= now()
+                          and not outbox.is_held(f.reason)
+                        order by f.priority, f.due_at, f.id
+                        limit 1) first
+                where (first.priority, first.due_at, first.id) < (j.priority, j.due_at, j.id)) head on true
          order by u.place
         "#,
         ids,
@@ -261,7 +263,7 @@ pub(super) struct Queued {
     pub id: i64,
 }
 
-/// Jobs that stand ready in these queues and whose turn comes before this job's: of each queue at most so many, the first ones.
+/// Those of the first jobs of these queues, so many of each, whose turn comes before this job's.
 pub(super) async fn before(
     tx: &mut PgTransaction<'_>,
     job: &JobFacts,
@@ -276,9 +278,9 @@ pub(super) async fn before(
                select j.priority, j.due_at, j.id
                  from outbox.jobs j
                 where j.state = 'queued' and j.ready and j.line_id = q.line_id and j.first_touch = q.first_touch
-                  and (j.priority, j.due_at, j.id) < ($4, $5, $6)
                 order by j.priority, j.due_at, j.id
                 limit q.most) b
+         where (b.priority, b.due_at, b.id) < ($4::smallint, $5::timestamptz, $6::bigint)
          order by b.priority, b.due_at, b.id
         "#,
         &queues.iter().map(|(line_id, ..)| line_id.clone()).collect::<Vec<_>>(),
