@@ -15,6 +15,9 @@ pub fn job(explained: &JobExplained) {
     let queue = if job.line_id == "*" { "any line".to_owned() } else { format!("line {}", job.line_id) };
     outln!("job {} to {} is {}{reason}", job.id, job.phone, job.state);
     outln!("{} message, {class}, for {queue}; {} of {} attempts are spent", job.class, job.attempt, job.max_attempts);
+    if let Some(expires_at) = job.expires_at.filter(|_| job.finished_at.is_none()) {
+        outln!("expires: {}", when(expires_at, None));
+    }
     outln!("now: {}\n", when(explained.now, None));
     let mut rows = table(&["when", "what happened"]);
     for past in &explained.past {

@@ -290,7 +290,6 @@ mod tests {
             ready: true,
             looked_at: true,
             past_suppression: false,
-            unknown_since: None,
             lease_until: None,
             worker: None,
             worker_name: None,
