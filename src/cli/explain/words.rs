@@ -34,7 +34,7 @@ pub fn next(next: &Next, now: DateTime<Utc>) -> String {
         "answer" => "its call ends",
         "look" => "Chert is asked for its delivery",
         "step" => "it goes on",
-        "end" => "it ends unsent",
+        "end" => "it ends without a call",
         _ => return "next: nothing, it has ended".to_owned(),
     };
     match (next.at, next.certain) {
