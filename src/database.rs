@@ -89,21 +89,29 @@ fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
 /// 500 took 0.6 s that way and 6 ms this way. Each statement is planned once a connection, for any arguments: none of
 /// these plans depends on them, and so the plan that a test reads is the one that runs.
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let settings = "set local jit = off; set local enable_seqscan = off; set local enable_hashjoin = off; \
-         set local enable_mergejoin = off; set local enable_bitmapscan = off; \
-         set local plan_cache_mode = force_generic_plan";
-    pool.begin_with(AssertSqlSafe(format!("{}; {settings}", opening(pool)))).await
+    let settings = format!("{ALONG_THE_INDEX}; set local plan_cache_mode = force_generic_plan");
+    pool.begin_with(AssertSqlSafe(format!("{}; {settings}", opening(pool, "")))).await
+}
+
+const ALONG_THE_INDEX: &str = "set local jit = off; set local enable_seqscan = off; set local enable_hashjoin = off; \
+     set local enable_mergejoin = off; set local enable_bitmapscan = off";
+
+/// The same for one picture of many tables: its statements see nothing that commits meanwhile, and write nothing. Each is planned for
+/// its own arguments, since it is run once.
+pub async fn begin_reading(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let begin = opening(pool, " isolation level repeatable read, read only");
+    pool.begin_with(AssertSqlSafe(format!("{begin}; {ALONG_THE_INDEX}"))).await
 }
 
 /// Begins a transaction in which Postgres plans as it likes. Also a single statement needs one: it is prepared and run in
 /// two steps, and a pooler may lead each of them to another session.
 pub async fn begin_plain(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    pool.begin_with(opening(pool)).await
+    pool.begin_with(AssertSqlSafe(opening(pool, ""))).await
 }
 
 /// A pooled session may hold statements that were prepared there under the very names that we are going to use.
-fn opening(pool: &PgPool) -> &'static str {
-    if is_pooled(pool) { "begin; deallocate all" } else { "begin" }
+fn opening(pool: &PgPool, how: &str) -> String {
+    if is_pooled(pool) { format!("begin{how}; deallocate all") } else { format!("begin{how}") }
 }
 
 /// Whether sessions are lent to us for one transaction each, by a pooler in transaction mode: DATABASE_URL says so with

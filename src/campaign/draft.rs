@@ -37,24 +37,35 @@ pub enum Opening {
     Never,
 }
 
-/// Whether a person may be written to `now`, and else when; `given` is their own zone, where it is known.
+/// Whether a person may be written to `now`, and else when; `given` is their own zone, where it is known. What waits for an opening
+/// is spread over the time after it.
 pub fn opening(running: &Running, phone: &Phone, given: Option<Tz>, now: DateTime<Utc>, rng: &mut impl Rng) -> Opening {
+    match opens(running, phone, given, now) {
+        (Opening::Later(at), spread) => {
+            let spread = spread.num_milliseconds().max(1);
+            Opening::Later(at + TimeDelta::milliseconds(rng.random_range(0..spread)))
+        }
+        (other, _) => other,
+    }
+}
+
+/// The same without chance: the opening itself, and over how long a time after it those who wait for it are spread.
+pub fn opens(running: &Running, phone: &Phone, given: Option<Tz>, now: DateTime<Utc>) -> (Opening, TimeDelta) {
     let hours = running.hours.in_region(region_of(phone));
     let (zones, _) = zones_of(phone, given, running.campaign.zone);
     let closes = |at| hours.closes_at(at, &zones).map(|closes| closes - MARGIN);
     if hours.is_open(now, &zones) {
         let until = closes(now);
         if until.is_none_or(|until| until > now + LEAST_OPEN - MARGIN) {
-            return Opening::Open { until };
+            return (Opening::Open { until }, TimeDelta::zero());
         }
     }
     match next_long_enough(&hours, &zones, now) {
         Some(at) => {
             let open = closes(at).map_or(SPREAD * 4, |closes| closes - at);
-            let spread = (open / 4).min(SPREAD).num_milliseconds().max(1);
-            Opening::Later(at + TimeDelta::milliseconds(rng.random_range(0..spread)))
+            (Opening::Later(at), (open / 4).min(SPREAD))
         }
-        None => Opening::Never,
+        None => (Opening::Never, TimeDelta::zero()),
     }
 }
 

@@ -36,12 +36,23 @@ pub fn named(name: &str) -> Option<&'static [Rule]> {
     PRESETS.get(name).map(Vec::as_slice)
 }
 
+/// The preset that a rule is of.
+pub fn of(rule: &Rule) -> Option<&'static str> {
+    let holds = |rules: &Vec<Rule>| rules.iter().any(|known| std::ptr::eq(known, rule));
+    PRESETS.iter().find(|(_, rules)| holds(rules)).map(|(name, _)| *name)
+}
+
 /// What [`named`] knows.
 pub fn names() -> [&'static str; BUILT_IN.len()] {
     BUILT_IN.map(|(name, _)| name)
 }
 
 impl Rule {
+    /// In ISO 3166, such as `FR` or `US-FL`.
+    pub fn region(&self) -> &'static str {
+        self.region
+    }
+
     /// Whether the rule is of the country, or of a part of the country, in which a region lies.
     pub fn is_of_country(&self, region: &str) -> bool {
         country(self.region) == country(region)

@@ -90,6 +90,12 @@ impl Windows {
         !zones.is_empty() && zones.iter().all(open_in)
     }
 
+    /// What closes it at an instant in some of these zones: `windows`, `quiet hours`, and presets with their regions.
+    pub fn closed_by(&self, at: DateTime<Utc>, zones: &[Tz]) -> Vec<String> {
+        let is_closed = |part: &&Part| zones.iter().any(|zone| !part.is_open(at.with_timezone(zone).naive_local()));
+        self.parts.iter().filter(is_closed).map(Part::name).collect()
+    }
+
     /// Between two neighbouring changes nothing opens or closes, so only they need to be tried.
     fn next(&self, open: bool, at: DateTime<Utc>, zones: &[Tz]) -> Option<DateTime<Utc>> {
         if self.is_open(at, zones) == open {
@@ -133,6 +139,14 @@ impl Part {
             Part::Within(spans) => spans.iter().any(|span| span.holds(local, &|_| false)),
             Part::Outside(spans) => !spans.iter().any(|span| span.holds(local, &|_| false)),
             Part::Rule(rule) => rule.spans.iter().any(|span| span.holds(local, &|date| rule.is_closed(date))),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Part::Within(_) => "windows".to_owned(),
+            Part::Outside(_) => "quiet hours".to_owned(),
+            Part::Rule(rule) => format!("{} ({})", preset::of(rule).unwrap_or("preset"), rule.region()),
         }
     }
 

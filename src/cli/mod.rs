@@ -13,6 +13,7 @@ pub mod campaign;
 pub mod demo;
 pub mod enqueue;
 pub mod events;
+pub mod explain;
 pub mod import;
 pub mod jobs;
 pub mod lines;
@@ -85,6 +86,7 @@ enum Command {
     Events(events::Events),
     #[command(subcommand)]
     Webhooks(webhooks::Webhooks),
+    Explain(Box<explain::Explain>),
     Status(status::Status),
     Adopt(migrate::Adopt),
     Simulate(simulate::Simulate),
@@ -149,6 +151,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Notifications(args) => args.run().await,
         Command::Events(args) => args.run().await,
         Command::Webhooks(args) => args.run().await,
+        Command::Explain(args) => args.run().await,
         Command::Status(args) => args.run().await,
         Command::Adopt(args) => args.run().await,
         Command::Simulate(args) => args.run().await,

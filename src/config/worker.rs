@@ -113,6 +113,13 @@ pub struct CampaignOptions {
     pub look_ahead: u16,
 }
 
+/// What the flag defaults to.
+impl Default for CampaignOptions {
+    fn default() -> CampaignOptions {
+        CampaignOptions { look_ahead: 500 }
+    }
+}
+
 /// How deliveries are followed.
 #[derive(Debug, Clone, Args)]
 pub struct DeliveryOptions {

@@ -126,6 +126,11 @@ pub struct Account {
 /// Reads the account.
 pub async fn read(pool: &PgPool) -> Result<Account, OutboxError> {
     let mut tx = database::begin_plain(pool).await.map_err(OutboxError::Account)?;
+    read_in(&mut tx).await
+}
+
+/// The same in a transaction that goes on.
+pub(crate) async fn read_in(tx: &mut PgTransaction<'_>) -> Result<Account, OutboxError> {
     sqlx::query_as!(
         Account,
         r#"
@@ -135,7 +140,7 @@ pub async fn read(pool: &PgPool) -> Result<Account, OutboxError> {
           from outbox.account
         "#
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(&mut **tx)
     .await
     .map_err(OutboxError::Account)
 }

@@ -17,6 +17,7 @@ pub mod campaigns;
 
 pub mod account;
 pub mod erase;
+pub mod explain;
 pub mod hearing;
 pub mod jobs;
 pub mod lines;

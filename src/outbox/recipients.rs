@@ -1,7 +1,7 @@
 //! Recipients as people look at them: what is known of one, who waits for a look, and what they allowed.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgPool, PgTransaction};
 
 use crate::database::{self, describe};
 use crate::outbox::suppress::{self, Listed, SuppressError};
@@ -97,35 +97,8 @@ pub struct Known {
 pub async fn show(pool: &PgPool, phone: &Phone, whole: bool) -> Result<Known, RecipientsError> {
     let suppressions = suppress::list(pool, Some(phone), whole, SHOWN).await?;
     let mut tx = database::begin(pool).await.map_err(RecipientsError::Read)?;
-    let recipient = sqlx::query_as!(
-        Recipient,
-        r#"
-        select case when $2 then phone else outbox.masked(phone) end as "phone!", line_id, first_touched_at, last_outbound_at,
-               last_inbound_at, unanswered, time_zone, review_since, review_reason, opted_out_at, opted_in_at
-          from outbox.recipients
-         where phone = $1
-        "#,
-        phone.as_str(),
-        whole,
-    )
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(RecipientsError::Read)?;
-    let consents = sqlx::query_as!(
-        Consent,
-        r#"
-        select kind, given_at, text_version, source, note, recorded_at
-          from outbox.consents
-         where phone = $1
-         order by given_at desc, id desc
-         limit $2
-        "#,
-        phone.as_str(),
-        SHOWN,
-    )
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(RecipientsError::Read)?;
+    let recipient = recipient_in(&mut tx, phone, whole).await?;
+    let consents = consents_in(&mut tx, phone).await?;
     let jobs = sqlx::query_as!(
         TheirJob,
         r#"
@@ -163,6 +136,47 @@ pub async fn show(pool: &PgPool, phone: &Phone, whole: bool) -> Result<Known, Re
     .await
     .map_err(RecipientsError::Read)?;
     Ok(Known { recipient, suppressions, consents, jobs, events })
+}
+
+/// One recipient; none where nothing was sent or received yet.
+pub(crate) async fn recipient_in(
+    tx: &mut PgTransaction<'_>,
+    phone: &Phone,
+    whole: bool,
+) -> Result<Option<Recipient>, RecipientsError> {
+    sqlx::query_as!(
+        Recipient,
+        r#"
+        select case when $2 then phone else outbox.masked(phone) end as "phone!", line_id, first_touched_at, last_outbound_at,
+               last_inbound_at, unanswered, time_zone, review_since, review_reason, opted_out_at, opted_in_at
+          from outbox.recipients
+         where phone = $1
+        "#,
+        phone.as_str(),
+        whole,
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(RecipientsError::Read)
+}
+
+/// Their newest consents.
+pub(crate) async fn consents_in(tx: &mut PgTransaction<'_>, phone: &Phone) -> Result<Vec<Consent>, RecipientsError> {
+    sqlx::query_as!(
+        Consent,
+        r#"
+        select kind, given_at, text_version, source, note, recorded_at
+          from outbox.consents
+         where phone = $1
+         order by given_at desc, id desc
+         limit $2
+        "#,
+        phone.as_str(),
+        SHOWN,
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(RecipientsError::Read)
 }
 
 /// Up to `limit` recipients who wait for a person to look at them, the longest wait first.
@@ -218,7 +232,7 @@ pub async fn release(pool: &PgPool, phone: &Phone, unanswered: bool) -> Result<i
     Ok(released)
 }
 
-async fn release_held(tx: &mut sqlx::PgTransaction<'_>, phone: &Phone, unanswered: bool) -> Result<i64, sqlx::Error> {
+async fn release_held(tx: &mut PgTransaction<'_>, phone: &Phone, unanswered: bool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select outbox.release($1, 'in_review') + case when $2 then outbox.release($1, 'unanswered') else 0 end as "released!""#,
         phone.as_str(),

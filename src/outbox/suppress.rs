@@ -200,6 +200,16 @@ pub struct Listed {
 /// The newest `limit` entries, or those of one recipient, with whom erasures have left by hash alone only where `phone` is asked for.
 pub async fn list(pool: &PgPool, phone: Option<&Phone>, whole: bool, limit: i64) -> Result<Vec<Listed>, SuppressError> {
     let mut tx = database::begin_plain(pool).await.map_err(SuppressError::Read)?;
+    list_in(&mut tx, phone, whole, limit).await
+}
+
+/// The same in a transaction that goes on.
+pub(crate) async fn list_in(
+    tx: &mut PgTransaction<'_>,
+    phone: Option<&Phone>,
+    whole: bool,
+    limit: i64,
+) -> Result<Vec<Listed>, SuppressError> {
     sqlx::query_as!(
         Listed,
         r#"
@@ -218,7 +228,7 @@ pub async fn list(pool: &PgPool, phone: Option<&Phone>, whole: bool, limit: i64)
         whole,
         limit,
     )
-    .fetch_all(&mut *tx)
+    .fetch_all(&mut **tx)
     .await
     .map_err(SuppressError::Read)
 }

@@ -1,7 +1,7 @@
 //! Heartbeats: who works, so that `status` can say it. Rescue does not depend on them: a lease runs out by itself.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgPool, PgTransaction};
 
 use crate::database;
 use crate::outbox::OutboxError;
@@ -81,6 +81,11 @@ pub struct Worker {
 /// Workers heard of within the last day, the newest first, at most 1,000.
 pub async fn list(pool: &PgPool) -> Result<Vec<Worker>, OutboxError> {
     let mut tx = database::begin_plain(pool).await.map_err(OutboxError::Heartbeat)?;
+    list_in(&mut tx).await
+}
+
+/// The same in a transaction that goes on.
+pub(crate) async fn list_in(tx: &mut PgTransaction<'_>) -> Result<Vec<Worker>, OutboxError> {
     sqlx::query_as!(
         Worker,
         r#"
@@ -91,7 +96,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Worker>, OutboxError> {
          limit 1000
         "#
     )
-    .fetch_all(&mut *tx)
+    .fetch_all(&mut **tx)
     .await
     .map_err(OutboxError::Heartbeat)
 }

@@ -10,6 +10,7 @@ mod crash;
 mod database;
 mod delivery;
 mod enqueue;
+mod explain;
 mod guards;
 mod harness;
 mod inbound;

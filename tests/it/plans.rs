@@ -245,7 +245,7 @@ async fn i11_a_held_snapshot_makes_no_pass_read_over_what_the_passes_before_it_t
 }
 
 /// A backlog on fifty lines, with history: ready, new, waiting, in flight, expiring and sent jobs.
-async fn fill(pool: &PgPool) {
+pub async fn fill(pool: &PgPool) {
     let fill = "
         insert into outbox.lines (id, gap_us, first_touch_gap_us, first_touch_cap)
         select 'pl_' || n, 0, 0, null from generate_series(1, 50) n;

@@ -79,7 +79,7 @@ async fn advance_in(
     unanswered_limit: i32,
 ) -> Result<usize, sqlx::Error> {
     let campaign = running.campaign.name.as_str();
-    let cap = cap(running);
+    let cap = Cap::of(running);
     if cap.is_some() {
         let phones: Vec<String> = due.iter().map(|enrolment| enrolment.phone.clone()).collect();
         let mine = steps::lock_people(tx, &phones).await?;
@@ -148,11 +148,4 @@ async fn put_off(tx: &mut PgTransaction<'_>, due: Vec<Enrolment>) -> Result<usiz
     };
     steps::write(tx, &due.iter().zip(&known).map(later).collect::<Vec<_>>()).await?;
     Ok(0)
-}
-
-/// The campaign's own cap, and whose turn it is under it.
-pub(super) fn cap(running: &Running) -> Option<Cap> {
-    let caps = running.campaign.caps;
-    let cap = caps.per_recipient?;
-    Some(Cap { messages: i64::from(cap.messages), within: cap.within.0, priority: caps.priority })
 }

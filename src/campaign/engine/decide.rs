@@ -8,15 +8,14 @@ use rand::Rng;
 use serde_json::Value;
 
 use crate::campaign::draft::{self, Fault, Opening, Person, about, opening};
-use crate::campaign::engine::advance::cap;
 use crate::campaign::file::shape::{Missing, Variable};
 use crate::campaign::program::{Message, Op};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError, Vars};
 use crate::campaign::walk::{Clocks, Way, walk};
 use crate::campaign::zone::zone_of;
-use crate::job::{Class, NewJob};
-use crate::outbox::campaigns::steps::{Capped, Change, Enrolment, Known};
+use crate::job::NewJob;
+use crate::outbox::campaigns::steps::{Cap, Capped, Change, Enrolment, Full, Known};
 use crate::phone::Phone;
 
 /// While a job is under way its enrolment is looked at this often, for the case that nobody has told of its end.
@@ -175,8 +174,7 @@ impl<R: Rng> Deciding<'_, R> {
             let due_at = deadline.map_or(at, |deadline| deadline.min(at));
             Change { due_at: Some(due_at), ..change }.into()
         };
-        let marketing = running.campaign.class == Class::Marketing;
-        if self.known.in_review || marketing && self.known.unanswered >= self.unanswered_limit {
+        if self.known.held_back(running.campaign.class, self.unanswered_limit).is_some() {
             let at = now + about(HELD_BACK, self.rng);
             return later(change, at);
         }
@@ -219,13 +217,12 @@ impl<R: Rng> Deciding<'_, R> {
 
     /// When the cap lets this person be looked at again, if they may not be written to now.
     fn cap_holds_until(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let cap = cap(self.running)?;
-        let frees_at = self.capped.frees_at.filter(|at| *at > now);
-        match (self.capped.messages >= cap.messages, frees_at) {
-            (true, Some(at)) => Some(at + about(BEHIND, self.rng)),
-            (true, None) => Some(now + about(FULL, self.rng)),
-            (false, _) => self.capped.behind.then(|| now + about(BEHIND, self.rng)),
-        }
+        let full = self.capped.full(Cap::of(self.running)?, now)?;
+        Some(match full {
+            Full::Until(at) => at + about(BEHIND, self.rng),
+            Full::OnTheWay => now + about(FULL, self.rng),
+            Full::Behind => now + about(BEHIND, self.rng),
+        })
     }
 
     fn deadline(&self, change: &Change) -> Option<DateTime<Utc>> {

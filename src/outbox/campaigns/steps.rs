@@ -8,8 +8,9 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgPool, PgTransaction};
 
+use crate::campaign::running::Running;
 use crate::database;
-use crate::job::{MAX_ATTEMPTS_DEFAULT, NewJob};
+use crate::job::{Class, MAX_ATTEMPTS_DEFAULT, NewJob};
 use crate::outbox::admit::interval;
 use crate::outbox::campaigns::CampaignsError;
 
@@ -106,6 +107,16 @@ pub struct Known {
     pub now: DateTime<Utc>,
 }
 
+impl Known {
+    /// Why nothing is made for this person, whatever the hour: `in_review`, or `unanswered` for marketing after so many messages.
+    pub fn held_back(&self, class: Class, unanswered_limit: i32) -> Option<&'static str> {
+        if self.in_review {
+            return Some("in_review");
+        }
+        (class == Class::Marketing && self.unanswered >= unanswered_limit).then_some("unanswered")
+    }
+}
+
 /// Reads what is known of each of these, in their order. In a statement of its own, after they were locked: in one, jobs and people
 /// would be read as of its start.
 pub async fn know(tx: &mut PgTransaction<'_>, enrolments: &[Enrolment]) -> Result<Vec<Known>, sqlx::Error> {
@@ -137,6 +148,15 @@ pub struct Cap {
     pub priority: i16,
 }
 
+impl Cap {
+    /// The campaign's own cap, and whose turn it is under it.
+    pub fn of(running: &Running) -> Option<Cap> {
+        let caps = running.campaign.caps;
+        let cap = caps.per_recipient?;
+        Some(Cap { messages: i64::from(cap.messages), within: cap.within.0, priority: caps.priority })
+    }
+}
+
 /// What a cap says of one person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Capped {
@@ -146,6 +166,28 @@ pub struct Capped {
     pub frees_at: Option<DateTime<Utc>>,
     /// A campaign that goes before this one waits to write to them.
     pub behind: bool,
+}
+
+/// Why a cap leaves no room for one more message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The oldest of those that were sent falls out then.
+    Until(DateTime<Utc>),
+    /// Messages are on their way to this person.
+    OnTheWay,
+    /// A campaign that goes before this one waits to write to them.
+    Behind,
+}
+
+impl Capped {
+    /// Whether the cap leaves no room now, and why.
+    pub fn full(&self, cap: Cap, now: DateTime<Utc>) -> Option<Full> {
+        match self.frees_at.filter(|at| *at > now) {
+            Some(at) if self.messages >= cap.messages => Some(Full::Until(at)),
+            None if self.messages >= cap.messages => Some(Full::OnTheWay),
+            _ => self.behind.then_some(Full::Behind),
+        }
+    }
 }
 
 /// Reads what the cap says of each of these people, in their order. They are locked by `lock_people`.

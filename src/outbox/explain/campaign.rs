@@ -1,0 +1,158 @@
+//! A campaign: its next firing, what its look-ahead leaves, and what holds its people and its messages. `campaign status` tells the rest.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, PgTransaction};
+
+use crate::campaign::running::Running;
+use crate::database;
+use crate::outbox::campaigns::{CampaignsError, steps, versions};
+use crate::outbox::explain::next::Next;
+use crate::outbox::explain::{ExplainError, Rules, facts, jobs};
+
+/// What is counted is counted up to this.
+pub const COUNTED: i64 = 10_000;
+
+/// What bears on the next messages of a campaign.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct CampaignExplained {
+    pub now: DateTime<Utc>,
+    pub name: String,
+    pub version: i32,
+    pub state: String,
+    pub changed_at: DateTime<Utc>,
+    /// Its next firing; none if it never fires by itself (again).
+    pub next_firing_at: Option<DateTime<Utc>>,
+    /// Whose clocks it fires by; none where the version cannot be read.
+    pub zone: Option<String>,
+    /// Firings whose people are not all enrolled yet.
+    pub open_firings: i64,
+    /// How many of its messages may stand in the queue, and how many more may.
+    pub look_ahead: i64,
+    pub room: i64,
+    /// Its people: who waits at a `wait`, for a `job`, for their `turn` to make one, or is held for what.
+    pub people: Vec<Share>,
+    /// Its messages that are queued, by what they wait for.
+    pub queued: Vec<Share>,
+}
+
+/// Some people or messages that wait for the same.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Share {
+    pub what: String,
+    /// Counted to 10,000.
+    pub count: i64,
+    /// When the first of them is looked at next; none where that is not known.
+    pub earliest_at: Option<DateTime<Utc>>,
+    /// Of messages what comes next of the first.
+    pub next: Option<Next>,
+}
+
+/// Explains a campaign. Errors: `ExplainError::NoSuchCampaign`, `ExplainError::Read`.
+pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<CampaignExplained, ExplainError> {
+    let mut tx = database::begin_reading(pool).await.map_err(ExplainError::Read)?;
+    let world = facts::world(&mut tx, rules.holds.stale_after).await?;
+    let row = sqlx::query!(
+        r#"
+        select c.version, c.state, c.changed_at, c.next_at,
+               (select count(*) from (select from outbox.ticks t where t.campaign = c.name and t.finished_at is null limit $2) open) as "open!"
+          from outbox.campaigns c
+         where c.name = $1
+        "#,
+        name,
+        COUNTED,
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(ExplainError::Read)?
+    .ok_or_else(|| ExplainError::NoSuchCampaign(name.to_owned()))?;
+    let look_ahead = i64::from(rules.campaigns.look_ahead);
+    let room = steps::room(&mut tx, name, look_ahead).await.map_err(ExplainError::Read)?;
+    let definition = versions::definition(&mut tx, name, row.version).await.map_err(|error| match error {
+        CampaignsError::Read(error) => ExplainError::Read(error),
+        _ => ExplainError::NoSuchCampaign(name.to_owned()),
+    })?;
+    let campaign = definition.and_then(|definition| Running::read(&definition).ok()).map(|running| running.campaign);
+    let zone = campaign.map(|campaign| campaign.schedule.zone(campaign.zone).to_string());
+    let people = people(&mut tx, name).await?;
+    let mut queued = queued(&mut tx, name).await?;
+    let firsts: Vec<i64> = queued.iter().map(|(first, _)| *first).collect();
+    for view in jobs(&mut tx, &firsts, &world, rules).await? {
+        if let Some((_, share)) = queued.iter_mut().find(|(first, _)| *first == view.job.id) {
+            (share.earliest_at, share.next) = (view.next.at, Some(view.next));
+        }
+    }
+    Ok(CampaignExplained {
+        now: world.now,
+        name: name.to_owned(),
+        version: row.version,
+        state: row.state,
+        changed_at: row.changed_at,
+        next_firing_at: row.next_at,
+        zone,
+        open_firings: row.open,
+        look_ahead,
+        room: room.max(0),
+        people,
+        queued: queued.into_iter().map(|(_, share)| share).collect(),
+    })
+}
+
+async fn people(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<Share>, ExplainError> {
+    let rows = sqlx::query!(
+        r#"
+        select k.what as "what!", c.people as "people!", f.due_at as "due_at?"
+          from (values ('wait', false, false), ('job', false, true), ('turn', true, false)) as k (what, ready, waiting)
+         cross join lateral (
+               select count(*) as people
+                 from (select from outbox.enrolments e
+                        where e.campaign = $1 and e.state = 'active' and e.ready = k.ready and e.waiting = k.waiting
+                        limit $2) counted) c
+          left join lateral (
+               select e.due_at
+                 from outbox.enrolments e
+                where e.campaign = $1 and e.state = 'active' and e.ready = k.ready and e.waiting = k.waiting
+                order by e.due_at, e.id
+                limit 1) f on k.what <> 'job'
+         where c.people > 0
+         union all
+        select h.reason, count(*), null
+          from (select e.reason from outbox.enrolments e where e.campaign = $1 and e.state = 'held' limit $2) h
+         group by h.reason
+        "#,
+        name,
+        COUNTED,
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(ExplainError::Read)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Share { what: row.what, count: row.people, earliest_at: row.due_at, next: None })
+        .collect())
+}
+
+/// Its queued messages by what they wait for, each with the first of them.
+async fn queued(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<(i64, Share)>, ExplainError> {
+    let rows = sqlx::query!(
+        r#"
+        select what as "what!", count(*) as "jobs!", (array_agg(id order by looked_at, priority, due_at, id))[1] as "first!"
+          from (select case when ready then 'slot'
+                            else coalesce(reason, case when coalesce(wake_at, due_at) > now() then 'not_due' else 'new' end)
+                       end as what,
+                       id, priority, due_at, coalesce(wake_at, due_at) as looked_at
+                  from outbox.jobs
+                 where campaign = $1 and state = 'queued'
+                 order by id
+                 limit $2) counted
+         group by what
+         order by what
+        "#,
+        name,
+        COUNTED,
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(ExplainError::Read)?;
+    let share = |what, count| Share { what, count, earliest_at: None, next: None };
+    Ok(rows.into_iter().map(|row| (row.first, share(row.what, row.jobs))).collect())
+}

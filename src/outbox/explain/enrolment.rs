@@ -1,0 +1,432 @@
+//! What binds somebody in a campaign: where they stand in its program, and what the engine would hold there. Deciding is pure.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+use sqlx::PgTransaction;
+
+use crate::campaign::draft::{Opening, opens};
+use crate::campaign::program::Message;
+use crate::campaign::running::Running;
+use crate::campaign::template::{Facts, RenderError};
+use crate::campaign::walk::{Clocks, Way, walk};
+use crate::campaign::zone::{region_of, zone_of, zones_of};
+use crate::outbox::campaigns::steps::{self, Cap, Capped, Enrolment, Full, Known};
+use crate::outbox::explain::ExplainError;
+use crate::outbox::explain::next::{Bind, Next};
+use crate::phone::Phone;
+
+/// Somebody's way through a campaign, as it stands.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct EnrolmentView {
+    pub id: i64,
+    pub campaign: String,
+    pub version: i32,
+    /// How often they have gone through it, with this time.
+    pub round: i32,
+    pub state: String,
+    pub reason: Option<String>,
+    /// The variable that is missing, or the field that does not fit.
+    pub detail: Option<String>,
+    /// The step's name, else its number where the version cannot be read.
+    pub step: String,
+    pub reached_at: DateTime<Utc>,
+    pub job_id: Option<i64>,
+    pub sent_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub next: Next,
+}
+
+/// An enrolment as it was read.
+pub(super) struct Row {
+    pub id: i64,
+    pub campaign: String,
+    pub version: i32,
+    pub phone: String,
+    pub round: i32,
+    pub vars: Value,
+    pub state: String,
+    pub reason: Option<String>,
+    pub detail: Option<String>,
+    pub step: i32,
+    pub reached_at: DateTime<Utc>,
+    pub ready: bool,
+    pub due_at: Option<DateTime<Utc>>,
+    pub job_id: Option<i64>,
+    pub made: i32,
+    pub waiting: bool,
+    pub sent_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub campaign_state: String,
+    pub definition: Value,
+}
+
+/// The newest enrolments of a person, those that go on first; at most `limit`.
+pub(super) async fn of_phone(tx: &mut PgTransaction<'_>, phone: &Phone, limit: i64) -> Result<Vec<Row>, ExplainError> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        select e.id, e.campaign, e.version, e.phone, e.round, e.vars, e.state, e.reason, e.detail, e.step, e.reached_at, e.ready, e.due_at,
+               e.job_id, e.made, e.waiting, e.sent_at, e.created_at, e.finished_at, c.state as campaign_state, v.definition
+          from (select *
+                  from outbox.enrolments
+                 where phone = $1
+                 order by finished_at is null desc, id desc
+                 limit $2) e
+          join outbox.campaigns c on c.name = e.campaign
+          join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
+         order by e.finished_at is null desc, e.id desc
+        "#,
+        phone.as_str(),
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(ExplainError::Read)
+}
+
+/// What is known beside the enrolment itself.
+pub(super) struct Around<'a> {
+    pub known: &'a Known,
+    pub capped: &'a Capped,
+    /// How many jobs of its campaign may still be made.
+    pub room: i64,
+    pub unanswered_limit: i32,
+    /// What comes next of the job that it waits for.
+    pub job: Option<&'a Next>,
+}
+
+/// Reads what is known beside an enrolment. The job's own next is told by whoever explains jobs.
+pub(super) async fn around(
+    tx: &mut PgTransaction<'_>,
+    row: &Row,
+    running: &Running,
+    look_ahead: i64,
+) -> Result<(Known, Capped, i64), ExplainError> {
+    let enrolments = [row.enrolment()];
+    let known = steps::know(tx, &enrolments).await.map_err(ExplainError::Read)?;
+    let capped = match Cap::of(running) {
+        Some(cap) => steps::capped(tx, &row.campaign, &enrolments, cap).await.map_err(ExplainError::Read)?,
+        None => Vec::new(),
+    };
+    let room = steps::room(tx, &row.campaign, look_ahead).await.map_err(ExplainError::Read)?;
+    let known = known.into_iter().next().ok_or(ExplainError::Read(sqlx::Error::RowNotFound))?;
+    Ok((known, capped.into_iter().next().unwrap_or_default(), room))
+}
+
+impl Row {
+    fn enrolment(&self) -> Enrolment {
+        Enrolment {
+            id: self.id,
+            version: self.version,
+            phone: self.phone.clone(),
+            vars: self.vars.clone(),
+            step: self.step,
+            reached_at: self.reached_at,
+            job_id: self.job_id,
+            made: self.made,
+            ready: self.ready,
+            waiting: self.waiting,
+            sent_at: self.sent_at,
+        }
+    }
+
+    /// As people see it.
+    pub fn view(self, running: Option<&Running>, next: Next) -> EnrolmentView {
+        let index = usize::try_from(self.step).unwrap_or(usize::MAX);
+        let named = running.and_then(|running| running.program.get(index));
+        EnrolmentView {
+            id: self.id,
+            campaign: self.campaign,
+            version: self.version,
+            round: self.round,
+            state: self.state,
+            reason: self.reason,
+            detail: self.detail,
+            step: named.map_or_else(|| self.step.to_string(), |step| step.name.to_string()),
+            reached_at: self.reached_at,
+            job_id: self.job_id,
+            sent_at: self.sent_at,
+            created_at: self.created_at,
+            finished_at: self.finished_at,
+            next,
+        }
+    }
+
+    fn stands_paused(&self) -> Option<Bind> {
+        (self.campaign_state != "running").then(|| Bind::unknown("campaign_paused").of(&self.campaign))
+    }
+}
+
+/// What comes next of an enrolment whose version cannot be read.
+pub(super) fn unreadable(row: &Row, now: DateTime<Utc>) -> Next {
+    match row.state.as_str() {
+        "active" => Next::of("step", now, vec![Bind::unknown("unreadable_version").of(row.version)]),
+        _ => Next::nothing(),
+    }
+}
+
+/// What comes next of an enrolment.
+pub(super) fn next(row: &Row, running: &Running, around: &Around<'_>) -> Next {
+    let now = around.known.now;
+    let mut binds: Vec<Bind> = row.stands_paused().into_iter().collect();
+    match row.state.as_str() {
+        "active" => {}
+        "held" => {
+            let why = match row.reason.as_deref() {
+                Some("missing_variable") => "missing_variable",
+                _ => "held",
+            };
+            binds.push(Bind::unknown(why).of(row.detail.as_deref().or(row.reason.as_deref()).unwrap_or_default()));
+            return Next::of("step", now, binds);
+        }
+        _ => return Next::nothing(),
+    }
+    if row.waiting {
+        let ended = !matches!(around.known.job_state.as_deref(), Some("queued" | "sending"));
+        let job_id = row.job_id.unwrap_or_default();
+        binds.push(match around.job.filter(|_| !ended) {
+            Some(job) => Bind::not_before("job", job.at).of(job_id),
+            // Whatever ended it has told, or the net finds it.
+            None => Bind::at("looked_at_again", row.due_at.unwrap_or(now)).of(format!("job {job_id}")),
+        });
+        return Next::of("step", now, binds);
+    }
+    let Ok(phone) = row.phone.parse::<Phone>() else {
+        return Next::of("step", now, vec![Bind::unknown("held").of("phone")]);
+    };
+    binds.extend(standing(row, running, around, &phone));
+    Next::of("step", now, binds)
+}
+
+/// What holds somebody who waits for no job.
+fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) -> Vec<Bind> {
+    let now = around.known.now;
+    let due_at = row.due_at.unwrap_or(now);
+    let given = around.known.time_zone.as_deref().and_then(|zone| zone.parse().ok());
+    let (zone, _) = zone_of(phone, given, running.campaign.zone);
+    let rests = (row.reached_at > now).then(|| Bind::at("wait", row.reached_at).in_zone(zone));
+    let vars = match row.vars.as_object().cloned().map(|given| running.vars(given)) {
+        Some(Ok(vars)) => vars,
+        Some(Err(lacking)) => {
+            return rests.into_iter().chain([Bind::unknown("missing_variable").of(lacking.variable)]).collect();
+        }
+        None => return vec![Bind::unknown("held").of("vars")],
+    };
+    let facts = Facts {
+        replied: row.sent_at.is_some_and(|sent_at| around.known.last_inbound_at.is_some_and(|at| at > sent_at)),
+        delivered: row.sent_at.is_some() && around.known.delivered,
+        vars: &vars,
+        labels: &running.campaign.labels,
+    };
+    let clocks = Clocks { zone, calendar: running.calendar };
+    let from = usize::try_from(row.step).unwrap_or(usize::MAX);
+    let mut binds: Vec<Bind> = rests.into_iter().collect();
+    match walk(&running.program, from, row.reached_at, facts, clocks) {
+        Way::Rest { until, .. } => binds.push(Bind::at("wait", until).in_zone(zone)),
+        Way::End { .. } => binds.push(Bind::at("end", due_at)),
+        Way::Fault { error: RenderError::Missing(variable), .. } => {
+            binds.push(Bind::unknown("missing_variable").of(variable))
+        }
+        Way::Fault { .. } => binds.push(Bind::unknown("held").of("if")),
+        Way::Send { message, .. } => {
+            binds.extend(at_send(row, running, around, phone));
+            if let Some(deadline) = deadline(row, message)
+                && Next::of("step", now, binds.clone()).at.is_some_and(|at| deadline <= at)
+            {
+                binds.push(Bind::at("deadline", deadline));
+            }
+        }
+    }
+    if due_at > now && binds.iter().filter_map(|bind| bind.until).max().is_none_or(|until| until < due_at) {
+        binds.push(Bind::at("looked_at_again", due_at));
+    }
+    binds
+}
+
+/// What the engine holds at a step that makes a job, in its order.
+fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) -> Vec<Bind> {
+    let known = around.known;
+    let now = known.now;
+    let from = row.due_at.unwrap_or(now).max(now);
+    let mut binds = Vec::new();
+    if let Some(why) = known.held_back(running.campaign.class, around.unanswered_limit) {
+        let bind = Bind::unknown(why).again_at(row.due_at.filter(|at| *at > now));
+        binds.push(if why == "unanswered" { Bind { count: Some(i64::from(known.unanswered)), ..bind } } else { bind });
+    }
+    let given = known.time_zone.as_deref().and_then(|zone| zone.parse().ok());
+    // As it is now, and as it will be when it is looked at next.
+    for at in [now, from] {
+        let (opening, _) = opens(running, phone, given, at);
+        let (zones, _) = zones_of(phone, given, running.campaign.zone);
+        let closed_by = || running.hours.in_region(region_of(phone)).closed_by(at, &zones).join(", ");
+        let zone = zones.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let bind = match opening {
+            Opening::Open { .. } => continue,
+            Opening::Later(until) => Bind::at("window", until),
+            Opening::Never => Bind::unknown("never_open"),
+        };
+        let bind = bind.of(closed_by()).in_zone(zone);
+        if !binds.contains(&bind) {
+            binds.push(bind);
+        }
+    }
+    binds.extend(Cap::of(running).and_then(|cap| around.capped.full(cap, now)).map(|full| match full {
+        Full::Until(at) => Bind::at("frequency_cap", at),
+        Full::OnTheWay => Bind::unknown("frequency_cap"),
+        Full::Behind => Bind::unknown("behind_campaign"),
+    }));
+    if around.room <= 0 {
+        binds.push(Bind::unknown("look_ahead").of(&row.campaign));
+    }
+    binds
+}
+
+fn deadline(row: &Row, message: &Message) -> Option<DateTime<Utc>> {
+    row.reached_at.checked_add_signed(TimeDelta::from_std(message.expires_after?.0).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::campaign::file;
+
+    fn running(more: &str) -> Running {
+        let source = format!(
+            "name: drip\nzone: UTC\naudience: {{ enrolled: true }}\nvariables: {{ name: {{ missing: hold }} }}\n{more}\n\
+             steps: [{{ send: {{ body: 'Hi {{{{ name }}}}' }}, name: hello, expires_after: 2d }}, {{ wait: 2d }}, {{ send: {{ body: Bye }} }}]\n"
+        );
+        let checked = file::read(&source).unwrap_or_else(|findings| panic!("{findings:?}"));
+        Running::read(&serde_json::to_value(&checked.campaign).expect("serialisable")).expect("it reads back")
+    }
+
+    /// Tuesday at noon, and hours from then.
+    fn at(hours: i64) -> DateTime<Utc> {
+        "2026-12-01T12:00:00Z".parse::<DateTime<Utc>>().expect("a time") + TimeDelta::hours(hours)
+    }
+
+    fn row() -> Row {
+        Row {
+            id: 7,
+            campaign: "drip".to_owned(),
+            version: 1,
+            phone: "+4915112345678".to_owned(),
+            round: 1,
+            vars: json!({"name": "Ann"}),
+            state: "active".to_owned(),
+            reason: None,
+            detail: None,
+            step: 0,
+            reached_at: at(-1),
+            ready: true,
+            due_at: Some(at(0)),
+            job_id: None,
+            made: 0,
+            waiting: false,
+            sent_at: None,
+            created_at: at(-1),
+            finished_at: None,
+            campaign_state: "running".to_owned(),
+            definition: json!({}),
+        }
+    }
+
+    fn known() -> Known {
+        Known {
+            job_state: None,
+            job_sent_at: None,
+            delivered: false,
+            line_id: None,
+            time_zone: Some("Europe/Berlin".to_owned()),
+            touched: true,
+            last_inbound_at: None,
+            unanswered: 0,
+            in_review: false,
+            now: at(0),
+        }
+    }
+
+    /// What binds until which hour.
+    fn told(more: &str, row: &Row, known: &Known, capped: &Capped, room: i64) -> Vec<(&'static str, Option<i64>)> {
+        let around = Around { known, capped, room, unanswered_limit: 3, job: None };
+        let binds = next(row, &running(more), &around).binds;
+        binds.iter().map(|bind| (bind.what, bind.until.map(|until| (until - at(0)).num_hours()))).collect()
+    }
+
+    fn of(row: &Row) -> Vec<(&'static str, Option<i64>)> {
+        told("", row, &known(), &Capped::default(), 1)
+    }
+
+    #[test]
+    fn whoever_rests_goes_on_after_the_wait() {
+        assert_eq!(of(&row()), [], "its turn");
+        let rests = Row { step: 2, reached_at: at(48), due_at: Some(at(48)), ..row() };
+        assert_eq!(of(&rests), [("wait", Some(48))]);
+        let ended = Row { state: "done".to_owned(), due_at: None, finished_at: Some(at(-1)), ..row() };
+        assert_eq!(of(&ended), []);
+    }
+
+    #[test]
+    fn a_window_is_told_by_its_rule_and_the_recipients_clock() {
+        let nine = "windows: [{ days: mon-fri, from: '09:00', to: '12:00' }]\nquiet_hours: germany";
+        let (noon, uncapped) = (known(), Capped::default());
+        let around = |known| Around { known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+        let bind = next(&row(), &running(nine), &around(&noon)).binds.remove(0);
+        // It is one o'clock in Berlin.
+        assert_eq!((bind.what, bind.until), ("window", Some(at(20))));
+        assert_eq!((bind.of.as_deref(), bind.zone.as_deref()), (Some("windows"), Some("Europe/Berlin")));
+        let night = Known { now: at(9), ..known() };
+        let bind = next(&row(), &running("quiet_hours: germany"), &around(&night)).binds.remove(0);
+        assert_eq!(bind.of.as_deref(), Some("germany (DE)"));
+        let spread = Row { due_at: Some(at(20) + TimeDelta::minutes(4)), ..row() };
+        let binds = next(&spread, &running(nine), &around(&noon)).binds;
+        assert_eq!(binds.iter().map(|bind| bind.what).collect::<Vec<_>>(), ["window", "looked_at_again"]);
+    }
+
+    #[test]
+    fn caps_guards_and_the_look_ahead_hold_a_step() {
+        let capped = "caps: { per_recipient: 2 in 7d }";
+        let full =
+            |messages, frees_at, behind| told(capped, &row(), &known(), &Capped { messages, frees_at, behind }, 1);
+        assert_eq!(full(2, Some(at(5)), false), [("frequency_cap", Some(5))]);
+        assert_eq!(full(2, None, false), [("frequency_cap", None)]);
+        assert_eq!(full(1, Some(at(5)), true), [("behind_campaign", None)]);
+        assert_eq!(full(1, Some(at(5)), false), []);
+        let unanswered = Known { unanswered: 3, ..known() };
+        assert_eq!(told("", &row(), &unanswered, &Capped::default(), 1), [("unanswered", None)]);
+        assert_eq!(told("class: transactional", &row(), &unanswered, &Capped::default(), 1), []);
+        assert_eq!(told("", &row(), &known(), &Capped::default(), 0), [("look_ahead", None)]);
+    }
+
+    #[test]
+    fn who_is_held_waits_for_and_is_told() {
+        let held = Row {
+            state: "held".to_owned(),
+            reason: Some("missing_variable".to_owned()),
+            detail: Some("name".to_owned()),
+            due_at: None,
+            ..row()
+        };
+        assert_eq!(of(&held), [("missing_variable", None)]);
+        let paused = Row { campaign_state: "paused".to_owned(), ..row() };
+        assert_eq!(of(&paused), [("campaign_paused", None)]);
+        let late = Row { reached_at: at(-40), due_at: Some(at(20)), ..row() };
+        assert_eq!(of(&late), [("looked_at_again", Some(20))]);
+        let lacks = Row { vars: json!({}), ..row() };
+        assert_eq!(of(&lacks), [("missing_variable", None)]);
+    }
+
+    #[test]
+    fn who_waits_for_a_job_goes_on_with_it() {
+        let waiting = Row { ready: false, waiting: true, job_id: Some(9), due_at: Some(at(1)), ..row() };
+        let known = Known { job_state: Some("queued".to_owned()), ..known() };
+        let job = Next::of("send", at(0), vec![Bind::at("retrying", at(2))]);
+        let around =
+            Around { known: &known, capped: &Capped::default(), room: 1, unanswered_limit: 3, job: Some(&job) };
+        let told = next(&waiting, &running(""), &around);
+        assert_eq!((told.at, told.certain, told.binds[0].of.as_deref()), (Some(at(2)), false, Some("9")));
+    }
+}

@@ -1,0 +1,344 @@
+//! What `explain` tells, against what then happens: real jobs in each state, and the instants foretold for them.
+
+use std::time::Duration;
+
+use chert_outbox::database::connect;
+use chert_outbox::outbox::explain::{self, Rules};
+use chert_outbox::outbox::lines::Paces;
+use chert_outbox::outbox::marks::Marks;
+use chert_outbox::outbox::upcoming::upcoming;
+use chert_outbox::simulate::Fault;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+
+use crate::campaign::{ANN, BOB, file};
+use crate::claim::{admit_all, claimed, claimer};
+use crate::database::Database;
+use crate::harness::{Harness, until};
+use crate::plans::fill;
+
+/// A message may leave so much later than foretold: claims, polls and a busy machine.
+const LATE: TimeDelta = TimeDelta::milliseconds(1_500);
+
+impl Harness {
+    async fn explain(&self, subject: &str) -> Value {
+        let (code, told, error) = self.run(&["explain", subject, "--json"]).await;
+        assert_eq!(code, 0, "{error}");
+        serde_json::from_str(&told).expect("JSON")
+    }
+
+    /// What comes next of a job.
+    async fn next_of(&self, job: i64) -> Value {
+        self.explain(&job.to_string()).await["job"]["next"].take()
+    }
+
+    /// When a job's last call began.
+    async fn called_at(&self, job: i64) -> DateTime<Utc> {
+        let calls = "select max(started_at) from outbox.attempts where job_id = $1";
+        sqlx::query_scalar(calls).bind(job).fetch_one(self.pool()).await.expect("it was called")
+    }
+
+    /// The job is sent, and not before this instant nor much later.
+    async fn is_sent_at(&self, job: i64, foretold: DateTime<Utc>) {
+        self.until("it is sent", || async { self.state(job).await == "sent" }).await;
+        let late = self.called_at(job).await - foretold;
+        assert!(late >= TimeDelta::milliseconds(-5) && late < LATE, "job {job} left {late} after it was foretold");
+    }
+
+    /// A recipient of the first line, who was written to before.
+    async fn knows(&self, phone: &str) {
+        let known = "insert into outbox.recipients (phone, line_id, first_touched_at) values ($1, 'pl_1', now())";
+        sqlx::query(known).bind(phone).execute(self.pool()).await.expect("inserted");
+    }
+}
+
+fn at(next: &Value) -> DateTime<Utc> {
+    serde_json::from_value(next["at"].clone()).unwrap_or_else(|_| panic!("an instant in {next}"))
+}
+
+fn binds(next: &Value) -> Vec<&str> {
+    next["binds"].as_array().expect("a list").iter().map(|bind| bind["what"].as_str().expect("a word")).collect()
+}
+
+#[tokio::test]
+async fn a_job_behind_others_of_its_line_leaves_when_it_is_foretold() {
+    let it = Harness::with(|options| options.lines = 1).await;
+    it.pace(Paces { gap: Some(Duration::from_secs(4)), ..Paces::default() }).await;
+    // A longer gap counts from the last message, of which there is none.
+    it.execute("update outbox.lines set next_at = now()").await;
+    let mut jobs = Vec::new();
+    for phone in ["+15550142200", "+15550142201", "+15550142202"] {
+        it.knows(phone).await;
+        jobs.push(it.insert(phone, "Hi").await);
+    }
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "one", 10).await, jobs[..1], "the line's first slot is taken");
+    let (second, third) = (it.next_of(jobs[1]).await, it.next_of(jobs[2]).await);
+    assert_eq!(binds(&second), ["no_worker", "line_slot"]);
+    assert_eq!(binds(&third), ["no_worker", "line_slot", "queue"]);
+    assert_eq!(third["binds"][2]["count"], 1);
+    // A gap of four seconds is kept with a guard of a tenth.
+    assert_eq!(at(&third) - at(&second), TimeDelta::milliseconds(4_400));
+    let worker = it.worker(&[]).await;
+    it.is_sent_at(jobs[1], at(&second)).await;
+    it.is_sent_at(jobs[2], at(&third)).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_first_touch_leaves_when_its_gap_is_foretold_to_end() {
+    let it = Harness::with(|options| options.lines = 1).await;
+    it.pace(Paces { first_touch_gap: Some(Duration::from_secs(4)), ..Paces::default() }).await;
+    let (first, second) = (it.insert(ANN, "Hi").await, it.insert(BOB, "Hi").await);
+    let worker = it.worker(&[]).await;
+    it.until("the first is sent", || async { it.state(first).await == "sent" }).await;
+    it.until("the second stands ready", || async { it.count("ready").await == 1 }).await;
+    let next = it.next_of(second).await;
+    assert_eq!((binds(&next), &next["certain"]), (vec!["first_touch_gap"], &Value::Bool(true)));
+    it.is_sent_at(second, at(&next)).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_day_is_foretold_to_turn_when_the_claims_own_look_says_so() {
+    let it = Harness::with(|options| options.lines = 1).await;
+    let zone = Some("Asia/Kathmandu".to_owned());
+    it.pace(Paces { first_touch_cap: Some(Some(1)), time_zone: zone, ..Paces::default() }).await;
+    let (_, second, third) =
+        (it.insert(ANN, "Hi").await, it.insert(BOB, "Hi").await, it.insert("+15550142209", "Hi").await);
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "one", 10).await.len(), 1);
+    let next = it.next_of(second).await;
+    assert_eq!(binds(&next), ["no_worker", "first_touch_cap"]);
+    assert_eq!(next["binds"][1]["zone"], "Asia/Kathmandu");
+    let opens = upcoming(it.pool(), &Marks::default(), false).await.expect("looks ahead").next_in.expect("it opens");
+    let opens = it.now().await + opens + chert_outbox::pace::slots::HORIZON - chert_outbox::pace::slots::REFILL;
+    assert!((at(&next) - opens).abs() < TimeDelta::seconds(1), "{next} and {opens}");
+    let later = it.next_of(third).await;
+    assert_eq!(at(&later) - at(&next), TimeDelta::days(1), "one a day");
+}
+
+#[tokio::test]
+async fn a_retry_and_a_deferral_come_when_they_are_foretold() {
+    let it = Harness::start().await;
+    let worker = it.worker(&[]).await;
+    for (code, word, phone) in [(3001, "retrying", ANN), (4002, "recipient_saturated", BOB)] {
+        it.next_faults([Fault::Error { code, status: None, retryable: None, retry_after: Some(5) }]);
+        let job = it.insert(phone, "Hi").await;
+        it.until("it waits", || async { it.state(job).await == format!("queued/{word}") }).await;
+        let next = it.next_of(job).await;
+        assert_eq!((binds(&next)[0], &next["certain"]), (word, &Value::Bool(true)), "{next}");
+        it.is_sent_at(job, at(&next)).await;
+    }
+    worker.stop().await;
+    let told = it.explain("1").await;
+    let past: Vec<_> = told["past"].as_array().expect("a list").iter().map(|past| past["what"].as_str()).collect();
+    assert_eq!(past, ["inserted", "admitted", "attempt", "attempt", "sent"].map(Some));
+    assert_eq!((&told["past"][2]["of"], &told["past"][3]["of"]), (&"retry".into(), &"sent".into()));
+}
+
+#[tokio::test]
+async fn what_is_due_later_leaves_then_and_what_follows_it_not_before() {
+    let it = Harness::start().await;
+    it.execute(
+        "insert into outbox.jobs (phone, body, due_at) values ('+15550142200', 'Hi', now() + interval '4 seconds')",
+    )
+    .await;
+    let worker = it.worker(&[]).await;
+    it.until("the worker is known", || async { binds(&it.next_of(1).await) == ["not_due"] }).await;
+    let next = it.next_of(1).await;
+    it.is_sent_at(1, at(&next)).await;
+    worker.stop().await;
+    let ended = it.next_of(1).await;
+    assert_eq!(ended["what"], "look", "of its delivery");
+}
+
+#[tokio::test]
+async fn what_admission_holds_or_ends_is_told_by_the_same_word() {
+    let it = Harness::start().await;
+    it.execute("update outbox.cursors set proved_at = now(); insert into outbox.campaigns (name, version, state) values ('spring', 1, 'paused')").await;
+    let cases = [
+        ("in_review", "update outbox.recipients set review_since = now(), review_reason = 'it' where phone = $1"),
+        ("unanswered", "update outbox.recipients set unanswered = 3 where phone = $1"),
+        ("campaign_paused", "update outbox.jobs set campaign = 'spring' where phone = $1"),
+        ("suppressed", "insert into outbox.suppressions (phone, reason) values ($1, 'it')"),
+        (
+            "expired",
+            "update outbox.jobs set due_at = now() - interval '2 hours', expires_at = now() - interval '1 hour' where phone = $1",
+        ),
+        ("inbound_stale", "update outbox.cursors set proved_at = now() - interval '1 day' where $1 <> ''"),
+    ];
+    for (n, (word, change)) in cases.into_iter().enumerate() {
+        let phone = format!("+1555014220{n}");
+        it.knows(&phone).await;
+        let insert = "insert into outbox.jobs (phone, body, class) values ($1, 'Hi', 'marketing') returning id";
+        let job: i64 = sqlx::query_scalar(insert).bind(&phone).fetch_one(it.pool()).await.expect("inserted");
+        sqlx::query(change).bind(&phone).execute(it.pool()).await.expect(word);
+        for when in ["before", "after"] {
+            let next = it.next_of(job).await;
+            let ended = it.count(&format!("id = {job} and finished_at is not null")).await == 1;
+            assert!(ended || binds(&next).contains(&word), "{word} {when} its admission: {next}");
+            assert!(ended || next["certain"] == false, "{word}: {next}");
+            admit_all(&it).await;
+        }
+        let reason = it.field(job, "reason").await;
+        assert_eq!(reason.as_deref(), Some(word), "what admission says");
+    }
+}
+
+#[tokio::test]
+async fn what_stops_lines_and_account_is_told() {
+    let it = Harness::with(|options| options.lines = 1).await;
+    let job = it.insert(ANN, "Hi").await;
+    admit_all(&it).await;
+    it.execute("update outbox.lines set paused_at = now()").await;
+    assert_eq!(binds(&it.next_of(job).await), ["no_worker", "line_paused"]);
+    it.execute("update outbox.lines set paused_at = null, active = false").await;
+    assert_eq!(binds(&it.next_of(job).await), ["no_worker", "line_inactive"]);
+    it.execute(
+        "update outbox.lines set active = true;
+         update outbox.account set block_kind = 'rate_limited', block_reason = 'x', blocked_at = now(), blocked_until = now() + interval '1 hour'",
+    )
+    .await;
+    let next = it.next_of(job).await;
+    assert_eq!(binds(&next), ["rate_limit", "no_worker"]);
+    assert!((at(&next) - it.now().await) > TimeDelta::minutes(59));
+    it.execute(
+        "update outbox.account set block_kind = null, block_reason = null, blocked_at = null, blocked_until = null",
+    )
+    .await;
+    let claim = claimer("one").claim(it.pool(), 1, false, &mut Marks::default()).await.expect("claims");
+    assert_eq!(claim.claims.len(), 1);
+    let next = it.next_of(job).await;
+    assert_eq!(binds(&next), ["lease", "no_worker"], "nobody has heard of its worker");
+    let lease = it.field(job, "floor(extract(epoch from lease_until))::bigint").await;
+    assert_eq!(lease, Some(at(&next).timestamp().to_string()));
+}
+
+#[tokio::test]
+async fn a_person_is_told_whole_and_masked() {
+    let it = Harness::start().await;
+    it.knows(ANN).await;
+    it.execute(
+        "insert into outbox.jobs (phone, body, priority) select '+15550142200', 'secret text', n from generate_series(1, 14) n;
+         insert into outbox.suppressions (phone, scope, reason) values ('+15550142200', 'campaign=spring', 'asked');
+         update outbox.jobs set state = 'failed', reason = 'rejected', error_code = 1003, finished_at = now() where id = 1",
+    )
+    .await;
+    admit_all(&it).await;
+    let told = it.explain(ANN).await;
+    assert_eq!((&told["phone"], &told["first_touch"]), (&"+1******2200".into(), &Value::Bool(false)));
+    assert_eq!((&told["ended"][0]["id"], &told["suppressions"][0]["scope"]), (&1.into(), &"campaign=spring".into()));
+    let waiting = told["waiting"].as_array().expect("a list");
+    assert_eq!((waiting.len(), &told["more_waiting"]), (10, &3.into()));
+    assert_eq!(binds(&waiting[0]["next"]), ["no_worker"], "the first one could go");
+    assert_eq!(binds(&waiting[1]["next"])[0], "behind_earlier");
+    assert_eq!(waiting[1]["next"]["binds"][0]["of"], "2");
+    for args in [vec!["explain", ANN], vec!["explain", "2"], vec!["explain", ANN, "--json"]] {
+        let (code, told, error) = it.run(&args).await;
+        assert_eq!(code, 0, "{error}");
+        assert!(!told.contains("0142200") && !told.contains("secret"), "{told}");
+    }
+    let (code, _, error) = it.run(&["explain", "99"]).await;
+    assert!(code == 1 && error.contains("there is no job 99"), "{error}");
+    let (code, _, error) = it.run(&["explain", "nothing"]).await;
+    assert!(code == 1 && error.contains("there is no campaign named nothing"), "{error}");
+}
+
+#[tokio::test]
+async fn a_way_through_a_campaign_goes_on_when_it_is_foretold() {
+    let it = Harness::start().await;
+    let engine = it.engine();
+    it.apply(&file("", "[{ send: { body: one }, name: first }, { wait: 4s }, { send: { body: two }, name: second }]"))
+        .await;
+    it.enrol(ANN).await;
+    it.settle(&engine).await;
+    let told = it.explain(ANN).await;
+    let enrolment = &told["enrolments"][0];
+    assert_eq!((&enrolment["step"], binds(&enrolment["next"])), (&"first".into(), vec!["job"]));
+    it.drain().await;
+    it.settle(&engine).await;
+    let told = it.explain(ANN).await;
+    let enrolment = &told["enrolments"][0];
+    assert_eq!((&enrolment["step"], binds(&enrolment["next"])), (&"second".into(), vec!["wait"]));
+    let shares = it.explain("drip").await;
+    assert_eq!((&shares["people"][0]["what"], &shares["people"][0]["count"]), (&"turn".into(), &1.into()), "{shares}");
+    assert_eq!(shares["people"][0]["earliest_at"], enrolment["next"]["at"]);
+    let foretold = at(&enrolment["next"]);
+    it.until("the second job is made", || async {
+        engine.pass().await.expect("works");
+        it.count("true").await == 2
+    })
+    .await;
+    let made: DateTime<Utc> =
+        sqlx::query_scalar("select max(created_at) from outbox.jobs").fetch_one(it.pool()).await.expect("made");
+    assert!(made >= foretold && made - foretold < LATE, "made {} after it was foretold", made - foretold);
+}
+
+#[tokio::test]
+async fn a_window_and_a_cap_are_told_with_what_closes_and_when_it_opens() {
+    let it = Harness::start().await;
+    let engine = it.engine();
+    // The day after tomorrow in UTC, whatever day it is: closed now, and for a day to come.
+    let day = (it.now().await + TimeDelta::days(2)).format("%a").to_string().to_lowercase();
+    let windows =
+        format!("caps: {{ per_recipient: 1 in 7d }}\nwindows: [{{ days: {day}, from: '09:00', to: '18:00' }}]");
+    it.apply(&file(&windows, "[{ send: { body: one }, name: first }]")).await;
+    it.execute("insert into outbox.recipients (phone, time_zone) values ('+15550142200', 'UTC')").await;
+    it.enrol(ANN).await;
+    it.settle(&engine).await;
+    let next = it.explain(ANN).await["enrolments"][0]["next"].take();
+    assert_eq!((binds(&next)[0], &next["binds"][0]["of"]), ("window", &"windows".into()));
+    let due = it
+        .text("select to_char(due_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from outbox.enrolments")
+        .await;
+    assert_eq!(at(&next), due.parse::<DateTime<Utc>>().expect("an instant"), "when the engine looks again");
+    it.execute(
+        "insert into outbox.jobs (phone, body, campaign, state, sent_at, finished_at)
+         values ('+15550142200', 'x', 'other', 'sent', now() - interval '1 day', now())",
+    )
+    .await;
+    let next = it.explain(ANN).await["enrolments"][0]["next"].take();
+    assert!(binds(&next).contains(&"frequency_cap"), "{next}");
+    assert!(
+        (at(&next) - it.now().await - TimeDelta::days(6)).abs() < TimeDelta::minutes(1),
+        "six days are left: {next}"
+    );
+}
+
+#[tokio::test]
+async fn i11_explaining_reads_no_more_than_its_rows_of_a_large_table() {
+    let database = Database::create().await;
+    let watching = connect(database.url(), 2).await.expect("connects");
+    fill(&watching).await;
+    // Whoever reads a queue to its end reads all of these.
+    let long_queue = "
+        insert into outbox.jobs (phone, body, ready, line_id, first_touch)
+        select '+1' || (8000000000 + n), 'new', true, '*', true from generate_series(1, 100000) n;
+        analyze";
+    sqlx::raw_sql(long_queue).execute(&watching).await.expect("fills");
+    let read = || async {
+        sqlx::query_as::<_, (i64, i64)>(
+            "select seq_scan, (select sum(idx_tup_read)::bigint from pg_stat_user_indexes where relname = 'jobs')
+               from pg_stat_user_tables where relname = 'jobs'",
+        )
+        .fetch_one(&watching)
+        .await
+        .expect("readable")
+    };
+    let pool = connect(database.url(), 1).await.expect("connects");
+    let rules = Rules::default();
+    // A backend tells what it has read when it ends.
+    let before = read().await;
+    for id in [1, 50_000, 100_001, 110_001, 120_001] {
+        explain::job(&pool, id, &rules).await.expect("explains");
+    }
+    for phone in ["+12000000001", "+15000000001", "+16000000001", "+17000000001", "+18000000001", "+18000099999"] {
+        explain::person(&pool, &phone.parse().expect("valid"), false, &rules).await.expect("explains");
+    }
+    pool.close().await;
+    until("what was read is known", || async { read().await.1 > before.1 }).await;
+    let after = read().await;
+    assert_eq!(after.0, before.0, "no job was looked for in the whole table");
+    assert!(after.1 - before.1 < 60_000, "{} entries were read for eleven readings", after.1 - before.1);
+}
