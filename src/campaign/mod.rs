@@ -16,6 +16,7 @@ pub mod zone;
 pub mod draft;
 pub mod fires;
 pub mod forecast;
+pub mod moving;
 pub mod plan;
 pub mod running;
 pub mod walk;

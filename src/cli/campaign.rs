@@ -2,6 +2,7 @@
 
 mod apply;
 mod follow;
+mod migrate;
 mod people;
 mod plan;
 
@@ -43,6 +44,7 @@ pub enum Campaign {
     Resume(follow::Resume),
     Stop(follow::Stop),
     Run(follow::Run),
+    Migrate(migrate::Migrate),
 }
 
 impl Campaign {
@@ -57,6 +59,7 @@ impl Campaign {
             Campaign::Resume(args) => args.run().await,
             Campaign::Stop(args) => args.run().await,
             Campaign::Run(args) => args.run().await,
+            Campaign::Migrate(args) => args.run().await,
             Campaign::Schema => {
                 print_json(&file::schema())?;
                 Ok(ExitCode::SUCCESS)

@@ -150,11 +150,7 @@ impl Engine {
         if let Some(running) = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(running.clone());
         }
-        let unreadable = |why: String| CampaignsError::Unreadable { name: name.to_owned(), version, why };
-        let definition = versions::definition(tx, name, version).await?;
-        let definition = definition.ok_or_else(|| unreadable("it is not there".to_owned()))?;
-        let running = Running::read(&definition).map_err(|error| unreadable(error.to_string()))?;
-        let running = Arc::new(running);
+        let running = Arc::new(versions::running(tx, name, version).await?);
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         if versions.len() >= MAX_VERSIONS {
             versions.clear();

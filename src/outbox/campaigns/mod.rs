@@ -5,6 +5,7 @@ pub mod audience;
 pub mod enrolling;
 pub mod known;
 pub mod manage;
+pub mod moving;
 pub mod overview;
 pub mod steps;
 pub mod stops;
@@ -32,6 +33,8 @@ pub enum CampaignsError {
     StillStopping(String),
     #[error("the campaign {0} is {1}: resume it first")]
     NotRunning(String, String),
+    #[error("the campaign {0} has a version {1} by now: look again at what would be moved")]
+    NewerVersion(String, i32),
     #[error("the campaign {name}, version {version}, cannot be read by this release: {why}")]
     Unreadable { name: String, version: i32, why: String },
 }

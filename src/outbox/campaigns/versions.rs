@@ -7,6 +7,7 @@ use serde_json::Value;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgPool, PgTransaction};
 
+use crate::campaign::running::Running;
 use crate::database;
 use crate::outbox::admit::interval;
 use crate::outbox::campaigns::CampaignsError;
@@ -119,4 +120,12 @@ pub async fn definition(tx: &mut PgTransaction<'_>, name: &str, version: i32) ->
     .fetch_optional(&mut **tx)
     .await
     .map_err(CampaignsError::Read)
+}
+
+/// A version as it runs, read in a transaction that goes on. Errors: `CampaignsError::Read`, `Unreadable`.
+pub async fn running(tx: &mut PgTransaction<'_>, name: &str, version: i32) -> Result<Running, CampaignsError> {
+    let unreadable = |why: String| CampaignsError::Unreadable { name: name.to_owned(), version, why };
+    let definition = definition(tx, name, version).await?;
+    let definition = definition.ok_or_else(|| unreadable("it is not there".to_owned()))?;
+    Running::read(&definition).map_err(|error| unreadable(error.to_string()))
 }

@@ -2,6 +2,7 @@
 
 mod control;
 mod firing;
+mod moving;
 mod people;
 mod plan;
 mod steps;
