@@ -24,7 +24,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 #[command(
     after_help = "Everybody goes on at the step of the same name; a step without a name is the same only if it says the same. For steps that the new
-version does not have, --map says where their people go on; `end` ends them as done. Who waits for a step waits until the time that they were
+version does not have, --map says where their people go on; `end` ends them as done, and a new message in place of an old one is that one
+by another name. Who waits for a step waits until the time that they were
 told. A message that is queued or on its way is not called back: its person goes on behind it. Nobody is moved who would get a message
 again. Who is held is looked at once more, by the rules of the new version. Workers go on meanwhile, and it can be cut short and run again.
 
@@ -90,7 +91,7 @@ impl Migrate {
         if !bad.is_empty() {
             bail!("nobody was moved\n{}", bad.join("\n"));
         }
-        let moved = if self.yes { Some(self.move_all(&pool, to, &versions).await?) } else { None };
+        let moved = if self.yes { Some(self.move_all(&pool, &movable, &versions).await?) } else { None };
         self.tell(&movable, &versions, moved)?;
         if let Some(Moved { left: 1.., .. }) = moved {
             bail!(
@@ -121,25 +122,23 @@ impl Migrate {
     }
 
     /// Moves everybody, batch after batch. Whom an engine holds at the moment of their batch comes again.
-    async fn move_all(&self, pool: &PgPool, to: i32, versions: &Versions) -> anyhow::Result<Moved> {
+    async fn move_all(&self, pool: &PgPool, movable: &Movable, versions: &Versions) -> anyhow::Result<Moved> {
         let going = |standing: &Standing| versions.going(standing);
-        let (mut sum, mut after, mut left) = (Moved::default(), 0, 0);
+        let (mut sum, mut ids) = (Moved::default(), movable.ids);
         for _ in 0..TRIES {
-            loop {
-                let moved = moving::move_some(pool, &self.name, (self.from, to), &going, after).await?;
+            let mut left = 0;
+            while ids.0 <= ids.1 {
+                let moved = moving::move_some(pool, &self.name, (self.from, movable.to), &going, ids.0).await?;
                 sum.people += moved.people;
                 left += moved.left;
-                match moved.last {
-                    Some(last) => after = last,
-                    None => break,
-                }
+                ids.0 = ids.0.saturating_add(moving::SPAN);
             }
-            let remaining: i64 =
-                moving::look(pool, &self.name, self.from).await?.groups.iter().map(|(_, people)| people).sum();
-            if remaining <= left {
-                return Ok(Moved { left: remaining, ..sum });
+            let remaining = moving::look(pool, &self.name, self.from).await?;
+            let people: i64 = remaining.groups.iter().map(|(_, people)| people).sum();
+            if people <= left {
+                return Ok(Moved { left: people, ..sum });
             }
-            (after, left) = (0, 0);
+            ids = remaining.ids;
             tokio::time::sleep(AGAIN).await;
         }
         bail!("{} people were moved; others are held by somebody: run it again", sum.people)

@@ -7,6 +7,7 @@ pub mod known;
 pub mod manage;
 pub mod moving;
 pub mod overview;
+pub mod pruning;
 pub mod steps;
 pub mod stops;
 pub mod ticks;

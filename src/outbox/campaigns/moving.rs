@@ -8,8 +8,9 @@ use crate::campaign::moving::{Place, Standing};
 use crate::database;
 use crate::outbox::campaigns::CampaignsError;
 
-/// Enrolments of one transaction.
-const BATCH: i64 = 500;
+/// Enrolments of one transaction: so many, by their ids, those of other campaigns among them. By a limit on those of one campaign, the
+/// planner reads everybody's.
+pub const SPAN: i64 = 1_000;
 
 /// Who would be moved, and to which version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Movable {
     pub to: i32,
     /// How many stand where.
     pub groups: Vec<(Standing, i64)>,
+    /// The first and the last enrolment of them, by id.
+    pub ids: (i64, i64),
     /// A firing of an older version still enrols people with it.
     pub enrols: bool,
 }
@@ -41,7 +44,7 @@ pub async fn look(pool: &PgPool, name: &str, from: Option<i32>) -> Result<Movabl
     .ok_or_else(|| CampaignsError::NoSuchCampaign(name.to_owned()))?;
     let groups = sqlx::query!(
         r#"
-        select version, step, waiting and made > 0 as "waiting!", coalesce(had, '{}') as "had!", count(*) as "people!"
+        select version, step, waiting and made > 0 as "waiting!", coalesce(had, '{}') as "had!", count(*) as "people!", min(id) as "first!", max(id) as "last!"
           from outbox.enrolments
          where campaign = $1 and state in ('active', 'held') and version < $2 and ($3::int is null or version = $3)
          group by 1, 2, 3, 4
@@ -54,12 +57,14 @@ pub async fn look(pool: &PgPool, name: &str, from: Option<i32>) -> Result<Movabl
     .fetch_all(&mut *tx)
     .await
     .map_err(CampaignsError::Read)?;
+    let first = groups.iter().map(|group| group.first).min().unwrap_or(0);
+    let last = groups.iter().map(|group| group.last).max().unwrap_or(-1);
     let groups = groups.into_iter().map(|group| {
         let standing = Standing { version: group.version, step: group.step, waiting: group.waiting, had: group.had };
         (standing, group.people)
     });
     let groups = groups.collect();
-    Ok(Movable { to: campaign.version, groups, enrols: campaign.enrols })
+    Ok(Movable { to: campaign.version, groups, ids: (first, last), enrols: campaign.enrols })
 }
 
 /// Where somebody goes on, and what they have had by then.
@@ -73,11 +78,9 @@ pub struct Moved {
     pub people: i64,
     /// Who has come to stand where `Places` says nothing of.
     pub left: i64,
-    /// The last enrolment that was looked at; none if there was none behind `after`.
-    pub last: Option<i64>,
 }
 
-/// Moves up to 500 enrolments of older versions to this one, those behind the enrolment `after`, by their ids. Those that somebody
+/// Moves enrolments of older versions to this one, those of `SPAN` ids from `first` on. Those that somebody
 /// else holds are passed over. Who was held is looked at once more, by the rules of the new version.
 /// Errors: `NewerVersion`, if it is not the one that new enrolments start with any more, `Change`; nobody moved by this batch.
 pub async fn move_some(
@@ -85,7 +88,7 @@ pub async fn move_some(
     name: &str,
     (from, to): (Option<i32>, i32),
     places: &Places<'_>,
-    after: i64,
+    first: i64,
 ) -> Result<Moved, CampaignsError> {
     let mut tx = database::begin(pool).await.map_err(CampaignsError::Change)?;
     // Nobody applies another version meanwhile.
@@ -100,21 +103,21 @@ pub async fn move_some(
         r#"
         select id, version, step, waiting and made > 0 as "waiting!", coalesce(had, '{}') as "had!"
           from outbox.enrolments
-         where campaign = $1 and state in ('active', 'held') and id > $2 and version < $3 and ($4::int is null or version = $4)
+         where id >= $2 and id < $3 and campaign = $1 and state in ('active', 'held')
+           and version < $4 and ($5::int is null or version = $5)
          order by id
-         limit $5
            for update skip locked
         "#,
         name,
-        after,
+        first,
+        first.saturating_add(SPAN),
         to,
         from,
-        BATCH,
     )
     .fetch_all(&mut *tx)
     .await
     .map_err(CampaignsError::Change)?;
-    let (read, last) = (standing.len() as i64, standing.last().map(|last| last.id));
+    let read = standing.len() as i64;
     // Many stand at one place.
     let mut known: HashMap<Standing, Option<Going>> = HashMap::new();
     let (mut ids, mut going) = (Vec::with_capacity(standing.len()), Vec::with_capacity(standing.len()));
@@ -153,5 +156,5 @@ pub async fn move_some(
     .map_err(CampaignsError::Change)?;
     tx.commit().await.map_err(CampaignsError::Change)?;
     let people = ids.len() as i64;
-    Ok(Moved { people, left: read - people, last })
+    Ok(Moved { people, left: read - people })
 }

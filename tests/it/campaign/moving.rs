@@ -63,17 +63,16 @@ async fn everybody_goes_on_where_the_map_says_and_keeps_the_message_that_is_queu
     let engine = it.engine();
     it.enrol(ANN).await;
     a_day_passes(&it).await;
-    a_day_passes(&it).await;
     it.enrol(BOB).await;
     a_day_passes(&it).await;
     it.enrol(CID).await;
     it.settle(&engine).await;
     it.enrol(DOT).await;
     it.execute("update outbox.enrolments set state = 'held', reason = 'unreadable', detail = 'body', due_at = null, ready = false where phone = '+15550142203'").await;
-    assert_eq!(it.enrolments().await, "active active active held");
+    assert_eq!(it.enrolments().await, "active active active held/unreadable");
     it.apply(&file("", NEW)).await;
     // Ann rests before c, Bob before b, Cid has a in the queue, Dot was held before it.
-    let (code, told, error) = migrate(&it, &["--map", "a=c,b=d", "--yes", "--json"]).await;
+    let (code, told, error) = migrate(&it, &["--map", "a=c,b=step-2", "--yes", "--json"]).await;
     assert_eq!(code, 0, "{error}");
     let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!((&told["moved"], &told["version"]), (&4.into(), &2.into()), "{told}");
@@ -137,9 +136,10 @@ async fn i09_each_message_once_and_in_order_while_everybody_is_moved_under_engin
         let mut passes = 0_u64;
         while !done().await {
             passes += 1;
-            let after = |n: u64| Duration::from_micros(500 + (passes * 977 + n * 4_001) % 25_000);
-            let passes = engines.iter().zip(0..).map(|(engine, n)| tokio::time::timeout(after(n), engine.pass()));
-            futures_util::future::join_all(passes).await;
+            // One of them is dropped with its transaction, whatever it is at.
+            let after = Duration::from_micros(500 + passes * 977 % 25_000);
+            let (worked, _) = tokio::join!(engines[0].pass(), tokio::time::timeout(after, engines[1].pass()));
+            worked.expect("it works");
         }
     };
     let moving = async {
