@@ -18,6 +18,7 @@ pub mod eta;
 pub mod fires;
 pub mod forecast;
 pub mod funnel;
+pub mod moving;
 pub mod plan;
 pub mod running;
 pub mod walk;

@@ -4,6 +4,7 @@ mod apply;
 mod control;
 mod everybody;
 mod list;
+mod migrate;
 mod people;
 mod plan;
 mod status;
@@ -48,6 +49,7 @@ pub enum Campaign {
     Resume(control::Resume),
     Stop(control::Stop),
     Run(control::Run),
+    Migrate(migrate::Migrate),
 }
 
 impl Campaign {
@@ -64,6 +66,7 @@ impl Campaign {
             Campaign::Resume(args) => args.run().await,
             Campaign::Stop(args) => args.run().await,
             Campaign::Run(args) => args.run().await,
+            Campaign::Migrate(args) => args.run().await,
             Campaign::Schema => {
                 print_json(&file::schema())?;
                 Ok(ExitCode::SUCCESS)

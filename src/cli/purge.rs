@@ -18,7 +18,7 @@ use crate::units::{duration, show_duration};
 /// Erase a person, or delete what is finished and old; it only says what it would do, unless --yes is given.
 #[derive(Debug, Args)]
 #[command(
-    group = clap::ArgGroup::new("what").required(true).multiple(true).args(["phones", "finished_jobs", "attempts", "events", "texts"]),
+    group = clap::ArgGroup::new("what").required(true).multiple(true).args(["phones", "finished_jobs", "attempts", "events", "texts", "enrolments", "goals", "firings", "replaced_files"]),
     after_help = "Erasing takes out whatever names the person: their jobs with the attempts, number and text of their events, their consents and what
 was known of them as a recipient. That they must not be written to is kept by a keyed hash, so that a file which brings the number back
 writes to nobody. Texts of other people that mention the number stay. A message that is on its way is waited for.
@@ -28,16 +28,19 @@ are parked stay, and so do events that were not applied. The dedupe_key of a del
 sends once more. An event that Chert repeats after it was deleted is applied anew. Texts are what people wrote to us; what was
 written to them goes with the job, since a job must say the same at every attempt.
 
+Of campaigns, a person's latest enrolment stays for as long as the newest version's rule needs it: where nobody is enrolled again, for good.
+
 Examples:
   chert-outbox purge --phone +15550142200
   chert-outbox purge --phone +15550142200 --reason 'request of 3 June' --yes --json
-  chert-outbox purge --finished-jobs 90d --attempts 90d --events 30d --texts 30d --yes"
+  chert-outbox purge --finished-jobs 90d --attempts 90d --events 30d --texts 30d --yes
+  chert-outbox purge --enrolments 180d --goals 180d --firings 90d --replaced-files 30d --yes"
 )]
 pub struct Purge {
     #[command(flatten)]
     database: DatabaseOptions,
     /// Erase this person; may be repeated.
-    #[arg(long = "phone", value_name = "PHONE", help_heading = "A person", conflicts_with_all = ["finished_jobs", "attempts", "events", "texts"])]
+    #[arg(long = "phone", value_name = "PHONE", help_heading = "A person", conflicts_with_all = ["finished_jobs", "attempts", "events", "texts", "enrolments", "goals", "firings", "replaced_files"])]
     phones: Vec<Phone>,
     /// Why, for the receipt; without the number.
     #[arg(long, requires = "phones", help_heading = "A person")]
@@ -57,6 +60,18 @@ pub struct Purge {
     /// The texts of events that came longer ago than this; the events stay.
     #[arg(long, value_name = "AGE", value_parser = duration, help_heading = "What is old")]
     texts: Option<Duration>,
+    /// Enrolments in campaigns that ended longer ago than this.
+    #[arg(long, value_name = "AGE", value_parser = duration, help_heading = "What is old")]
+    enrolments: Option<Duration>,
+    /// Goals of campaigns that were reached longer ago than this.
+    #[arg(long, value_name = "AGE", value_parser = duration, help_heading = "What is old")]
+    goals: Option<Duration>,
+    /// Firings of campaigns that ended longer ago than this, with whom they left out.
+    #[arg(long, value_name = "AGE", value_parser = duration, help_heading = "What is old")]
+    firings: Option<Duration>,
+    /// The people of CSV files that were applied longer ago than this, and that a newer version has replaced.
+    #[arg(long, value_name = "AGE", value_parser = duration, help_heading = "What is old")]
+    replaced_files: Option<Duration>,
     /// Do it.
     #[arg(long)]
     yes: bool,
@@ -119,6 +134,10 @@ impl Purge {
             ("events", Kind::Events, self.events),
             ("attempts", Kind::Attempts, self.attempts),
             ("finished jobs", Kind::FinishedJobs, self.finished_jobs),
+            ("enrolments", Kind::Enrolments, self.enrolments),
+            ("goals", Kind::Goals, self.goals),
+            ("firings", Kind::Firings, self.firings),
+            ("replaced files", Kind::Files, self.replaced_files),
         ];
         let mut told = Vec::new();
         let mut rows = table(&["what", "older than", if self.yes { "deleted" } else { "rows" }, "the oldest", "kept"]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgPool, PgTransaction};
 
 use crate::database;
 use crate::outbox::OutboxError;
@@ -13,28 +13,33 @@ use crate::outbox::admit::interval;
 /// Source: design 7.
 pub async fn release(pool: &PgPool, stale_after: Duration, limit: i64) -> Result<u64, OutboxError> {
     let mut tx = database::begin(pool).await.map_err(OutboxError::Hearing)?;
-    let released = sqlx::query!(
+    let held = sqlx::query_scalar!(
         r#"
-        update outbox.jobs
-           set wake_at = now(), reason = null
-         where id = any (array(
-               select id
-                 from outbox.jobs
-                where state = 'queued' and reason = 'inbound_stale'
-                  and not (select outbox.is_deaf($1))
-                order by id
-                limit $2
-                  for update skip locked))
+        select id
+          from outbox.jobs
+         where state = 'queued' and reason = 'inbound_stale'
+           and not (select outbox.is_deaf($1))
+         order by id
+         limit $2
+           for update skip locked
         "#,
         interval(stale_after),
         limit,
     )
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await
-    .map_err(OutboxError::Hearing)?
-    .rows_affected();
+    .map_err(OutboxError::Hearing)?;
+    let released = let_go(&mut tx, &held).await.map_err(OutboxError::Hearing)?;
     tx.commit().await.map_err(OutboxError::Hearing)?;
     Ok(released)
+}
+
+/// Lets held jobs go, whose rows the caller has locked, and returns how many.
+pub(super) async fn let_go(tx: &mut PgTransaction<'_>, held: &[i64]) -> Result<u64, sqlx::Error> {
+    let released = sqlx::query!("update outbox.jobs set wake_at = now(), reason = null where id = any ($1)", held)
+        .execute(&mut **tx)
+        .await?;
+    Ok(released.rows_affected())
 }
 
 /// One way in, for people.

@@ -1,7 +1,7 @@
 //! Jobs as people look at them: listed, shown with their attempts, tried again, canceled.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgPool, PgTransaction};
 
 use crate::database::{self, describe};
 use crate::outbox::admit::wake_after_commit;
@@ -24,6 +24,13 @@ pub enum JobsError {
          Look at the phone first, then add --may-double"
     )]
     MayDouble(i64),
+    #[error("job {id} is of a campaign, and its enrolment is over ({why}): nothing more is sent for it")]
+    EnrolmentOver { id: i64, why: String },
+    #[error(
+        "job {0} is of a campaign, and its enrolment goes on without it: another message has taken its place, or will. \
+         Tried again, it could come beside or behind that one"
+    )]
+    EnrolmentGoesOn(i64),
 }
 
 /// Which jobs to list.
@@ -139,9 +146,10 @@ pub async fn show(pool: &PgPool, id: i64) -> Result<(JobRow, Vec<AttemptRow>), J
 }
 
 /// Puts an ended job back, with its attempts counted from zero and its key as it was. A job that may be on the phone
-/// already goes back only with `may_double`.
+/// already goes back only with `may_double`, and one of a campaign only while its enrolment waits for it.
 pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsError> {
     let mut tx = database::begin(pool).await.map_err(JobsError::Write)?;
+    enrolment_waits_for(&mut tx, id).await?;
     let job = sqlx::query!(
         "select state, unknown_since is not null as \"unknown!\" from outbox.jobs where id = $1 for update",
         id
@@ -172,6 +180,39 @@ pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsE
     // Workers that sleep are woken as by an insert.
     sqlx::query!("select pg_notify('outbox_jobs', '')").fetch_one(&mut *tx).await.map_err(JobsError::Write)?;
     tx.commit().await.map_err(JobsError::Write)
+}
+
+/// The enrolment is locked before its job, as whoever stops one does it; and so nobody makes another job of that step meanwhile.
+async fn enrolment_waits_for(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), JobsError> {
+    let Some(enrolment) = sqlx::query_scalar!("select enrolment from outbox.jobs where id = $1", id)
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(JobsError::Read)?
+        .flatten()
+    else {
+        return Ok(());
+    };
+    let enrolment = sqlx::query!(
+        r#"
+        select state, coalesce(reason, state) as "why!", (waiting and job_id = $2) is true as "waits!"
+          from outbox.enrolments
+         where id = $1
+           for update
+        "#,
+        enrolment,
+        id,
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(JobsError::Read)?;
+    match enrolment {
+        Some(enrolment) if enrolment.waits => Ok(()),
+        Some(enrolment) if ["active", "held"].contains(&enrolment.state.as_str()) => {
+            Err(JobsError::EnrolmentGoesOn(id))
+        }
+        Some(enrolment) => Err(JobsError::EnrolmentOver { id, why: enrolment.why }),
+        None => Err(JobsError::EnrolmentOver { id, why: "gone".to_owned() }),
+    }
 }
 
 /// Cancels a job that waits, and returns what it is now: `canceled`, or `parked` if it may be on the phone already.

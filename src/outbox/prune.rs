@@ -7,9 +7,10 @@ use sqlx::{PgPool, PgTransaction};
 
 use crate::database::{self, describe};
 use crate::outbox::admit::interval;
+use crate::outbox::campaigns::pruning;
 
 /// Rows of one transaction.
-const BATCH: i64 = 1_000;
+pub(super) const BATCH: i64 = 1_000;
 
 /// A kind of data that has a retention of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,14 @@ pub enum Kind {
     Texts,
     /// Applied events.
     Events,
+    /// Enrolments that ended; a person's latest one stays while nobody may be enrolled again for it.
+    Enrolments,
+    /// That a campaign's goal was reached.
+    Goals,
+    /// Firings that are over, with whom they left out.
+    Firings,
+    /// The rows of files of versions that are not the newest one.
+    Files,
 }
 
 /// What went wrong while old data was looked at or deleted.
@@ -38,7 +47,8 @@ pub enum PruneError {
 pub struct Old {
     pub count: i64,
     pub oldest: Option<DateTime<Utc>>,
-    /// As old, and kept, since they are not finished: parked jobs, and events that were not applied.
+    /// As old, and kept, since they are not finished or still needed: parked jobs, events that were not applied, enrolments that keep
+    /// their people from being enrolled again.
     pub kept: i64,
 }
 
@@ -116,18 +126,22 @@ pub async fn look(pool: &PgPool, kind: Kind, before: DateTime<Utc>) -> Result<Ol
             .fetch_one(&mut *tx)
             .await
         }
+        Kind::Enrolments => pruning::look_at_enrolments(&mut tx, before).await,
+        Kind::Goals => pruning::look_at_goals(&mut tx, before).await,
+        Kind::Firings => pruning::look_at_firings(&mut tx, before).await,
+        Kind::Files => pruning::look_at_files(&mut tx, before).await,
     };
     old.map_err(PruneError::Look)
 }
 
 /// How far the deleting of one kind has come: rows that were deleted stand in the index until they are vacuumed, and rows that
 /// are kept for good, and neither is to be read over by every batch.
-#[derive(Debug, Clone, Copy)]
-pub struct Mark(DateTime<Utc>, i64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(pub(super) DateTime<Utc>, pub(super) i64, pub(super) i64);
 
 impl Default for Mark {
     fn default() -> Mark {
-        Mark(DateTime::UNIX_EPOCH, 0)
+        Mark(DateTime::UNIX_EPOCH, 0, 0)
     }
 }
 
@@ -135,17 +149,27 @@ impl Default for Mark {
 /// nothing is left. Rows that somebody else holds are left for another day.
 /// Errors: `PruneError::Delete`, this batch not deleted.
 pub async fn prune(pool: &PgPool, kind: Kind, before: DateTime<Utc>, mark: &mut Mark) -> Result<u64, PruneError> {
-    let mut tx = database::begin(pool).await.map_err(PruneError::Delete)?;
-    let (deleted, next) = match kind {
-        Kind::FinishedJobs => prune_jobs(&mut tx, before, *mark).await,
-        Kind::Attempts => prune_attempts(&mut tx, before, *mark).await,
-        Kind::Texts => prune_texts(&mut tx, before, *mark).await,
-        Kind::Events => prune_events(&mut tx, before, *mark).await,
+    loop {
+        let mut tx = database::begin(pool).await.map_err(PruneError::Delete)?;
+        let (deleted, next) = match kind {
+            Kind::FinishedJobs => prune_jobs(&mut tx, before, *mark).await,
+            Kind::Attempts => prune_attempts(&mut tx, before, *mark).await,
+            Kind::Texts => prune_texts(&mut tx, before, *mark).await,
+            Kind::Events => prune_events(&mut tx, before, *mark).await,
+            Kind::Enrolments => pruning::prune_enrolments(&mut tx, before, *mark).await,
+            Kind::Goals => pruning::prune_goals(&mut tx, before, *mark).await,
+            Kind::Firings => pruning::prune_firings(&mut tx, before, *mark).await,
+            Kind::Files => pruning::prune_files(&mut tx, before, *mark).await,
+        }
+        .map_err(PruneError::Delete)?;
+        tx.commit().await.map_err(PruneError::Delete)?;
+        // It may have read over rows that stay, and found none that goes; the mark moves on each time.
+        let is_over = *mark == next;
+        *mark = next;
+        if deleted > 0 || is_over {
+            return Ok(deleted);
+        }
     }
-    .map_err(PruneError::Delete)?;
-    tx.commit().await.map_err(PruneError::Delete)?;
-    *mark = next;
-    Ok(deleted)
 }
 
 /// What went with jobs that were deleted.
@@ -183,7 +207,7 @@ async fn prune_jobs(tx: &mut PgTransaction<'_>, before: DateTime<Utc>, mark: Mar
     .await?;
     let ids: Vec<i64> = old.iter().map(|job| job.id).collect();
     let deleted = delete_jobs(tx, &ids).await?;
-    Ok((deleted.jobs, old.last().map_or(mark, |last| Mark(last.finished_at, last.id))))
+    Ok((deleted.jobs, old.last().map_or(mark, |last| Mark(last.finished_at, last.id, 0))))
 }
 
 async fn prune_attempts(
@@ -214,7 +238,7 @@ async fn prune_attempts(
     )
     .fetch_one(&mut **tx)
     .await?;
-    Ok((gone.count.unsigned_abs(), gone.last.map_or(mark, |last| Mark(last, 0))))
+    Ok((gone.count.unsigned_abs(), gone.last.map_or(mark, |last| Mark(last, 0, 0))))
 }
 
 async fn prune_texts(
@@ -241,7 +265,7 @@ async fn prune_texts(
     let ids: Vec<i64> = old.iter().map(|event| event.id).collect();
     let gone =
         sqlx::query!("update outbox.events set body = null where id = any ($1)", &ids).execute(&mut **tx).await?;
-    Ok((gone.rows_affected(), old.last().map_or(mark, |last| Mark(last.received_at, last.id))))
+    Ok((gone.rows_affected(), old.last().map_or(mark, |last| Mark(last.received_at, last.id, 0))))
 }
 
 async fn prune_events(
@@ -267,5 +291,5 @@ async fn prune_events(
     .await?;
     let ids: Vec<i64> = old.iter().map(|event| event.id).collect();
     let gone = sqlx::query!("delete from outbox.events where id = any ($1)", &ids).execute(&mut **tx).await?;
-    Ok((gone.rows_affected(), old.last().map_or(mark, |last| Mark(last.received_at, last.id))))
+    Ok((gone.rows_affected(), old.last().map_or(mark, |last| Mark(last.received_at, last.id, 0))))
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chert_outbox::campaign::engine::Engine;
+use chert_outbox::campaign::moving::Standing;
 use chert_outbox::chert::messages::Message;
 use chert_outbox::chert::reply::{Answer, Ids, Reply};
 use chert_outbox::claim::Claim;
@@ -15,6 +16,7 @@ use chert_outbox::line::LineChoice;
 use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::campaigns::audience::Person;
 use chert_outbox::outbox::campaigns::manage;
+use chert_outbox::outbox::campaigns::moving;
 use chert_outbox::outbox::campaigns::versions::{self, NewVersion};
 use chert_outbox::outbox::claim::Claimer;
 use chert_outbox::outbox::erase::erase;
@@ -38,7 +40,7 @@ use crate::harness::until;
 use crate::replies::{applier, message};
 
 /// What grows with the backlog, with history and with the list of those who must not be written to.
-const BIG: [&str; 9] = [
+const BIG: [&str; 11] = [
     "jobs",
     "recipients",
     "attempts",
@@ -48,10 +50,12 @@ const BIG: [&str; 9] = [
     "notifications",
     "enrolments",
     "audience_rows",
+    "goals",
+    "exclusions",
 ];
 
 /// What each index finds its rows by; a condition on a later column alone reads all of it.
-const LEADS: [(&str, &str); 32] = [
+const LEADS: [(&str, &str); 37] = [
     ("jobs_pkey", "id"),
     ("jobs_to_admit", "COALESCE(wake_at, due_at)"),
     ("jobs_ready", "line_id"),
@@ -84,12 +88,17 @@ const LEADS: [(&str, &str); 32] = [
     ("enrolments_of_job", "job_id"),
     ("one_enrolment_a_round", "campaign"),
     ("audience_rows_pkey", "audience"),
+    ("enrolments_finished", "finished_at"),
+    ("goals_reached", "reached_at"),
+    ("goals_pkey", "id"),
+    ("goals_of_phone", "phone"),
+    ("exclusions_pkey", "tick_id"),
 ];
 
 /// Words of a hot statement alone, and the indexes that it must be read by.
 type Hot = (&'static str, &'static [&'static str]);
 
-const HOT: [Hot; 41] = [
+const HOT: [Hot; 42] = [
     ("with due as", &["jobs_to_admit", "recipients_pkey", "one_in_flight_per_recipient", "jobs_of_recipient"]),
     ("for update of o skip locked", &["jobs_ready"]),
     ("select c.id", &["jobs_ready", "recipients_pkey", "suppressions_pkey", "jobs_of_recipient"]),
@@ -106,7 +115,8 @@ const HOT: [Hot; 41] = [
     ("select least(", &["jobs_to_admit", "jobs_leased", "jobs_ready"]),
     ("with dead as materialized", &["jobs_leased"]),
     ("update outbox.jobs set ready = false, wake_at = now() where id = any (array(", &["jobs_expiring", "jobs_pkey"]),
-    ("reason = 'inbound_stale' and not", &["jobs_held_stale", "jobs_pkey"]),
+    ("reason = 'inbound_stale' and not", &["jobs_held_stale"]),
+    ("update outbox.jobs set wake_at = now(), reason = null where id = any ($1)", &["jobs_pkey"]),
     ("select id, event_id, type as kind", &["events_to_apply"]),
     ("select answered.id", &["jobs_sent_to"]),
     ("then 'suppressed' else 'parked' end", &["jobs_of_recipient", "jobs_pkey"]),
@@ -137,7 +147,7 @@ const HOT: [Hot; 41] = [
 ];
 
 /// The same of campaigns: more statements than one connection keeps prepared.
-const HOT_OF_CAMPAIGNS: [Hot; 15] = [
+const HOT_OF_CAMPAIGNS: [Hot; 21] = [
     ("select c.name from outbox.campaigns c where c.state = 'running'", &["enrolments_due"]),
     ("select id, version, phone, vars, step", &["enrolments_due"]),
     ("select j.state as", &["jobs_pkey", "recipients_pkey"]),
@@ -146,13 +156,19 @@ const HOT_OF_CAMPAIGNS: [Hot; 15] = [
     ("j.dedupe_key = u.dedupe_key", &["jobs_dedupe_key_key"]),
     ("update outbox.enrolments e set state = u.state", &["enrolments_pkey"]),
     ("with rows as materialized", &["audience_rows_pkey", "one_enrolment_a_round", "suppressions_pkey"]),
-    ("delete from outbox.audience_rows", &["audience_rows_pkey"]),
-    ("'replied') as", &["enrolments_of_phone"]),
-    ("'opted_out') as", &["enrolments_of_phone"]),
+    ("delete from outbox.audience_rows where", &["audience_rows_pkey"]),
+    ("as u (phone, replied_at, scope)", &["enrolments_of_phone"]),
     ("'campaign_stopped') as", &["enrolments_live"]),
     ("where c.state = 'stopped'", &["enrolments_live", "jobs_of_campaign"]),
-    ("reason = 'campaign_paused' order by id", &["jobs_of_campaign", "jobs_pkey"]),
+    ("reason = 'campaign_paused' order by id", &["jobs_of_campaign"]),
     ("where w.job_id = any", &["enrolments_of_job", "enrolments_pkey"]),
+    ("where id >= $2 and id < $3 and campaign = $1", &["enrolments_pkey"]),
+    ("and (e.finished_at, e.id) > ($2, $3)", &["enrolments_finished", "jobs_pkey"]),
+    ("delete from outbox.enrolments where id", &["enrolments_pkey"]),
+    ("and (reached_at, id) > ($2, $3)", &["goals_reached"]),
+    ("delete from outbox.goals where id", &["goals_pkey"]),
+    ("delete from outbox.exclusions x", &["exclusions_pkey"]),
+    ("delete from outbox.audience_rows r", &["audience_rows_pkey"]),
 ];
 
 #[tokio::test]
@@ -180,7 +196,15 @@ async fn i11_no_statement_of_a_campaign_reads_more_than_its_index() {
         .expect("stores");
     assert_eq!(applier(&[]).apply(&pool).await.expect("applies").opted_out, 1);
     prepare_what_wake_enrolments_runs(&pool).await;
-    let indexes = ["enrolments_due", "enrolments_of_job", "enrolments_of_phone", "enrolments_live", "jobs_of_campaign"];
+    let indexes = [
+        "enrolments_due",
+        "enrolments_of_job",
+        "enrolments_of_phone",
+        "enrolments_live",
+        "jobs_of_campaign",
+        "enrolments_finished",
+        "goals_reached",
+    ];
     every_plan_is_bound(&pool, &HOT_OF_CAMPAIGNS, &indexes).await;
 }
 
@@ -285,6 +309,9 @@ pub async fn fill(pool: &PgPool) {
         select 'plan' || n % 20, 1, '+1' || (6000000000 + n), 'done', null, now() from generate_series(1, 50000) n;
         insert into outbox.audience_rows (audience, n, phone)
         select n % 10 + 100, n, '+1' || (2000000000 + n) from generate_series(1, 50000) n;
+        insert into outbox.goals (campaign, phone, reached_at)
+        select 'plan', '+1' || (2000000000 + n), now() from generate_series(1, 20000) n;
+        insert into outbox.exclusions (tick_id, n, reason) select n % 20 + 1000, n, 'suppressed' from generate_series(1, 50000) n;
         update outbox.jobs set campaign = 'plan' || id % 20 where state = 'queued' and id % 3 = 0;";
     sqlx::raw_sql(fill).execute(pool).await.expect("fills");
 }
@@ -352,6 +379,29 @@ async fn work_on_a_campaign(pool: &PgPool) {
     manage::resume(pool, "plan", |_| None).await.expect("resumes");
     manage::stop(pool, "plan").await.expect("stops");
     while !manage::end(pool, "plan").await.expect("ends").is_nothing() {}
+    move_and_prune(pool).await;
+}
+
+async fn move_and_prune(pool: &PgPool) {
+    let nobody = |_: &Standing| None;
+    moving::move_some(pool, "plan", (None, 1), &nobody, 0).await.expect("moves");
+    sqlx::raw_sql(
+        "insert into outbox.campaigns (name, version) select 'plan' || n, 2 from generate_series(1, 9) n;
+         insert into outbox.campaign_versions (campaign, version, definition, stop_on, again_after, audience)
+         select 'plan' || n, v, '{}', '{}', '0', 100 + n from generate_series(1, 9) n, generate_series(1, 2) v;
+         insert into outbox.ticks (campaign, at, version, state, audience, finished_at)
+         overriding system value select 'gone', now() - n * interval '1 hour', 1, 'done', 100, now() - n * interval '1 hour'
+           from generate_series(1, 10) n;
+         update outbox.exclusions set tick_id = (select min(id) from outbox.ticks where campaign = 'gone') where tick_id = 1001",
+    )
+    .execute(pool)
+    .await
+    .expect("something old");
+    let now = prune::before(pool, Duration::ZERO).await.expect("answers");
+    for kind in [Kind::Enrolments, Kind::Goals, Kind::Firings, Kind::Files] {
+        prune::look(pool, kind, now).await.expect("looks");
+        assert!(prune::prune(pool, kind, now, &mut Mark::default()).await.expect("prunes") > 0, "{kind:?}");
+    }
 }
 
 async fn follow_and_tell(pool: &PgPool, lease: Duration) {

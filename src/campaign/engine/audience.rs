@@ -10,7 +10,7 @@ use crate::campaign::file::shape::Audience;
 use crate::database;
 use crate::outbox::campaigns::CampaignsError;
 use crate::outbox::campaigns::audience::{self, Query, QueryError};
-use crate::outbox::campaigns::ticks::{self, Unread};
+use crate::outbox::campaigns::ticks::{self, Open};
 
 /// The longest that a query may take, whatever its file says.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
@@ -49,7 +49,7 @@ impl Engine {
     }
 
     /// The audience of a firing, by number.
-    async fn find(&self, tx: &mut PgTransaction<'_>, unread: &Unread) -> Result<i64, FindError> {
+    async fn find(&self, tx: &mut PgTransaction<'_>, unread: &Open) -> Result<i64, FindError> {
         let running = self.version(tx, &unread.campaign, unread.version).await?;
         match (&running.campaign.audience, unread.file) {
             (Audience::Csv { .. }, rows) => rows.ok_or(FindError::NoRows),

@@ -82,7 +82,11 @@ impl<R: Rng> Deciding<'_, R> {
                     let sent_at = self.known.job_sent_at.unwrap_or(now);
                     change.waiting = false;
                     change.sent_at = Some(sent_at);
-                    (change.step, change.reached_at, change.made) = (change.step + 1, sent_at, 0);
+                    let step = if self.is_of_another_version() { change.step } else { change.step + 1 };
+                    (change.step, change.reached_at, change.made) = (step, sent_at, 0);
+                }
+                Some("expired") if self.is_of_another_version() => {
+                    (change.waiting, change.reached_at) = (false, now);
                 }
                 // Its window has closed before its turn, and the step is still worth its message.
                 Some("expired") if self.deadline(&change).is_none_or(|deadline| deadline > now) => {
@@ -209,9 +213,17 @@ impl<R: Rng> Deciding<'_, R> {
         Decision { change, job: Some(Box::new(job)) }
     }
 
-    /// A step's first job, and each that follows one whose window has closed.
+    /// The job that it waits for is of a step of the version that it was moved from, and not of the one at which it stands: this one has
+    /// made none.
+    fn is_of_another_version(&self) -> bool {
+        self.enrolment.made == 0
+    }
+
+    /// A step's first job, and each that follows one whose window has closed. Who was moved may have had another step by this number.
     fn key(&self, change: &Change) -> String {
-        let key = format!("campaign/{}/{}/{}", self.running.campaign.name, self.enrolment.id, change.step);
+        let Enrolment { id, version, moved, .. } = self.enrolment;
+        let version = if *moved { format!("v{version}/") } else { String::new() };
+        let key = format!("campaign/{}/{id}/{version}{}", self.running.campaign.name, change.step);
         if change.made == 0 { key } else { format!("{key}/{}", change.made + 1) }
     }
 
@@ -319,6 +331,7 @@ mod tests {
             ready: true,
             waiting: false,
             sent_at: None,
+            moved: false,
         }
     }
 
@@ -378,6 +391,21 @@ mod tests {
         assert_eq!(ended(Some("queued"), at(2)), ("active", None, 0, false));
         assert_eq!(ended(Some("expired"), at(2)), ("active", None, 0, true), "its window has closed: another one");
         assert_eq!(ended(Some("expired"), at(25)), ("stopped", Some("expired"), 0, false), "it is too late for that");
+    }
+
+    #[test]
+    fn who_was_moved_with_a_message_of_another_step_goes_on_where_they_stand_and_by_keys_of_the_new_version() {
+        let moved = Enrolment { version: 2, made: 0, moved: true, ..waiting() };
+        let ended = |state: &str, now| {
+            let known = Known { job_state: Some(state.to_owned()), job_sent_at: Some(at(1)), now, ..known() };
+            of(&moved, &known).change
+        };
+        let sent = ended("sent", at(2));
+        assert_eq!((sent.step, sent.ready, sent.waiting, sent.sent_at), (0, true, false, Some(at(1))));
+        let expired = ended("expired", at(25));
+        assert_eq!((expired.state, expired.step, expired.ready, expired.reached_at), ("active", 0, true, at(25)));
+        let job = of(&Enrolment { version: 2, moved: true, ..ready() }, &known()).job.expect("a job");
+        assert_eq!(job.dedupe_key.as_deref(), Some("campaign/drip/7/v2/0"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::campaign::running::Running;
 use crate::config::CampaignOptions;
 use crate::database;
 use crate::outbox::campaigns::enrolling::{self, Enrolled};
-use crate::outbox::campaigns::{CampaignsError, manage, versions};
+use crate::outbox::campaigns::{CampaignsError, manage, ticks, versions};
 
 /// An idle engine looks for work this often: a pause is known to the claims at once, and nobody waits for a firing by the second.
 const POLL: Duration = Duration::from_millis(500);
@@ -91,7 +91,7 @@ impl Engine {
     /// The next people of whatever firing is next, in one transaction; false if there is none.
     async fn enrol_some(&self) -> Result<bool, CampaignsError> {
         let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Enrol)?;
-        let Some(tick) = enrolling::lock(&mut tx).await.map_err(CampaignsError::Enrol)? else { return Ok(false) };
+        let Some(tick) = ticks::lock_enrolling(&mut tx).await.map_err(CampaignsError::Enrol)? else { return Ok(false) };
         let ready = self.version(&mut tx, &tick.campaign, tick.version).await?.begins_with_a_send();
         let enrolled = enrolling::enrol(&mut tx, &tick, ready).await.map_err(CampaignsError::Enrol)?;
         tx.commit().await.map_err(CampaignsError::Enrol)?;
@@ -131,11 +131,7 @@ impl Engine {
         if let Some(running) = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(running.clone());
         }
-        let unreadable = |why: String| CampaignsError::Unreadable { name: name.to_owned(), version, why };
-        let definition = versions::definition(tx, name, version).await?;
-        let definition = definition.ok_or_else(|| unreadable("it is not there".to_owned()))?;
-        let running = Running::read(&definition).map_err(|error| unreadable(error.to_string()))?;
-        let running = Arc::new(running);
+        let running = Arc::new(versions::running(tx, name, version).await?);
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         if versions.len() >= MAX_VERSIONS {
             versions.clear();

@@ -1,18 +1,22 @@
 //! `campaign apply`: files into the database, as new versions.
 
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::json;
+use sqlx::PgPool;
 
 use crate::campaign::file::shape::{Audience, Campaign, StopOn};
 use crate::campaign::file::words::Again;
 use crate::campaign::file::{self, Checked};
 use crate::campaign::fires;
+use crate::campaign::running::Running;
 use crate::cli::campaign::people::{self, People};
+use crate::cli::campaign::plan::{self, PlanArgs};
 use crate::cli::{DatabaseOptions, print_json};
 use crate::outbox::campaigns::versions::{self, NewVersion};
 
@@ -21,13 +25,18 @@ const SHOWN: usize = 20;
 
 /// Bring campaign files into the database: each that says anything new becomes a new version.
 ///
-/// New enrolments start with it; those that run finish on theirs. A new campaign runs at once; one that was paused or stopped stays so.
+/// Says first what each of them would do, as `campaign plan` does, and asks; with --yes it does neither. New enrolments start with the new
+/// version; those that run finish on theirs. A new campaign runs at once; one that was paused or stopped stays so.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  chert-outbox campaign apply jobs/welcome.yaml
-  chert-outbox campaign apply jobs/*.yaml
+#[command(
+    after_help = "A file that changes nothing is neither planned nor asked about. Where nobody can be asked, as in CI, --yes is needed.
 
-Exit code: 0 applied, 1 a file has errors, or bad lines in its CSV: then nothing of that file, and of those after it, is applied.")]
+Examples:
+  chert-outbox campaign apply jobs/welcome.yaml
+  chert-outbox campaign apply jobs/*.yaml --yes
+
+Exit code: 0 applied, 1 a file has errors, or bad lines in its CSV, or the answer was no: then nothing is applied."
+)]
 pub struct Apply {
     #[command(flatten)]
     database: DatabaseOptions,
@@ -37,7 +46,10 @@ pub struct Apply {
     /// Apply a CSV some of whose lines are bad or stand there twice: these are left out, and counted when it fires.
     #[arg(long)]
     leave_out_bad: bool,
-    /// Print the result as JSON.
+    /// Apply without a plan and without asking.
+    #[arg(long)]
+    yes: bool,
+    /// Print the result as JSON; with --yes, since nobody is asked then.
     #[arg(long)]
     json: bool,
 }
@@ -49,6 +61,10 @@ impl Apply {
             read.push(self.read(path)?);
         }
         let pool = self.database.outbox(2).await?;
+        if !self.yes && !self.agreed(&pool, &read).await? {
+            eprintln!("nothing was applied");
+            return Ok(ExitCode::FAILURE);
+        }
         let mut told = Vec::new();
         for (checked, new) in read {
             let campaign = checked.campaign;
@@ -74,6 +90,41 @@ impl Apply {
             print_json(&told)?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Shows what each file that says anything new would do, and asks once for all of them.
+    /// Errors: there is nobody to ask; a plan cannot be made.
+    async fn agreed(&self, pool: &PgPool, read: &[(Checked, NewVersion)]) -> anyhow::Result<bool> {
+        let mut news = Vec::new();
+        for (path, (checked, new)) in self.files.iter().zip(read) {
+            if versions::is_news(pool, new).await? {
+                news.push((path, checked, new));
+            }
+        }
+        if news.is_empty() {
+            return Ok(true);
+        }
+        ensure!(
+            !self.json && io::stdin().is_terminal() && io::stdout().is_terminal(),
+            "{} of {} files would change something, and there is nobody to ask: look at chert-outbox campaign plan, then add --yes",
+            news.len(),
+            read.len()
+        );
+        for (path, checked, new) in &news {
+            if let Audience::Enrolled { .. } = checked.campaign.audience {
+                outln!("{}: the application enrols its people, so that there is nobody to plan for yet\n", new.name);
+                continue;
+            }
+            let args = PlanArgs::before_applying(self.database.clone(), (*path).clone());
+            let plan = args.plan(&Running::read(&new.definition)?, pool).await?;
+            plan::show_short(&plan, checked.campaign.zone);
+        }
+        let s = if news.len() == 1 { "" } else { "s" };
+        eprint!("apply {} file{s} [y/N]? ", news.len());
+        let mut answer = String::new();
+        // A line that is no answer is none however long it is.
+        io::stdin().lock().take(1_000).read_line(&mut answer).context("reading the answer")?;
+        Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
     }
 
     /// A file and its CSV; nothing is applied before all are read.

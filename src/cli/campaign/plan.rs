@@ -75,7 +75,22 @@ impl PlanArgs {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let running = self.running()?;
         let pool = self.database.outbox(2).await?;
-        let rows = self.rows(&running, &pool).await?;
+        let plan = self.plan(&running, &pool).await?;
+        if self.json {
+            print_json(&plan)?;
+        } else {
+            show(&plan, running.campaign.zone);
+        }
+        Ok(self.verdict(&plan))
+    }
+
+    /// What is asked of a plan before a file is applied.
+    pub fn before_applying(database: DatabaseOptions, file: PathBuf) -> PlanArgs {
+        PlanArgs { database, file, people: None, from: None, preview: 0, finish_by: None, strict: false, json: false }
+    }
+
+    pub async fn plan(&self, running: &Running, pool: &PgPool) -> anyhow::Result<Plan> {
+        let rows = self.rows(running, pool).await?;
         let phones: Vec<String> = rows.iter().filter_map(|row| Some(row.phone.as_ref()?.as_str().to_owned())).collect();
         let labels = json!(running.campaign.labels);
         let asking = Asking {
@@ -83,18 +98,12 @@ impl PlanArgs {
             labels: &labels,
             again_after: again_after(&running.campaign.audience),
         };
-        let known = known(&pool, asking, &phones).await?;
-        let (lines, now) = lines_of(&running, &pool).await?;
+        let known = known(pool, asking, &phones).await?;
+        let (lines, now) = lines_of(running, pool).await?;
         let next = fires::next_after(&running.campaign.schedule, running.campaign.zone, now);
         let starts_at = self.from.or(next).unwrap_or(now);
         let audience = Audience { rows: &rows, known: &known };
-        let plan = plan(&running, &audience, &lines, starts_at, usize::from(self.preview));
-        if self.json {
-            print_json(&plan)?;
-        } else {
-            show(&plan, running.campaign.zone);
-        }
-        Ok(self.verdict(&plan))
+        Ok(plan(running, &audience, &lines, starts_at, usize::from(self.preview)))
     }
 
     fn running(&self) -> anyhow::Result<Running> {
@@ -189,21 +198,7 @@ fn plan_line(line: &LineStatus, now: DateTime<Utc>) -> PlanLine {
 }
 
 fn show(plan: &Plan, zone: Tz) {
-    let local = |at: DateTime<Utc>| at.with_timezone(&zone).format("%a %F %H:%M %Z").to_string();
-    let at = |at: Option<DateTime<Utc>>| at.map_or("never".to_owned(), local);
-    let people = &plan.people;
-    let mut counts = table(&[plan.campaign.as_str(), "people"]);
-    counts.add_row(["rows of the audience".to_owned(), people.rows.to_string()]);
-    counts.add_row(["enrolled".to_owned(), people.enrolled.to_string()]);
-    counts.add_row(["  new contacts".to_owned(), people.new.to_string()]);
-    counts.add_row(["  written to before".to_owned(), (people.enrolled - people.new).to_string()]);
-    add_reasons(&mut counts, "held", &people.held);
-    add_reasons(&mut counts, "left out", &people.left_out);
-    if plan.stuck > 0 {
-        counts.add_row(["stuck: no line, or hours that never open".to_owned(), plan.stuck.to_string()]);
-    }
-    outln!("{counts}\n");
-
+    show_people(plan);
     let mut steps =
         table(&["step", "messages", "variants", "bubbles", "longest", "the same text", "no text", "too late"]);
     for step in &plan.steps {
@@ -229,11 +224,9 @@ fn show(plan: &Plan, zone: Tz) {
     if plan.people_with_a_text_twice > 0 {
         outln!("{} people would get the very same text twice\n", plan.people_with_a_text_twice);
     }
-    outln!("first message  {}", at(plan.first_at));
-    outln!("last message   {}", range(at(plan.finishes_from), at(plan.finishes_by)));
-    outln!("cost           {:.1} line-days, on {} lines\n", plan.line_days, plan.lines);
+    show_times(plan, zone);
     chart(&plan.days);
-    for example in &people.examples {
+    for example in &plan.people.examples {
         let phone = example.phone.as_ref().map(|phone| format!("{phone} ")).unwrap_or_default();
         outln!("row {}: {phone}{}", example.row, example.why.replace('_', " "));
     }
@@ -241,6 +234,35 @@ fn show(plan: &Plan, zone: Tz) {
         let variant = text.variant.as_ref().map(|variant| format!(" ({variant})")).unwrap_or_default();
         outln!("\nrow {}, {}, {}{variant}\n{}", text.row, text.phone, text.step, indented(&text.text));
     }
+}
+
+/// In short: whom it reaches, and when.
+pub fn show_short(plan: &Plan, zone: Tz) {
+    show_people(plan);
+    show_times(plan, zone);
+}
+
+fn show_people(plan: &Plan) {
+    let people = &plan.people;
+    let mut counts = table(&[plan.campaign.as_str(), "people"]);
+    counts.add_row(["rows of the audience".to_owned(), people.rows.to_string()]);
+    counts.add_row(["enrolled".to_owned(), people.enrolled.to_string()]);
+    counts.add_row(["  new contacts".to_owned(), people.new.to_string()]);
+    counts.add_row(["  written to before".to_owned(), (people.enrolled - people.new).to_string()]);
+    add_reasons(&mut counts, "held", &people.held);
+    add_reasons(&mut counts, "left out", &people.left_out);
+    if plan.stuck > 0 {
+        counts.add_row(["stuck: no line, or hours that never open".to_owned(), plan.stuck.to_string()]);
+    }
+    outln!("{counts}\n");
+}
+
+fn show_times(plan: &Plan, zone: Tz) {
+    let local = |at: DateTime<Utc>| at.with_timezone(&zone).format("%a %F %H:%M %Z").to_string();
+    let at = |at: Option<DateTime<Utc>>| at.map_or("never".to_owned(), local);
+    outln!("first message  {}", at(plan.first_at));
+    outln!("last message   {}", range(at(plan.finishes_from), at(plan.finishes_by)));
+    outln!("cost           {:.1} line-days, on {} lines\n", plan.line_days, plan.lines);
 }
 
 fn add_reasons(table: &mut comfy_table::Table, what: &str, reasons: &BTreeMap<String, u32>) {

@@ -1,49 +1,13 @@
 //! Enrolling the people of a firing, a batch at a time: who is new goes in, everybody else is counted by reason, and the firing's
 //! position moves, all in one transaction.
 
-use std::collections::BTreeMap;
-
 use sqlx::PgTransaction;
 use sqlx::types::Json;
 
+use crate::outbox::campaigns::ticks::Open;
+
 /// Rows of one transaction.
 pub const BATCH: i64 = 500;
-
-/// A firing that enrols, locked.
-#[derive(Debug, Clone)]
-pub struct Enrolling {
-    pub id: i64,
-    pub campaign: String,
-    pub version: i32,
-    audience: i64,
-    position: i64,
-    excluded: Json<BTreeMap<String, i64>>,
-    /// The rows are the version's own, and stay.
-    keeps_rows: bool,
-}
-
-/// Locks the oldest firing that enrols, of a running campaign, which nobody else is at.
-pub async fn lock(tx: &mut PgTransaction<'_>) -> Result<Option<Enrolling>, sqlx::Error> {
-    sqlx::query_as!(
-        Enrolling,
-        r#"
-        select t.id, t.campaign, t.version, t.audience as "audience!", t.position, t.excluded as "excluded!: Json<BTreeMap<String, i64>>",
-               v.audience is not distinct from t.audience as "keeps_rows!"
-          from outbox.ticks t
-          join outbox.campaigns c on c.name = t.campaign and c.state = 'running'
-          join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
-         where t.finished_at is null and t.state = 'enrolling'
-           and (t.beside
-                or not exists (select from outbox.ticks e
-                                where e.campaign = t.campaign and e.finished_at is null and e.at < t.at offset 0))
-         order by t.at, t.id
-         limit 1
-           for update of t skip locked
-        "#
-    )
-    .fetch_optional(&mut **tx)
-    .await
-}
 
 /// What a batch came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,8 +19,8 @@ pub struct Enrolled {
 }
 
 /// Enrols the next people of a locked firing; `ready` says that the first step makes a job.
-/// Source: one transaction with `lock`, and unique by campaign, person and round: whoever repeats it enrols nobody twice.
-pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Enrolling, ready: bool) -> Result<Enrolled, sqlx::Error> {
+/// Source: one transaction with `ticks::lock_enrolling`, and unique by campaign, person and round: whoever repeats it enrols nobody twice.
+pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Result<Enrolled, sqlx::Error> {
     let judged = sqlx::query!(
         r#"
         with rows as materialized (
@@ -153,8 +117,8 @@ pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Enrolling, ready: bool) ->
     )
     .execute(&mut **tx)
     .await?;
-    if !tick.keeps_rows {
-        // What a query brought is not kept for longer than it is needed.
+    if tick.file != tick.audience {
+        // What a query brought is not kept for longer than it is needed; the rows of a file are the version's own.
         sqlx::query!(
             "delete from outbox.audience_rows where audience = $1 and n > $2 and n <= $3",
             tick.audience,

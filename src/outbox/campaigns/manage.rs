@@ -5,7 +5,7 @@ use sqlx::PgPool;
 
 use crate::database;
 use crate::outbox::campaigns::CampaignsError;
-use crate::outbox::{MAX_RACES, is_conflict};
+use crate::outbox::{MAX_RACES, hearing, is_conflict};
 
 /// Enrolments, or jobs, of one transaction.
 const BATCH: i64 = 500;
@@ -84,25 +84,22 @@ pub async fn resume(
 /// Lets jobs go that its pause held; there are no more than the look-ahead allows.
 async fn release(pool: &PgPool, name: &str) -> Result<u64, CampaignsError> {
     let mut tx = database::begin(pool).await.map_err(CampaignsError::Change)?;
-    let released = sqlx::query!(
+    let held = sqlx::query_scalar!(
         r#"
-        update outbox.jobs
-           set wake_at = now(), reason = null
-         where id = any (array(
-               select id
-                 from outbox.jobs
-                where campaign = $1 and state = 'queued' and reason = 'campaign_paused'
-                order by id
-                limit $2
-                  for update skip locked))
+        select id
+          from outbox.jobs
+         where campaign = $1 and state = 'queued' and reason = 'campaign_paused'
+         order by id
+         limit $2
+           for update skip locked
         "#,
         name,
         BATCH,
     )
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await
-    .map_err(CampaignsError::Change)?
-    .rows_affected();
+    .map_err(CampaignsError::Change)?;
+    let released = hearing::let_go(&mut tx, &held).await.map_err(CampaignsError::Change)?;
     // Workers that sleep are woken as by an insert.
     sqlx::query!("select pg_notify('outbox_jobs', '')").fetch_one(&mut *tx).await.map_err(CampaignsError::Change)?;
     tx.commit().await.map_err(CampaignsError::Change)?;

@@ -7,7 +7,9 @@ pub mod everybody;
 pub mod funnel;
 pub mod known;
 pub mod manage;
+pub mod moving;
 pub mod overview;
+pub mod pruning;
 pub mod steps;
 pub mod stops;
 pub mod ticks;
@@ -35,6 +37,8 @@ pub enum CampaignsError {
     StillStopping(String),
     #[error("the campaign {0} is {1}: resume it first")]
     NotRunning(String, String),
+    #[error("the campaign {0} has a version {1} by now: look again at what would be moved")]
+    NewerVersion(String, i32),
     #[error("the campaign {name}, version {version}, cannot be read by this release: {why}")]
     Unreadable { name: String, version: i32, why: String },
 }

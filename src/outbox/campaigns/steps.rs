@@ -48,6 +48,8 @@ pub struct Enrolment {
     pub ready: bool,
     pub waiting: bool,
     pub sent_at: Option<DateTime<Utc>>,
+    /// It began with another version.
+    pub moved: bool,
 }
 
 /// Locks at most `limit` due enrolments of a running campaign, the longest due first: those whose step makes a job, or all others.
@@ -61,7 +63,7 @@ pub async fn lock(
     sqlx::query_as!(
         Enrolment,
         r#"
-        select id, version, phone, vars, step, reached_at, job_id, made, ready, waiting, sent_at
+        select id, version, phone, vars, step, reached_at, job_id, made, ready, waiting, sent_at, had is not null as "moved!"
           from outbox.enrolments
          where campaign = $1 and state = 'active' and ready = $2 and due_at <= clock_timestamp()
            and (select c.state from outbox.campaigns c where c.name = $1) = 'running'

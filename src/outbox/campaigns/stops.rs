@@ -7,60 +7,59 @@ use sqlx::PgTransaction;
 use crate::phone::Phone;
 use crate::scope::Scope;
 
+/// Somebody's words, as far as enrolments go.
+#[derive(Debug, Clone, Copy)]
+struct Said<'a> {
+    phone: &'a Phone,
+    /// Of a reply: when it was said.
+    replied_at: Option<DateTime<Utc>>,
+    /// Of a stop: what it covers.
+    scope: Option<&'a Scope>,
+}
+
 /// Ends the enrolments of people who have written to us, where their campaign says so and has written to them. A reply from before the
 /// enrolment is none to it; the two clocks may differ by half a minute. Jobs are locked after their enrolments: what ends a job passes
 /// over an enrolment that is locked.
 pub async fn replied(tx: &mut PgTransaction<'_>, replies: &[(&Phone, DateTime<Utc>)]) -> Result<i64, sqlx::Error> {
-    if replies.is_empty() {
-        return Ok(0);
-    }
-    let stopped = sqlx::query_scalar!(
-        r#"
-        select outbox.stop_enrolments(
-               array(select e.id
-                       from unnest($1::text[], $2::timestamptz[]) as u (phone, at)
-                      cross join lateral (
-                            select o.id, o.campaign, o.version
-                              from outbox.enrolments o
-                             -- "is true" as in outbox.wake_next: one person's, and not all that run.
-                             where o.phone = u.phone and (o.state in ('active', 'held')) is true and o.job_id is not null
-                               and o.created_at < u.at + interval '30 seconds'
-                            offset 0) e
-                       join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
-                      where 'reply' = any (v.stop_on)
-                      order by e.id), 'replied') as "stopped!"
-        "#,
-        &replies.iter().map(|(phone, _)| phone.as_str().to_owned()).collect::<Vec<_>>(),
-        &replies.iter().map(|(_, at)| *at).collect::<Vec<_>>(),
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok(stopped)
+    let said = replies.iter().map(|(phone, at)| Said { phone, replied_at: Some(*at), scope: None });
+    stop(tx, &said.collect::<Vec<_>>(), "replied").await
 }
 
 /// Ends the enrolments that these stops cover, where their campaign says so.
 pub async fn opted_out(tx: &mut PgTransaction<'_>, stops: &[(&Phone, &Scope)]) -> Result<i64, sqlx::Error> {
-    if stops.is_empty() {
+    let said = stops.iter().map(|(phone, scope)| Said { phone, replied_at: None, scope: Some(scope) });
+    stop(tx, &said.collect::<Vec<_>>(), "opted_out").await
+}
+
+async fn stop(tx: &mut PgTransaction<'_>, said: &[Said<'_>], why: &str) -> Result<i64, sqlx::Error> {
+    if said.is_empty() {
         return Ok(0);
     }
-    let stopped = sqlx::query_scalar!(
+    sqlx::query_scalar!(
         r#"
         select outbox.stop_enrolments(
                array(select e.id
-                       from unnest($1::text[], $2::text[]) as u (phone, scope)
+                       from unnest($1::text[], $2::timestamptz[], $3::text[]) as u (phone, replied_at, scope)
                       cross join lateral (
-                            select o.id, o.campaign, o.version
+                            select o.id, o.campaign, o.version, o.job_id, o.created_at
                               from outbox.enrolments o
+                             -- "is true" as in outbox.wake_next: one person's, and not all that run.
                              where o.phone = u.phone and (o.state in ('active', 'held')) is true
                             offset 0) e
                        join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
-                      where 'opt_out' = any (v.stop_on) and outbox.in_scope(u.scope, e.campaign, v.labels)
-                      order by e.id), 'opted_out') as "stopped!"
+                      where case when u.scope is null
+                                 then 'reply' = any (v.stop_on) and e.job_id is not null
+                                      and e.created_at < u.replied_at + interval '30 seconds'
+                                 else 'opt_out' = any (v.stop_on) and outbox.in_scope(u.scope, e.campaign, v.labels)
+                            end
+                      order by e.id), $4) as "stopped!"
         "#,
-        &stops.iter().map(|(phone, _)| phone.as_str().to_owned()).collect::<Vec<_>>(),
-        &stops.iter().map(|(_, scope)| scope.as_str().to_owned()).collect::<Vec<_>>(),
+        &said.iter().map(|said| said.phone.as_str().to_owned()).collect::<Vec<_>>(),
+        &said.iter().map(|said| said.replied_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &said.iter().map(|said| said.scope.map(|scope| scope.as_str().to_owned())).collect::<Vec<_>>()
+            as &[Option<String>],
+        why,
     )
     .fetch_one(&mut **tx)
-    .await?;
-    Ok(stopped)
+    .await
 }

@@ -1,8 +1,10 @@
 //! Firings: each a row, whoever notices it, and so once; and the locking of one whose audience is to be read.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::types::Json;
 use sqlx::{PgPool, PgTransaction};
 
 use crate::campaign::file::shape::Overlap;
@@ -118,38 +120,54 @@ pub async fn record(
     Ok(())
 }
 
-/// A firing whose audience is to be read, locked.
+/// A firing that is not over, locked.
 #[derive(Debug, Clone)]
-pub struct Unread {
+pub struct Open {
     pub id: i64,
     pub campaign: String,
     pub version: i32,
     /// The rows of the version's file.
     pub file: Option<i64>,
+    /// The rows of its people, where they are known.
+    pub audience: Option<i64>,
+    /// The row that was looked at last.
+    pub position: i64,
+    pub excluded: Json<BTreeMap<String, i64>>,
 }
 
 /// Locks the oldest firing of a running campaign whose audience is not known, and which nobody else is at. It stays locked while the
 /// audience is read: the lock goes with the process that dies over it. One that stands still loses it after `most`.
-pub async fn lock_unread(tx: &mut PgTransaction<'_>, most: Duration) -> Result<Option<Unread>, sqlx::Error> {
+pub async fn lock_unread(tx: &mut PgTransaction<'_>, most: Duration) -> Result<Option<Open>, sqlx::Error> {
     let most = format!("{}ms", most.as_millis());
     sqlx::query!(r#"select set_config('idle_in_transaction_session_timeout', $1, true) as "set!""#, most)
         .fetch_one(&mut **tx)
         .await?;
+    lock_open(tx, "new").await
+}
+
+/// Locks the oldest firing of a running campaign that enrols, and which nobody else is at.
+pub async fn lock_enrolling(tx: &mut PgTransaction<'_>) -> Result<Option<Open>, sqlx::Error> {
+    lock_open(tx, "enrolling").await
+}
+
+async fn lock_open(tx: &mut PgTransaction<'_>, state: &str) -> Result<Option<Open>, sqlx::Error> {
     sqlx::query_as!(
-        Unread,
+        Open,
         r#"
-        select t.id, t.campaign, t.version, v.audience as file
+        select t.id, t.campaign, t.version, v.audience as file, t.audience, t.position,
+               t.excluded as "excluded!: Json<BTreeMap<String, i64>>"
           from outbox.ticks t
           join outbox.campaigns c on c.name = t.campaign and c.state = 'running'
           join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
-         where t.finished_at is null and t.state = 'new' and (t.again_at is null or t.again_at <= clock_timestamp())
+         where t.finished_at is null and t.state = $1 and (t.again_at is null or t.again_at <= clock_timestamp())
            and (t.beside
                 or not exists (select from outbox.ticks e
                                 where e.campaign = t.campaign and e.finished_at is null and e.at < t.at offset 0))
          order by t.at, t.id
          limit 1
            for update of t skip locked
-        "#
+        "#,
+        state,
     )
     .fetch_optional(&mut **tx)
     .await

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgPool, PgTransaction};
 
+use crate::campaign::running::Running;
 use crate::database;
 use crate::outbox::admit::interval;
 use crate::outbox::campaigns::CampaignsError;
@@ -27,6 +28,12 @@ pub struct NewVersion {
     pub people: Option<(Vec<Person>, String)>,
 }
 
+impl NewVersion {
+    fn says_the_same(&self, definition: &Value, digest: Option<&String>) -> bool {
+        *definition == self.definition && digest == self.people.as_ref().map(|(_, digest)| digest)
+    }
+}
+
 /// What applying came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -36,6 +43,24 @@ pub struct Applied {
     /// `running`, `paused` or `stopped`.
     pub state: String,
     pub next_at: Option<DateTime<Utc>>,
+}
+
+/// Whether applying this would change anything. Errors: `CampaignsError::Read`.
+pub async fn is_news(pool: &PgPool, new: &NewVersion) -> Result<bool, CampaignsError> {
+    let mut tx = database::begin(pool).await.map_err(CampaignsError::Read)?;
+    let newest = sqlx::query!(
+        r#"
+        select v.definition, v.digest
+          from outbox.campaigns c
+          join outbox.campaign_versions v on v.campaign = c.name and v.version = c.version
+         where c.name = $1
+        "#,
+        new.name,
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(CampaignsError::Read)?;
+    Ok(newest.is_none_or(|newest| !new.says_the_same(&newest.definition, newest.digest.as_ref())))
 }
 
 /// Puts a version in, if it says anything new, and lets new enrolments start with it; those that run keep theirs. A campaign that
@@ -74,7 +99,7 @@ async fn apply_in(
     .fetch_one(&mut **tx)
     .await?;
     let digest = new.people.as_ref().map(|(_, digest)| digest.clone());
-    if before.definition.as_ref() == Some(&new.definition) && before.digest == digest {
+    if before.definition.as_ref().is_some_and(|old| new.says_the_same(old, before.digest.as_ref())) {
         return Ok(Applied { version: before.version, unchanged: true, state: before.state, next_at: before.next_at });
     }
     let fires = |definition: &Value| (definition["schedule"].clone(), definition["zone"].clone());
@@ -127,4 +152,12 @@ pub async fn all(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<i32>, Cam
         .fetch_all(&mut **tx)
         .await
         .map_err(CampaignsError::Read)
+}
+
+/// A version as it runs, read in a transaction that goes on. Errors: `CampaignsError::Read`, `Unreadable`.
+pub async fn running(tx: &mut PgTransaction<'_>, name: &str, version: i32) -> Result<Running, CampaignsError> {
+    let unreadable = |why: String| CampaignsError::Unreadable { name: name.to_owned(), version, why };
+    let definition = definition(tx, name, version).await?;
+    let definition = definition.ok_or_else(|| unreadable("it is not there".to_owned()))?;
+    Running::read(&definition).map_err(|error| unreadable(error.to_string()))
 }

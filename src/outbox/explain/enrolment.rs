@@ -55,6 +55,7 @@ pub(super) struct Row {
     pub job_id: Option<i64>,
     pub made: i32,
     pub waiting: bool,
+    pub moved: bool,
     pub sent_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
@@ -68,7 +69,7 @@ pub(super) async fn of_phone(tx: &mut PgTransaction<'_>, phone: &Phone, limit: i
         Row,
         r#"
         select e.id, e.campaign, e.version, e.phone, e.round, e.vars, e.state, e.reason, e.detail, e.step, e.reached_at, e.ready, e.due_at,
-               e.job_id, e.made, e.waiting, e.sent_at, e.created_at, e.finished_at, c.state as campaign_state, v.definition
+               e.job_id, e.made, e.waiting, e.had is not null as "moved!", e.sent_at, e.created_at, e.finished_at, c.state as campaign_state, v.definition
           from (select *
                   from outbox.enrolments
                  where phone = $1
@@ -128,6 +129,7 @@ impl Row {
             made: self.made,
             ready: self.ready,
             waiting: self.waiting,
+            moved: self.moved,
             sent_at: self.sent_at,
         }
     }
@@ -326,6 +328,7 @@ mod tests {
             job_id: None,
             made: 0,
             waiting: false,
+            moved: false,
             sent_at: None,
             created_at: at(-1),
             finished_at: None,

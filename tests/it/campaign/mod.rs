@@ -1,10 +1,13 @@
 //! Campaigns from file to phone: applied by the real command, worked on by engines in this process, sent by real workers.
 
+mod applying;
 mod control;
 mod firing;
 mod follow;
+mod moving;
 mod people;
 mod plan;
+mod retention;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -36,7 +39,7 @@ impl Harness {
         let directory = tempfile::tempdir().expect("made");
         let path = directory.path().join("campaign.yaml");
         std::fs::write(&path, source).expect("written");
-        let (code, told, error) = self.run(&["campaign", "apply", path.to_str().expect("UTF-8")]).await;
+        let (code, told, error) = self.run(&["campaign", "apply", path.to_str().expect("UTF-8"), "--yes"]).await;
         assert_eq!(code, 0, "{error}");
         told
     }

@@ -115,7 +115,7 @@ async fn bad_lines_of_a_file_are_told_by_line_and_left_out_only_when_asked() {
     std::fs::write(at("drip.yaml"), source).expect("written");
     let path = at("drip.yaml");
     let path = path.to_str().expect("UTF-8");
-    let (code, _, error) = it.run(&["campaign", "apply", path]).await;
+    let (code, _, error) = it.run(&["campaign", "apply", path, "--yes"]).await;
     assert_eq!(code, 1);
     for told in [
         "people.csv:3: phone is not E.164",
@@ -126,7 +126,7 @@ async fn bad_lines_of_a_file_are_told_by_line_and_left_out_only_when_asked() {
         assert!(error.contains(told), "{told}: {error}");
     }
     assert_eq!(it.scalar("select count(*) from outbox.campaigns").await, 0);
-    let (code, told, error) = it.run(&["campaign", "apply", path, "--leave-out-bad"]).await;
+    let (code, told, error) = it.run(&["campaign", "apply", path, "--leave-out-bad", "--yes"]).await;
     assert!(code == 0 && told.contains("5 people"), "{told} {error}");
     fires(&it).await;
     assert_eq!(

@@ -196,6 +196,41 @@ async fn a_closed_window_makes_no_job_and_an_open_one_ends_with_it() {
 }
 
 #[tokio::test]
+async fn a_job_is_tried_again_only_while_its_enrolment_waits_for_it() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    it.enrol(ANN).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    let retry = async |job: &'static str| {
+        let (code, told, error) = it.run(&["jobs", "retry", job]).await;
+        (code, format!("{told}{error}"))
+    };
+    let over = "update outbox.jobs set due_at = now() - interval '2 seconds', expires_at = now() - interval '1 second' where state = 'queued'";
+    it.execute(over).await;
+    it.drain().await;
+    assert_eq!(it.text("select state from outbox.jobs").await, "expired");
+    assert_eq!(retry("1").await.0, 0, "nobody has noticed yet: it is the step's own");
+    it.execute(over).await;
+    it.drain().await;
+    it.settle(&engine).await;
+    assert_eq!(it.text("select state from outbox.jobs order by id").await, "expired queued");
+    let (code, told) = retry("1").await;
+    assert!(code == 1 && told.contains("its enrolment goes on without it"), "{told}");
+    it.drain().await;
+    assert_eq!(it.texts()[ANN], ["one"], "once");
+    it.settle(&engine).await;
+    assert_eq!(retry("1").await.0, 1, "it rests behind the step");
+    it.execute("update outbox.enrolments set state = 'stopped', reason = 'goal', due_at = null, ready = false, finished_at = now()").await;
+    let (code, told) = retry("1").await;
+    assert!(code == 1 && told.contains("its enrolment is over (goal)"), "{told}");
+    it.execute("delete from outbox.enrolments").await;
+    let (code, told) = retry("1").await;
+    assert!(code == 1 && told.contains("its enrolment is over (gone)"), "{told}");
+    assert_eq!(it.text("select state from outbox.jobs order by id").await, "expired sent");
+}
+
+#[tokio::test]
 async fn a_step_that_comes_too_late_ends_the_enrolment() {
     let it = Harness::start().await;
     it.apply(&file("", "[{ send: { body: Hi }, expires_after: 1h }]")).await;

@@ -1,0 +1,97 @@
+//! Applying: planned first, and asked about; in a pipeline by --yes alone.
+
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use crate::campaign::file;
+use crate::harness::Harness;
+
+const HI: &str = "[{ send: { body: Hi } }]";
+const TWO: &str = "schedule: { manual: true }\n\
+     audience: { sql: \"select '+1555014220' || n as phone from generate_series(0, 1) n\" }";
+
+async fn campaigns(it: &Harness) -> String {
+    it.text("select name || version from outbox.campaigns order by name").await
+}
+
+#[tokio::test]
+async fn where_nobody_can_be_asked_only_yes_applies_what_is_new() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml");
+    std::fs::write(&path, file(TWO, HI)).expect("written");
+    let path = path.to_str().expect("UTF-8");
+    for args in [&["campaign", "apply", path] as &[&str], &["campaign", "apply", path, "--json"]] {
+        let (code, _, error) = it.run(args).await;
+        assert!(
+            code == 1 && error.contains("1 of 1 files would change something, and there is nobody to ask"),
+            "{error}"
+        );
+    }
+    assert_eq!(campaigns(&it).await, "");
+    let (code, told, error) = it.run(&["campaign", "apply", path, "--yes", "--json"]).await;
+    assert!(code == 0 && told.contains("\"version\": 1"), "{told} {error}");
+    let (code, told, error) = it.run(&["campaign", "apply", path]).await;
+    assert!(
+        code == 0 && told.contains("version 1 is as it was"),
+        "nothing is asked where nothing is new: {told} {error}"
+    );
+}
+
+#[tokio::test]
+async fn at_a_terminal_the_plan_is_shown_and_the_answer_counts() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let write = |name: &str, source: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, source).expect("written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let drip = write("drip.yaml", file(TWO, HI));
+    let other = write("other.yaml", file("", HI).replace("name: drip", "name: other"));
+    for (answer, code, applied) in [("n\n", 1, ""), ("\n", 1, ""), ("y\n", 0, "drip1 other1")] {
+        let (exit, told) = at_terminal(&it, &["campaign", "apply", &drip, &other], answer).await;
+        assert_eq!((exit, campaigns(&it).await.as_str()), (code, applied), "{told}");
+        for shown in
+            ["rows of the audience", "last message", "other: the application enrols its people", "apply 2 files [y/N]?"]
+        {
+            assert!(told.contains(shown), "{shown}: {told}");
+        }
+    }
+    let drip = write("drip.yaml", file(TWO, "[{ send: { body: Hello } }]"));
+    let (exit, told) = at_terminal(&it, &["campaign", "apply", &drip, &other], "yes\n").await;
+    assert_eq!((exit, campaigns(&it).await.as_str()), (0, "drip2 other1"), "{told}");
+    assert!(told.contains("apply 1 file [y/N]?") && !told.contains("other: the application"), "{told}");
+}
+
+/// Runs the binary at a terminal of its own, and answers.
+async fn at_terminal(it: &Harness, args: &[&str], answer: &str) -> (i32, String) {
+    let binary = it.binary();
+    let program = binary.as_std().get_program().to_str().expect("UTF-8");
+    let line = [&[program], args].concat().iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");
+    // It has no columns until somebody says so.
+    let line = format!("stty columns 150; exec {line}");
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    for (name, value) in binary.as_std().get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("script, of util-linux, gives a terminal");
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all(answer.as_bytes()).await.expect("answered");
+    let waiting = child.wait_with_output();
+    let output =
+        tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.expect("it ends").expect("it ran");
+    drop(input);
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,139 @@
+//! What campaigns leave behind, and when it goes; nobody is enrolled again for that.
+
+use crate::campaign::{ANN, BOB, CID, DOT, file};
+use crate::harness::Harness;
+
+const HI: &str = "[{ send: { body: Hi } }]";
+const AGES: [&str; 8] = ["--enrolments", "30d", "--goals", "30d", "--firings", "30d", "--replaced-files", "30d"];
+
+async fn purge(it: &Harness, args: &[&str]) -> serde_json::Value {
+    let (code, told, error) = it.run(&[&["purge", "--json"], args].concat()).await;
+    assert_eq!(code, 0, "{error}");
+    serde_json::from_str(&told).expect("JSON")
+}
+
+/// What a purge says of each kind: rows, and how many of as old ones are kept.
+fn counts(told: &serde_json::Value) -> Vec<(String, i64, i64)> {
+    let told = told.as_array().expect("a list").iter();
+    told.map(|kind| {
+        let number = |name: &str| kind[name].as_i64().expect("a number");
+        (kind["what"].as_str().expect("a text").to_owned(), number("rows"), number("kept"))
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn nobody_is_enrolled_again_since_their_enrolment_was_deleted() {
+    for (again, kept) in [("never", 1), ("after 60d", 1), ("after 40d", 0), ("always", 0)] {
+        let it = Harness::start().await;
+        it.apply(&file(&format!("audience: {{ enrolled: true, again: {again} }}"), HI)).await;
+        it.enrol(ANN).await;
+        it.settle(&it.engine()).await;
+        it.drain().await;
+        it.settle(&it.engine()).await;
+        it.execute("update outbox.enrolments set created_at = now() - interval '50 days', finished_at = now() - interval '49 days'").await;
+        assert_eq!(
+            counts(&purge(&it, &["--enrolments", "30d"]).await),
+            [("enrolments".to_owned(), 1 - kept, kept)],
+            "{again}"
+        );
+        purge(&it, &["--enrolments", "30d", "--yes"]).await;
+        let left = "select count(*) from outbox.enrolments";
+        assert_eq!(it.scalar(left).await, kept, "{again}");
+        it.enrol(ANN).await;
+        assert_eq!(it.scalar(left).await, 1, "{again}");
+        it.settle(&it.engine()).await;
+        let again_now = kept == 0;
+        assert_eq!(it.count("true").await, if again_now { 2 } else { 1 }, "{again}");
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_round_goes_and_what_still_decides_stays() {
+    let it = Harness::start().await;
+    it.apply(&file("", HI)).await;
+    let ended = "insert into outbox.enrolments (campaign, version, phone, round, state, reason, due_at, finished_at)
+                 values ('drip', 1, '+15550142200', 1, 'done', null, null, now() - interval '90 days'),
+                        ('drip', 1, '+15550142200', 2, 'done', null, null, now() - interval '80 days'),
+                        ('drip', 1, '+15550142201', 1, 'stopped', 'replied', null, now() - interval '80 days'),
+                        ('drip', 1, '+15550142201', 2, 'active', null, now() + interval '1 day', null)";
+    it.execute(ended).await;
+    // A message of the one that was stopped by a reply is still on its way: the enrolment is what ends it.
+    it.execute(
+        "insert into outbox.jobs (phone, body, campaign, enrolment, step) select phone, 'Hi', campaign, id, 0 from outbox.enrolments where reason = 'replied';
+         update outbox.enrolments set job_id = (select id from outbox.jobs) where reason = 'replied'",
+    )
+    .await;
+    // A firing goes through people by the rule of its own version.
+    it.execute("insert into outbox.ticks (campaign, at, version, state) values ('drip', now(), 1, 'new')").await;
+    assert_eq!(counts(&purge(&it, &["--enrolments", "30d", "--yes"]).await), [("enrolments".to_owned(), 0, 3)]);
+    it.execute("update outbox.ticks set state = 'done', finished_at = now()").await;
+    assert_eq!(counts(&purge(&it, &["--enrolments", "30d", "--yes"]).await), [("enrolments".to_owned(), 1, 2)]);
+    it.drain().await;
+    assert_eq!((it.text("select state from outbox.jobs").await.as_str(), it.ledger().len()), ("canceled", 0));
+    assert_eq!(counts(&purge(&it, &["--enrolments", "30d", "--yes"]).await), [("enrolments".to_owned(), 1, 1)]);
+    let rest = "select phone || '/' || round from outbox.enrolments order by id";
+    assert_eq!(it.text(rest).await, "+15550142200/2 +15550142201/2");
+}
+
+#[tokio::test]
+async fn firings_goals_and_replaced_files_go_with_all_their_rows_and_what_is_needed_stays() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
+    write("drip.yaml", &file("audience: { csv: people.csv }\nschedule: { manual: true }", HI));
+    let yaml = directory.path().join("drip.yaml");
+    for people in [[ANN, BOB, "nobody"], [CID, DOT, "nobody"]] {
+        write("people.csv", &format!("phone\n{}\n", people.join("\n")));
+        let (code, _, error) =
+            it.run(&["campaign", "apply", yaml.to_str().expect("UTF-8"), "--leave-out-bad", "--yes"]).await;
+        assert_eq!(code, 0, "{error}");
+        it.run(&["campaign", "run", "drip"]).await;
+        it.settle(&it.engine()).await;
+    }
+    // More than a batch of people left out, and a query of which a stop left rows.
+    it.execute(
+        "insert into outbox.exclusions (tick_id, n, reason) select 1, n, 'suppressed' from generate_series(100, 2500) n;
+         insert into outbox.ticks (campaign, at, version, state, audience, finished_at) values ('drip', now(), 1, 'skipped', 900, now());
+         insert into outbox.audience_rows (audience, n, phone) select 900, n, '+15550142200' from generate_series(1, 1500) n;
+         select outbox.goal('drip', '+15550142200')",
+    )
+    .await;
+    let all = "select (select count(*) from outbox.ticks) + (select count(*) from outbox.exclusions) + (select count(*) from outbox.goals)
+                    + (select count(*) from outbox.audience_rows)";
+    let before = it.scalar(all).await;
+    assert!(counts(&purge(&it, &[&AGES as &[&str], &["--yes"]].concat()).await).iter().all(|(_, rows, _)| *rows == 0));
+    assert_eq!(it.scalar(all).await, before, "nothing of it is old");
+    it.execute(
+        "update outbox.ticks set finished_at = finished_at - interval '40 days'; update outbox.goals set reached_at = reached_at - interval '40 days';
+         update outbox.campaign_versions set created_at = created_at - interval '40 days'",
+    )
+    .await;
+    let told = [("enrolments", 0, 0), ("goals", 1, 0), ("firings", 3 + 2403 + 1500, 0), ("replaced files", 3, 3)]
+        .map(|(what, rows, kept)| (what.to_owned(), rows, kept));
+    assert_eq!(counts(&purge(&it, &AGES).await), told);
+    assert_eq!(it.scalar(all).await, before, "it was only said");
+    let deleted = purge(&it, &[&AGES as &[&str], &["--yes"]].concat()).await;
+    assert!(deleted.as_array().expect("a list").iter().all(|kind| kind["deleted"] == kind["rows"]), "{deleted}");
+    assert_eq!(it.scalar(all).await, 3, "the people of the newest version's file stay");
+    it.run(&["campaign", "run", "drip"]).await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select people || ' ' || enrolled from outbox.ticks").await, "3 0", "and are known");
+}
+
+#[tokio::test]
+async fn what_stays_does_not_hide_what_goes() {
+    let it = Harness::start().await;
+    it.apply(&file("", HI)).await;
+    // More than one look takes in, all older than the one that goes.
+    it.execute(
+        "insert into outbox.enrolments (campaign, version, phone, round, state, due_at, finished_at)
+         select 'drip', 1, '+1' || (2000000000 + n), 1, 'done', null, now() - interval '90 days' from generate_series(1, 5200) n;
+         insert into outbox.enrolments (campaign, version, phone, round, state, due_at, finished_at)
+         values ('drip', 1, '+12000005200', 2, 'done', null, now() - interval '60 days'),
+                ('drip', 1, '+12000005200', 3, 'done', null, now() - interval '50 days')",
+    )
+    .await;
+    let told = purge(&it, &["--enrolments", "30d", "--yes"]).await;
+    assert_eq!((&told[0]["deleted"], &told[0]["kept"]), (&2.into(), &5200.into()), "{told}");
+}
