@@ -117,9 +117,8 @@ async fn a_step_that_was_made_twice_counts_once() {
     has(step(&status(&it).await, "hello"), &json!({"reached": 1, "due": 1, "queued": 0, "ended": {}}));
     it.settle(&engine).await;
     has(step(&status(&it).await, "hello"), &json!({"reached": 1, "due": 0, "queued": 1}));
-    it.run(&["jobs", "retry", "1"]).await;
     it.drain().await;
-    assert_eq!(it.count("state = 'sent'").await, 2);
+    assert_eq!((it.count("true").await, it.count("state = 'sent'").await), (2, 1));
     has(step(&status(&it).await, "hello"), &json!({"reached": 1, "due": 0, "queued": 0, "sent": 1}));
 }
 
