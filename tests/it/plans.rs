@@ -78,7 +78,7 @@ const LEADS: [(&str, &str); 32] = [
     ("events_with_text", "received_at"),
     ("jobs_of_campaign", "campaign"),
     ("enrolments_pkey", "id"),
-    ("enrolments_due", "campaign"),
+    ("enrolments_in_turn", "campaign"),
     ("enrolments_live", "campaign"),
     ("enrolments_of_phone", "phone"),
     ("enrolments_of_job", "job_id"),
@@ -138,11 +138,11 @@ const HOT: [Hot; 41] = [
 
 /// The same of campaigns: more statements than one connection keeps prepared.
 const HOT_OF_CAMPAIGNS: [Hot; 15] = [
-    ("select c.name from outbox.campaigns c where c.state = 'running'", &["enrolments_due"]),
-    ("select id, version, phone, vars, step", &["enrolments_due"]),
+    ("select c.name from outbox.campaigns c where c.state = 'running'", &["enrolments_in_turn"]),
+    ("select id, version, phone, vars, step", &["enrolments_in_turn"]),
     ("select j.state as", &["jobs_pkey", "recipients_pkey"]),
     ("select recent.messages", &["jobs_sent_to", "jobs_of_recipient", "enrolments_of_phone"]),
-    ("as \"room!\"", &["jobs_of_campaign"]),
+    ("as \"room!\"", &["jobs_of_campaign", "enrolments_pkey"]),
     ("j.dedupe_key = u.dedupe_key", &["jobs_dedupe_key_key"]),
     ("update outbox.enrolments e set state = u.state", &["enrolments_pkey"]),
     ("with rows as materialized", &["audience_rows_pkey", "one_enrolment_a_round", "suppressions_pkey"]),
@@ -180,7 +180,8 @@ async fn i11_no_statement_of_a_campaign_reads_more_than_its_index() {
         .expect("stores");
     assert_eq!(applier(&[]).apply(&pool).await.expect("applies").opted_out, 1);
     prepare_what_wake_enrolments_runs(&pool).await;
-    let indexes = ["enrolments_due", "enrolments_of_job", "enrolments_of_phone", "enrolments_live", "jobs_of_campaign"];
+    let indexes =
+        ["enrolments_in_turn", "enrolments_of_job", "enrolments_of_phone", "enrolments_live", "jobs_of_campaign"];
     every_plan_is_bound(&pool, &HOT_OF_CAMPAIGNS, &indexes).await;
 }
 
