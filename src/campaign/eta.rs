@@ -127,6 +127,7 @@ mod tests {
 
     use super::*;
     use crate::campaign::file;
+    use crate::campaign::forecast::Load;
 
     fn start() -> DateTime<Utc> {
         "2026-11-30T15:00:00Z".parse().expect("a time")
@@ -149,7 +150,7 @@ mod tests {
             next_first_touch_at: start(),
             first_touches_left: None,
         };
-        PlanLine { id: "pl_1".to_owned(), line }
+        PlanLine { id: "pl_1".to_owned(), line, queued: Load::default() }
     }
 
     fn member(n: usize, step: usize, in_hours: i64, touched: bool) -> Member {

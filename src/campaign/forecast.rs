@@ -103,9 +103,9 @@ pub struct Place {
     pub sent: Vec<DateTime<Utc>>,
 }
 
-/// Plays it. The work is about that of sorting all messages.
+/// Plays it as if nothing else happened. The work is about that of sorting all messages.
 pub fn forecast(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant]) -> Forecast {
-    run(Play::new(rules, lines, entrants))
+    forecast_beside(rules, lines, entrants, Beside::default())
 }
 
 /// The same from where each of them stands; who is at no place begins at the first step.
@@ -113,6 +113,25 @@ pub fn resume(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], places: Ve
     let mut play = Play::new(rules, lines, entrants);
     for (standing, place) in play.people.iter_mut().zip(places) {
         (standing.step, standing.due, standing.sent) = (place.step, place.due, place.sent);
+    }
+    run(play)
+}
+
+/// What bears upon it from outside.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside<'a> {
+    /// What else is queued for each line, by its place, and goes first.
+    pub queued: &'a [Load],
+    /// Every second person answers their first message, which ends it for them.
+    pub half_answer: bool,
+}
+
+/// Plays it beside all else that happens.
+pub fn forecast_beside(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], beside: Beside<'_>) -> Forecast {
+    let mut play = Play::new(rules, lines, entrants);
+    play.half_answer = beside.half_answer;
+    for (budget, queued) in play.budgets.iter_mut().zip(beside.queued) {
+        budget.queued = *queued;
     }
     run(play)
 }
@@ -151,6 +170,8 @@ struct Budget {
     line: Line,
     day: Option<NaiveDate>,
     left: Option<u32>,
+    /// Messages of others, which go before those of the campaign.
+    queued: Load,
     first_touches: VecDeque<usize>,
     follow_ups: VecDeque<usize>,
     /// The event that counts; others of this line are stale.
@@ -175,6 +196,7 @@ struct Play<'a> {
     groups: Vec<Group>,
     /// New people whom any line may take.
     anyone: VecDeque<usize>,
+    half_answer: bool,
     lengths: Lengths,
     events: BinaryHeap<Reverse<(DateTime<Utc>, Event)>>,
     forecast: Forecast,
@@ -200,6 +222,7 @@ impl<'a> Play<'a> {
             line: line.clone(),
             day: None,
             left: line.first_touches_left,
+            queued: Load::default(),
             first_touches: VecDeque::new(),
             follow_ups: VecDeque::new(),
             next: None,
@@ -207,7 +230,7 @@ impl<'a> Play<'a> {
         let budgets = lines.iter().map(budget).collect();
         let lengths = Lengths::of(rules.program);
         let (anyone, forecast) = (VecDeque::new(), Forecast::default());
-        Play { rules, entrants, people, budgets, groups, anyone, lengths, events, forecast }
+        Play { rules, entrants, people, budgets, groups, anyone, half_answer: false, lengths, events, forecast }
     }
 
     /// Somebody goes on at this instant, until they wait for time or for a line.
@@ -272,7 +295,14 @@ impl<'a> Play<'a> {
         self.budgets[line].begin_day(at);
         let budget = &self.budgets[line];
         let opens = (at >= budget.follow_up_at(at), at >= budget.first_touch_at(at));
-        if opens.0
+        let queued = &mut self.budgets[line].queued;
+        if opens.0 && queued.follow_ups > 0 {
+            queued.follow_ups -= 1;
+            self.budgets[line].spend(false, at);
+        } else if opens.1 && queued.first_touches > 0 {
+            queued.first_touches -= 1;
+            self.budgets[line].spend(true, at);
+        } else if opens.0
             && let Some(person) = self.take(at, |play| &mut play.budgets[line].follow_ups)
         {
             self.send(person, line, false, at);
@@ -325,6 +355,9 @@ impl<'a> Play<'a> {
         if self.rules.cap.is_some() {
             standing.sent.push(at);
         }
+        if self.half_answer && person % 2 == 1 {
+            return;
+        }
         self.events.push(Reverse((at, Event::Person(person))));
     }
 
@@ -332,8 +365,10 @@ impl<'a> Play<'a> {
     fn plan(&mut self, line: usize, at: DateTime<Utc>) {
         let anyone_waits = !self.anyone.is_empty();
         let budget = &mut self.budgets[line];
-        let follow_up = (!budget.follow_ups.is_empty()).then(|| budget.follow_up_at(at));
-        let first_touch = (anyone_waits || !budget.first_touches.is_empty()).then(|| budget.first_touch_at(at));
+        let has_follow_ups = budget.queued.follow_ups > 0 || !budget.follow_ups.is_empty();
+        let has_first_touches = anyone_waits || budget.queued.first_touches > 0 || !budget.first_touches.is_empty();
+        let follow_up = has_follow_ups.then(|| budget.follow_up_at(at));
+        let first_touch = has_first_touches.then(|| budget.first_touch_at(at));
         let next = [follow_up, first_touch].into_iter().flatten().min();
         if let Some(next) = next.filter(|next| budget.next.is_none_or(|planned| *next < planned)) {
             budget.next = Some(next);
@@ -507,6 +542,10 @@ mod tests {
     }
 
     fn play(rest: &str, way: Way, lines: &[Line], people: &[Entrant]) -> Forecast {
+        play_beside(rest, way, lines, people, Beside::default())
+    }
+
+    fn play_beside(rest: &str, way: Way, lines: &[Line], people: &[Entrant], beside: Beside<'_>) -> Forecast {
         let source = format!(
             "name: a\nzone: America/New_York\nschedule: {{ manual: true }}\naudience: {{ csv: a.csv }}\n{rest}\n"
         );
@@ -520,7 +559,7 @@ mod tests {
             cap: checked.campaign.caps.per_recipient,
             way,
         };
-        forecast(rules, lines, people)
+        forecast_beside(rules, lines, people, beside)
     }
 
     fn first_touches(forecast: &Forecast) -> Vec<u32> {
@@ -545,6 +584,31 @@ mod tests {
         // Six fit into an hour.
         assert_eq!(first_touches(&forecast), [6, 6, 2]);
         assert_eq!(forecast.last_at, Some(at("2026-12-02T14:00:00Z") + 10 * MINUTE + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_else_is_queued_goes_first_each_class_by_its_own_gap() {
+        let end = |queued: Load, is_new| {
+            let beside = Beside { queued: &[queued], half_answer: false };
+            play_beside(ONE, Way::Long, &[line(Some(30))], &people(1, is_new), beside).last_at.expect("sent")
+        };
+        let nothing = Load::default();
+        assert_eq!((end(nothing, true), end(nothing, false)), (start(), start()));
+        let touches = Load { first_touches: 12, ..nothing };
+        assert_eq!(end(touches, true), start() + 12 * (10 * MINUTE + Duration::from_secs(1)));
+        assert!(end(touches, false) < start() + Duration::from_secs(2), "a follow-up passes them");
+        let others = Load { follow_ups: 20, ..nothing };
+        assert_eq!(end(others, false), start() + 20 * Duration::from_millis(1_100));
+        let more_than_a_day = Load { first_touches: 40, ..nothing };
+        assert!(end(more_than_a_day, true) > at("2026-12-01T05:00:00Z"), "the cap of the first day is theirs");
+    }
+
+    #[test]
+    fn where_half_answer_the_others_hear_it_all() {
+        let rest = "steps: [{ send: { body: A } }, { wait: 1d }, { send: { body: B } }]";
+        let beside = Beside { half_answer: true, ..Beside::default() };
+        let forecast = play_beside(rest, Way::Short, &[line(None)], &people(11, true), beside);
+        assert_eq!(forecast.steps.values().map(|fate| fate.sent).collect::<Vec<_>>(), [11, 6]);
     }
 
     #[test]

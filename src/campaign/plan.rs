@@ -8,14 +8,15 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use crate::campaign::draft::{Fault, Person, draft};
-use crate::campaign::file::shape::Missing;
+use crate::campaign::file::shape::{Missing, StopOn};
 use crate::campaign::file::words::Name;
-use crate::campaign::forecast::{Entrant, Forecast, Line, Rules, Way, forecast};
+use crate::campaign::forecast::{Beside, Entrant, Forecast, Line, Load, Rules, Way, forecast_beside};
 use crate::campaign::lint::bubbles;
 use crate::campaign::program::Op;
 use crate::campaign::running::Running;
 use crate::campaign::template::Vars;
 use crate::campaign::zone::{region_of, zones_of};
+use crate::line::ANY_LINE;
 use crate::phone::Phone;
 
 /// At the latest: lines keep about so much of their pace (`prove` measures 86 to 100 %).
@@ -50,6 +51,23 @@ pub struct Row {
 pub struct PlanLine {
     pub id: String,
     pub line: Line,
+    /// What else is queued for it, and goes first.
+    pub queued: Load,
+}
+
+/// Lines behind what is queued for them, by their ids; what any line may take is dealt out among them.
+pub fn behind(mut lines: Vec<PlanLine>, queued: &HashMap<String, Load>) -> Vec<PlanLine> {
+    let count = u32::try_from(lines.len()).unwrap_or(u32::MAX).max(1);
+    let anywhere = queued.get(ANY_LINE).copied().unwrap_or_default();
+    let dealt = |all: u32, place: u32| all / count + u32::from(place < all % count);
+    for (place, line) in (0..).zip(&mut lines) {
+        let own = queued.get(&line.id).filter(|_| line.id != ANY_LINE).copied().unwrap_or_default();
+        line.queued = Load {
+            first_touches: own.first_touches + dealt(anywhere.first_touches, place),
+            follow_ups: own.follow_ups + dealt(anywhere.follow_ups, place),
+        };
+    }
+    lines
 }
 
 /// All of it.
@@ -65,9 +83,10 @@ pub struct Plan {
     pub lines: usize,
     pub days: Vec<Day>,
     pub first_at: Option<DateTime<Utc>>,
-    /// The last message, if every branch takes its shorter way and lines keep their whole pace.
+    /// The last message, if every branch takes its shorter way, half of the people answer the first one, and lines keep their
+    /// whole pace.
     pub finishes_from: Option<DateTime<Utc>>,
-    /// The last message, if every branch takes its longer way and lines lose some of their pace. Who replies gets less.
+    /// The last message, if every branch takes its longer way, nobody answers, and lines lose some of their pace.
     pub finishes_by: Option<DateTime<Utc>>,
     /// How many whole days of one line's budget it takes.
     pub line_days: f64,
@@ -167,6 +186,8 @@ pub fn plan(
         texts.render(running, member, shown);
         entrants.push(member.entrant(running, lines, spread_at(starts_at, spread, n, members.len())));
     }
+    let queued: Vec<Load> = lines.iter().map(|line| line.queued).collect();
+    let answers_end_it = running.campaign.stop_on.iter().any(|stop| matches!(stop, StopOn::Reply | StopOn::OptOut));
     let play = |way, pace: f64| {
         let rules = Rules {
             program: &running.program,
@@ -176,8 +197,19 @@ pub fn plan(
             cap: running.campaign.caps.per_recipient,
             way,
         };
-        let slowed = |line: &PlanLine| Line { gap: line.line.gap.mul_f64(1.0 / pace), ..line.line.clone() };
-        forecast(rules, &lines.iter().map(slowed).collect::<Vec<_>>(), &entrants)
+        let slower = |gap: Duration| gap.mul_f64(1.0 / pace);
+        let slowed = |PlanLine { line, .. }: &PlanLine| Line {
+            gap: slower(line.gap),
+            first_touch_gap: slower(line.first_touch_gap),
+            ..line.clone()
+        };
+        let half_answer = way == Way::Short && answers_end_it;
+        forecast_beside(
+            rules,
+            &lines.iter().map(slowed).collect::<Vec<_>>(),
+            &entrants,
+            Beside { queued: &queued, half_answer },
+        )
     };
     let (short, long) = (play(Way::Short, 1.0), play(Way::Long, PACE_AT_WORST));
     let people_with_a_text_twice = texts.twice;
@@ -381,7 +413,7 @@ fn days(forecast: &Forecast, lines: &[PlanLine]) -> Vec<Day> {
 /// Of each line's day the share that is used: of its first touches or of its time, whichever is more.
 fn line_days(forecast: &Forecast, lines: &[PlanLine]) -> f64 {
     const DAY_SECS: f64 = 86_400.0;
-    let share = |((_, line), load): (&(NaiveDate, usize), &crate::campaign::forecast::Load)| {
+    let share = |((_, line), load): (&(NaiveDate, usize), &Load)| {
         let line = &lines[*line].line;
         let messages = f64::from(load.first_touches + load.follow_ups);
         let touches = line.first_touch_cap.map_or(0.0, |cap| f64::from(load.first_touches) / f64::from(cap.max(1)));
@@ -428,6 +460,7 @@ mod tests {
                 next_first_touch_at: start(),
                 first_touches_left: Some(*cap),
             },
+            queued: Load::default(),
         };
         caps.iter().enumerate().map(line).collect()
     }
@@ -464,6 +497,18 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
     }
 
     #[test]
+    fn what_any_line_may_take_is_dealt_out_among_them() {
+        let load = |first_touches, follow_ups| Load { first_touches, follow_ups };
+        let queued = HashMap::from([
+            ("*".to_owned(), load(5, 0)),
+            ("pl_1".to_owned(), load(1, 7)),
+            ("of another pool".to_owned(), load(9, 9)),
+        ]);
+        let loads: Vec<Load> = behind(lines(&[30, 30]), &queued).iter().map(|line| line.queued).collect();
+        assert_eq!(loads, [load(3, 0), load(3, 7)]);
+    }
+
+    #[test]
     fn days_costs_and_the_end_follow_from_the_lines() {
         let rows: Vec<Row> = (0..100)
             .map(|n| row(n, &format!("+121255501{n:02}"), json!({"name": n.to_string(), "city": "Rome"})))
@@ -473,7 +518,7 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
         let days: Vec<(u32, u32)> = plan.days.iter().map(|day| (day.first_touches, day.follow_ups)).collect();
         assert_eq!(days, [(40, 0), (40, 40), (20, 40), (0, 20)]);
         assert_eq!(plan.days[0].first_touch_cap, Some(40));
-        assert_eq!(plan.steps.iter().map(|step| step.messages).collect::<Vec<_>>(), [(100, 100), (100, 100)]);
+        assert_eq!(plan.steps.iter().map(|step| step.messages).collect::<Vec<_>>(), [(100, 100), (50, 100)]);
         // Two whole days of both lines; on the third, ten first touches each, which is all that the second line has.
         assert!((plan.line_days - (2.0 + 2.0 + 10.0 / 30.0 + 1.0)).abs() < 0.01, "{}", plan.line_days);
         assert!(plan.finishes_from <= plan.finishes_by && plan.stuck == 0);

@@ -9,7 +9,6 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::chert::ask::AskError;
-use crate::chert::client::wall_clock;
 use crate::chert::events::PAGE_LIMIT;
 use crate::inbound::position::{Batch, Position};
 use crate::inbound::reader::{Reader, elect};
@@ -82,7 +81,7 @@ struct Walk {
 impl Walk {
     fn new(reader: &Reader) -> Walk {
         let begun = reader.position.as_deref().and_then(Position::read);
-        let newest = begun.unwrap_or_else(|| Position::at(wall_clock()).back(FIRST_LOOK_BACK));
+        let newest = begun.unwrap_or_else(|| Position::at(reader.now()).back(FIRST_LOOK_BACK));
         Walk { since: newest.back(OVERLAP), newest, cursor: None, limit: PAGE_LIMIT }
     }
 
@@ -97,7 +96,7 @@ async fn round(shared: &Shared, reader: &Reader, lease: Duration, walking: &mut 
     for _ in 0..ROUND_PAGES {
         let walk = walking.get_or_insert_with(|| Walk::new(reader));
         let page = shared.client.events(&walk.since.to_string(), walk.cursor.as_deref(), walk.limit).await?;
-        let batch = Batch::read(&page.events, wall_clock());
+        let batch = Batch::read(&page.events, reader.now());
         if batch.unreadable > 0 {
             warn!("{} events of the list are no JSON objects", batch.unreadable);
         }

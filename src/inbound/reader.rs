@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
+use tokio::time::Instant;
 
 use crate::database;
 use crate::inbound::InboundError;
@@ -20,6 +22,8 @@ pub struct Reader {
     pub position: Option<String>,
     /// How long ago this way last proved that replies are being received.
     pub proved_ago: Option<Duration>,
+    /// What the database's clock showed when the answer came, or a little before.
+    elected: (DateTime<Utc>, Instant),
 }
 
 /// Takes the lease of `source` for `holder`, or keeps it; none if somebody else holds it. `holder` is unique to a process.
@@ -36,7 +40,8 @@ pub async fn elect(
         update outbox.cursors
            set fence = fence + (holder is distinct from $2)::int, holder = $2, lease_until = clock_timestamp() + $3::interval
          where name = $1 and (holder is null or holder = $2 or lease_until < clock_timestamp())
-        returning fence, position, extract(epoch from clock_timestamp() - proved_at)::float8 as proved_secs_ago
+        returning fence, position, extract(epoch from clock_timestamp() - proved_at)::float8 as proved_secs_ago,
+                  clock_timestamp() as "now!"
         "#,
         source.word(),
         holder,
@@ -51,10 +56,18 @@ pub async fn elect(
         fence: row.fence,
         position: row.position,
         proved_ago: row.proved_secs_ago.map(|secs| Duration::try_from_secs_f64(secs).unwrap_or_default()),
+        elected: (row.now, Instant::now()),
     }))
 }
 
 impl Reader {
+    /// What the database's clock shows. Not this machine's: one that is behind would make replies older than what they answer, and
+    /// one that is ahead would pass over events.
+    pub fn now(&self) -> DateTime<Utc> {
+        let (time, instant) = self.elected;
+        time + TimeDelta::from_std(instant.elapsed()).unwrap_or_default()
+    }
+
     /// Stores what was read and moves on to `position`, or stays where it is without one; both or neither. It also proves that
     /// replies are being received: the stream always, the list only with the position, which it moves when it has read all. Returns how many events were new.
     /// Errors: `InboundError::LostElection` if somebody else reads now, nothing stored; `InboundError::Store`.

@@ -66,7 +66,8 @@ pub(super) async fn insert(
     let inserted = sqlx::query!(
         r#"
         insert into outbox.events (event_id, type, source, body, phone, occurred_at)
-        select u.event_id, u.type, $6, u.body, u.phone, u.occurred_at
+        -- Whatever the clocks of Chert and of whoever read it show: a time from the future would outweigh every word that follows.
+        select u.event_id, u.type, $6, u.body, u.phone, least(u.occurred_at, clock_timestamp())
           from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
             as u (event_id, type, body, phone, occurred_at)
             on conflict (event_id) do nothing

@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use crate::chert::client::wall_clock;
 use crate::inbound::position::{Batch, Position};
 use crate::inbound::reader::{Reader, elect};
 use crate::inbound::sse::{Parser, Said};
@@ -86,7 +85,7 @@ impl<'a> Reading<'a> {
     fn new(shared: &'a Shared, reader: Reader, trouble: &'a mut Trouble) -> Reading<'a> {
         // What was before the first connection of all is the list's to bring.
         let position = reader.position.as_deref().and_then(Position::read);
-        let position = position.unwrap_or_else(|| Position::at(wall_clock()));
+        let position = position.unwrap_or_else(|| Position::at(reader.now()));
         let mut keep = interval(KEEP_EVERY);
         keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Reading { shared, reader, trouble, position, keep, proved: None, heard: false }
@@ -125,7 +124,7 @@ impl<'a> Reading<'a> {
                 Said::TooLong => warn!("An event of the stream is too long to be read; the list will bring it"),
             }
         }
-        let batch = Batch::read(&rows, wall_clock());
+        let batch = Batch::read(&rows, self.reader.now());
         if batch.unreadable > 0 {
             warn!("{} events of the stream are no JSON objects", batch.unreadable);
         }

@@ -1,26 +1,59 @@
 //! A database whose clock is set.
 
+use std::time::Duration;
+
+use chert_outbox::chert::client::wall_clock;
 use chert_outbox::chert::lines::ListedLine;
 use chert_outbox::config::HoldOptions;
 use chert_outbox::database;
+use chert_outbox::inbound::event::Incoming;
+use chert_outbox::inbound::reader::elect;
+use chert_outbox::inbound::store::Source;
 use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::claim::Claimer;
 use chert_outbox::outbox::lines;
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::trial::postgres::{Embedded, PostgresError};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 use tokio::time::Instant;
 
 use crate::claim::{DAY, claimer};
 
-#[tokio::test]
-async fn i03_slots_follow_a_clock_that_is_set_and_set_again_at_once() {
+/// A migrated database on a server whose clock can be set; none where that cannot be.
+async fn server_with_a_clock() -> Option<(Embedded, PgPool)> {
     let server = match Embedded::start_with_a_clock().await {
-        Err(error @ (PostgresError::NoServer | PostgresError::NoFakeClock)) => return eprintln!("skipped: {error}"),
+        Err(error @ (PostgresError::NoServer | PostgresError::NoFakeClock)) => {
+            eprintln!("skipped: {error}");
+            return None;
+        }
         started => started.expect("the server starts"),
     };
     let pool = database::connect(&server.url("postgres"), 2).await.expect("connects");
     database::migrate(&pool, "default").await.expect("migrates");
+    Some((server, pool))
+}
+
+#[tokio::test]
+async fn i10_whoever_reads_events_goes_by_the_clock_of_the_database() {
+    let Some((server, pool)) = server_with_a_clock().await else { return };
+    server.set_clock(3_600).expect("the clock is set");
+    let is_an_hour_ahead =
+        |time: DateTime<Utc>| (time - wall_clock() - TimeDelta::hours(1)).abs() < TimeDelta::minutes(1);
+    let lease = Duration::from_secs(60);
+    let reader = elect(&pool, Source::List, "one", lease).await.expect("asks").expect("nobody reads");
+    assert!(is_an_hour_ahead(reader.now()), "{}", reader.now());
+    let far = "2199-01-01T00:00:00Z";
+    let event = format!(r#"{{"event_id": "a", "timestamp": "{far}"}}"#);
+    let event = Incoming::read(&event, far.parse().expect("a time")).expect("an event");
+    reader.advance(&pool, &[event], None).await.expect("stores");
+    let stored = sqlx::query_scalar("select occurred_at from outbox.events").fetch_one(&pool).await.expect("is there");
+    assert!(is_an_hour_ahead(stored), "{stored}");
+}
+
+#[tokio::test]
+async fn i03_slots_follow_a_clock_that_is_set_and_set_again_at_once() {
+    let Some((server, pool)) = server_with_a_clock().await else { return };
     let listed = ["open", "closed"].map(|id| ListedLine { id: id.to_owned(), phone_number: None, is_active: true });
     lines::sync(&pool, &listed).await.expect("lines are written");
     sqlx::raw_sql(

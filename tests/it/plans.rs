@@ -82,7 +82,7 @@ const LEADS: [(&str, &str); 37] = [
     ("events_with_text", "received_at"),
     ("jobs_of_campaign", "campaign"),
     ("enrolments_pkey", "id"),
-    ("enrolments_due", "campaign"),
+    ("enrolments_in_turn", "campaign"),
     ("enrolments_live", "campaign"),
     ("enrolments_of_phone", "phone"),
     ("enrolments_of_job", "job_id"),
@@ -148,11 +148,11 @@ const HOT: [Hot; 42] = [
 
 /// The same of campaigns: more statements than one connection keeps prepared.
 const HOT_OF_CAMPAIGNS: [Hot; 21] = [
-    ("select c.name from outbox.campaigns c where c.state = 'running'", &["enrolments_due"]),
-    ("select id, version, phone, vars, step", &["enrolments_due"]),
+    ("select c.name from outbox.campaigns c where c.state = 'running'", &["enrolments_in_turn"]),
+    ("select id, version, phone, vars, step", &["enrolments_in_turn"]),
     ("select j.state as", &["jobs_pkey", "recipients_pkey"]),
     ("select recent.messages", &["jobs_sent_to", "jobs_of_recipient", "enrolments_of_phone"]),
-    ("as \"room!\"", &["jobs_of_campaign"]),
+    ("as \"room!\"", &["jobs_of_campaign", "enrolments_pkey"]),
     ("j.dedupe_key = u.dedupe_key", &["jobs_dedupe_key_key"]),
     ("update outbox.enrolments e set state = u.state", &["enrolments_pkey"]),
     ("with rows as materialized", &["audience_rows_pkey", "one_enrolment_a_round", "suppressions_pkey"]),
@@ -162,7 +162,7 @@ const HOT_OF_CAMPAIGNS: [Hot; 21] = [
     ("where c.state = 'stopped'", &["enrolments_live", "jobs_of_campaign"]),
     ("reason = 'campaign_paused' order by id", &["jobs_of_campaign"]),
     ("where w.job_id = any", &["enrolments_of_job", "enrolments_pkey"]),
-    ("where id >= $2 and id < $3 and campaign = $1", &["enrolments_pkey"]),
+    ("where id >= $2 and id < $3 and campaign = $1", &[]),
     ("and (e.finished_at, e.id) > ($2, $3)", &["enrolments_finished", "jobs_pkey"]),
     ("delete from outbox.enrolments where id", &["enrolments_pkey"]),
     ("and (reached_at, id) > ($2, $3)", &["goals_reached"]),
@@ -197,7 +197,7 @@ async fn i11_no_statement_of_a_campaign_reads_more_than_its_index() {
     assert_eq!(applier(&[]).apply(&pool).await.expect("applies").opted_out, 1);
     prepare_what_wake_enrolments_runs(&pool).await;
     let indexes = [
-        "enrolments_due",
+        "enrolments_in_turn",
         "enrolments_of_job",
         "enrolments_of_phone",
         "enrolments_live",

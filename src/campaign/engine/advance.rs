@@ -14,11 +14,18 @@ use crate::campaign::running::Running;
 use crate::database;
 use crate::job::NewJob;
 use crate::outbox::campaigns::CampaignsError;
-use crate::outbox::campaigns::steps::{self, Cap, Capped, Change, Enrolment, Known, Made};
+use crate::outbox::campaigns::steps::{self, Cap, Capped, Change, Enrolment, Known, Made, Turn};
 
 /// Enrolments of one transaction.
 const MOVES: i64 = 200;
 const SENDS: i64 = 100;
+/// In this order, so that whoever was written to goes on first.
+const TURNS_OF_A_CAMPAIGN: [Turn; 4] = [
+    Turn { ready: false, written: true },
+    Turn { ready: false, written: false },
+    Turn { ready: true, written: true },
+    Turn { ready: true, written: false },
+];
 /// How long enrolments wait whose version cannot be read by this release.
 const UNREADABLE: Duration = Duration::from_secs(60);
 
@@ -29,8 +36,9 @@ impl Engine {
         for _ in 0..TURNS {
             let mut moved = 0;
             for campaign in bounded(steps::due(&self.pool)).await? {
-                moved += bounded(self.advance_some(&campaign, false)).await?;
-                moved += bounded(self.advance_some(&campaign, true)).await?;
+                for turn in TURNS_OF_A_CAMPAIGN {
+                    moved += bounded(self.advance_some(&campaign, turn)).await?;
+                }
             }
             if moved == 0 {
                 return Ok(any);
@@ -41,19 +49,19 @@ impl Engine {
     }
 
     /// One transaction; returns how many enrolments it changed.
-    async fn advance_some(&self, campaign: &str, ready: bool) -> Result<usize, CampaignsError> {
+    async fn advance_some(&self, campaign: &str, turn: Turn) -> Result<usize, CampaignsError> {
         let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Advance)?;
-        let limit = match ready {
-            false => MOVES,
-            true => {
-                let look_ahead = i64::from(self.options.look_ahead);
-                steps::room(&mut tx, campaign, look_ahead).await.map_err(CampaignsError::Advance)?.min(SENDS)
-            }
+        let limit = if turn.ready {
+            let look_ahead = i64::from(self.options.look_ahead);
+            let room = steps::room(&mut tx, campaign, turn.written, look_ahead).await;
+            room.map_err(CampaignsError::Advance)?.min(SENDS)
+        } else {
+            MOVES
         };
         if limit <= 0 {
             return Ok(0);
         }
-        let mut due = steps::lock(&mut tx, campaign, ready, limit).await.map_err(CampaignsError::Advance)?;
+        let mut due = steps::lock(&mut tx, campaign, turn, limit).await.map_err(CampaignsError::Advance)?;
         let Some(version) = due.first().map(|first| first.version) else { return Ok(0) };
         // Those of another version come next: this one's rules are not theirs.
         due.retain(|enrolment| enrolment.version == version);

@@ -16,13 +16,13 @@ use crate::campaign::file;
 use crate::campaign::file::shape::Audience as Source;
 use crate::campaign::file::words::Again;
 use crate::campaign::fires;
-use crate::campaign::forecast::Line;
-use crate::campaign::plan::{Audience, Day, Plan, PlanLine, Row, plan};
+use crate::campaign::forecast::{Line, Load};
+use crate::campaign::plan::{Audience, Day, Plan, PlanLine, Row, behind, plan};
 use crate::campaign::running::Running;
 use crate::cli::campaign::people;
 use crate::cli::{DatabaseOptions, print_json, table};
 use crate::outbox::campaigns::audience::{self, Person, Query};
-use crate::outbox::campaigns::known::{Asking, known};
+use crate::outbox::campaigns::known::{Asking, known, queued};
 use crate::outbox::lines::{self, LineStatus};
 use crate::units::instant;
 
@@ -36,8 +36,9 @@ const NOT_AS_WANTED: u8 = 3;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Everybody is rendered. People, suppressions, pins and lines are read from the database as they stand. The end is a range: at best every
-branch takes its shorter way and the lines keep their whole pace; at worst every branch takes its longer way, nobody replies, and the
-lines lose 15 % of their pace. What else is queued for the same lines is not counted.
+branch takes its shorter way, half of the people answer their first message (where that ends it), and the lines keep their whole pace;
+at worst every branch takes its longer way, nobody answers, and the lines lose 15 % of their pace. What else is queued for the same
+lines goes first.
 
 Examples:
   chert-outbox campaign plan jobs/welcome.yaml --people new.csv
@@ -102,6 +103,7 @@ impl PlanArgs {
         let (lines, now) = lines_of(running, pool).await?;
         let next = fires::next_after(&running.campaign.schedule, running.campaign.zone, now);
         let starts_at = self.from.or(next).unwrap_or(now);
+        let lines = behind(lines, &queued(pool, starts_at).await?);
         let audience = Audience { rows: &rows, known: &known };
         Ok(plan(running, &audience, &lines, starts_at, usize::from(self.preview)))
     }
@@ -194,6 +196,7 @@ fn plan_line(line: &LineStatus, now: DateTime<Utc>) -> PlanLine {
             next_first_touch_at: line.next_first_touch_at.unwrap_or(now).max(now),
             first_touches_left: cap.map(|cap| cap.saturating_sub(line.first_touches_today.unsigned_abs())),
         },
+        queued: Load::default(),
     }
 }
 

@@ -152,7 +152,12 @@ pub fn campaign(explained: &CampaignExplained) {
     if explained.open_firings > 0 {
         outln!("{} firings still enrol", explained.open_firings);
     }
-    outln!("look-ahead: room for {} more messages of {}", explained.room, explained.look_ahead);
+    outln!(
+        "look-ahead: room for {} more first messages and {} later ones, of {} each",
+        explained.room,
+        explained.room_for_later,
+        explained.look_ahead
+    );
     print_shares(explained, &explained.people, "people", person_waits);
     print_shares(explained, &explained.queued, "queued", |what| match what {
         "slot" => "stand ready for a slot",

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgPool;
 
+use crate::campaign::forecast::Load;
 use crate::campaign::plan::Known;
 use crate::database;
 use crate::outbox::admit::interval;
@@ -71,4 +73,28 @@ pub async fn known(
         all.extend(known);
     }
     Ok(all)
+}
+
+/// What is queued for each line and falls due `before` then, by its id, with what any line may take under `*`. What waits for a person
+/// or a campaign takes no line's time, and does not count. Errors: `CampaignsError::Read`.
+pub async fn queued(pool: &PgPool, before: DateTime<Utc>) -> Result<HashMap<String, Load>, CampaignsError> {
+    let mut tx = database::begin_plain(pool).await.map_err(CampaignsError::Read)?;
+    let rows = sqlx::query!(
+        r#"
+        select coalesce(j.line_id, j.phone_line_id, r.line_id, '*') as "line_id!",
+               count(*) filter (where coalesce(j.first_touch, r.first_touched_at is null)) as "first_touches!",
+               count(*) filter (where not coalesce(j.first_touch, r.first_touched_at is null)) as "follow_ups!"
+          from outbox.jobs j
+          left join outbox.recipients r on r.phone = j.phone
+         where j.state = 'queued' and j.due_at <= $1 and not outbox.is_held(j.reason)
+         group by 1
+        "#,
+        before,
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(CampaignsError::Read)?;
+    let count = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
+    let load = |first_touches, follow_ups| Load { first_touches: count(first_touches), follow_ups: count(follow_ups) };
+    Ok(rows.into_iter().map(|row| (row.line_id, load(row.first_touches, row.follow_ups))).collect())
 }

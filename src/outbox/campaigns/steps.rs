@@ -22,16 +22,28 @@ pub async fn due(pool: &PgPool) -> Result<Vec<String>, CampaignsError> {
         select c.name
           from outbox.campaigns c
          where c.state = 'running'
-           and (exists (select from outbox.enrolments e
-                         where e.campaign = c.name and e.state = 'active' and not e.ready and e.due_at <= clock_timestamp())
-                or exists (select from outbox.enrolments e
-                            where e.campaign = c.name and e.state = 'active' and e.ready and e.due_at <= clock_timestamp()))
+           and exists (select
+                         from (values (false, false), (false, true), (true, false), (true, true)) as turn (ready, written)
+                        where exists (select
+                                        from outbox.enrolments e
+                                       where e.campaign = c.name and e.state = 'active' and e.ready = turn.ready
+                                         and (e.sent_at is not null) = turn.written and e.due_at <= clock_timestamp()
+                                      offset 0))
          order by random()
         "#
     )
     .fetch_all(&mut *tx)
     .await
     .map_err(CampaignsError::Advance)
+}
+
+/// Enrolments that have their turn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// Their step makes a job.
+    pub ready: bool,
+    /// A message of the campaign has gone to them: they do not wait behind those who wait for their first one.
+    pub written: bool,
 }
 
 /// An enrolment that is due, locked.
@@ -52,12 +64,12 @@ pub struct Enrolment {
     pub moved: bool,
 }
 
-/// Locks at most `limit` due enrolments of a running campaign, the longest due first: those whose step makes a job, or all others.
+/// Locks at most `limit` due enrolments of a running campaign that have their turn, the longest due first.
 /// Those that somebody else holds are passed over. A campaign that is paused meanwhile holds what is made here like all its jobs.
 pub async fn lock(
     tx: &mut PgTransaction<'_>,
     campaign: &str,
-    ready: bool,
+    turn: Turn,
     limit: i64,
 ) -> Result<Vec<Enrolment>, sqlx::Error> {
     sqlx::query_as!(
@@ -65,15 +77,16 @@ pub async fn lock(
         r#"
         select id, version, phone, vars, step, reached_at, job_id, made, ready, waiting, sent_at, had is not null as "moved!"
           from outbox.enrolments
-         where campaign = $1 and state = 'active' and ready = $2 and due_at <= clock_timestamp()
+         where campaign = $1 and state = 'active' and ready = $2 and (sent_at is not null) = $4 and due_at <= clock_timestamp()
            and (select c.state from outbox.campaigns c where c.name = $1) = 'running'
          order by due_at, id
          limit $3
            for update skip locked
         "#,
         campaign,
-        ready,
+        turn.ready,
         limit,
+        turn.written,
     )
     .fetch_all(&mut **tx)
     .await
@@ -237,18 +250,26 @@ pub async fn capped(
     .await
 }
 
-/// How many jobs a campaign may still have in the queue. Those that wait for their own person alone do not count: they would hold up
+/// How many jobs a campaign may still have in the queue for people who were written to, or for all others: whom the lines have first touches
+/// for only next week must not take the room of messages that could go now. Those that wait for their own person alone do not count: they would hold up
 /// everybody else for ever.
-pub async fn room(tx: &mut PgTransaction<'_>, campaign: &str, look_ahead: i64) -> Result<i64, sqlx::Error> {
+pub async fn room(
+    tx: &mut PgTransaction<'_>,
+    campaign: &str,
+    written: bool,
+    look_ahead: i64,
+) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
         select $2 - count(*) as "room!"
-          from (select from outbox.jobs
-                 where campaign = $1 and state = 'queued' and (reason is null or reason not in ('unanswered', 'in_review'))
+          from (select from outbox.jobs j
+                 where j.campaign = $1 and j.state = 'queued' and (j.reason is null or j.reason not in ('unanswered', 'in_review'))
+                   and ((select e.sent_at from outbox.enrolments e where e.id = j.enrolment) is not null) = $3
                  limit $2) waiting
         "#,
         campaign,
         look_ahead,
+        written,
     )
     .fetch_one(&mut **tx)
     .await

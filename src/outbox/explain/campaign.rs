@@ -26,9 +26,10 @@ pub struct CampaignExplained {
     pub zone: Option<String>,
     /// Firings whose people are not all enrolled yet.
     pub open_firings: i64,
-    /// How many of its messages may stand in the queue, and how many more may.
+    /// How many of its first messages, and of its later ones, may stand in the queue, and how many more of each may.
     pub look_ahead: i64,
     pub room: i64,
+    pub room_for_later: i64,
     /// Its people: who waits at a `wait`, for a `job`, for their `turn` to make one, or is held for what.
     pub people: Vec<Share>,
     /// Its messages that are queued, by what they wait for.
@@ -66,7 +67,8 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
     .map_err(ExplainError::Read)?
     .ok_or_else(|| ExplainError::NoSuchCampaign(name.to_owned()))?;
     let look_ahead = i64::from(rules.campaigns.look_ahead);
-    let room = steps::room(&mut tx, name, look_ahead).await.map_err(ExplainError::Read)?;
+    let room = steps::room(&mut tx, name, false, look_ahead).await.map_err(ExplainError::Read)?;
+    let room_for_later = steps::room(&mut tx, name, true, look_ahead).await.map_err(ExplainError::Read)?;
     let definition = versions::definition(&mut tx, name, row.version).await.map_err(|error| match error {
         CampaignsError::Read(error) => ExplainError::Read(error),
         _ => ExplainError::NoSuchCampaign(name.to_owned()),
@@ -92,6 +94,7 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
         open_firings: row.open,
         look_ahead,
         room: room.max(0),
+        room_for_later: room_for_later.max(0),
         people,
         queued: queued.into_iter().map(|(_, share)| share).collect(),
     })

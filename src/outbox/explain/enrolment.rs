@@ -111,7 +111,7 @@ pub(super) async fn around(
         Some(cap) => steps::capped(tx, &row.campaign, &enrolments, cap).await.map_err(ExplainError::Read)?,
         None => Vec::new(),
     };
-    let room = steps::room(tx, &row.campaign, look_ahead).await.map_err(ExplainError::Read)?;
+    let room = steps::room(tx, &row.campaign, row.sent_at.is_some(), look_ahead).await.map_err(ExplainError::Read)?;
     let known = known.into_iter().next().ok_or(ExplainError::Read(sqlx::Error::RowNotFound))?;
     Ok((known, capped.into_iter().next().unwrap_or_default(), room))
 }

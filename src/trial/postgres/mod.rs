@@ -161,6 +161,12 @@ impl Embedded {
     }
 }
 
+/// The library that lets a program see another time than the machine's.
+/// Errors: `PostgresError::NoFakeClock` where libfaketime is not installed.
+pub fn fake_clock() -> Result<PathBuf, PostgresError> {
+    machine::find_fake_clock().ok_or(PostgresError::NoFakeClock)
+}
+
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {

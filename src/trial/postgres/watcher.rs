@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
 
-use crate::trial::postgres::machine::{account, find_bin, find_fake_clock, make_root};
-use crate::trial::postgres::{Durability, PostgresError, Stop};
+use crate::trial::postgres::machine::{account, find_bin, make_root};
+use crate::trial::postgres::{Durability, PostgresError, Stop, fake_clock};
 
 /// Runs in the watcher with the bin directory and the root directory as arguments; answers each command with one line.
 /// It must outlive us, so it ignores that nobody reads its answers any more.
@@ -93,7 +93,7 @@ impl Watcher {
 
     /// A watcher with an empty directory, whose server takes its time from a file there. Waits go by the machine's own clock.
     pub fn start_with_a_clock() -> Result<Watcher, PostgresError> {
-        let library = find_fake_clock().ok_or(PostgresError::NoFakeClock)?;
+        let library = fake_clock()?;
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", WATCHER, "chert-outbox-postgres"]);
         let settings = [

@@ -25,6 +25,8 @@ mod operators;
 
 mod replies;
 
+mod drip;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -58,6 +60,11 @@ impl Scenario {
     /// Whether nothing else may be played beside it.
     pub fn alone(&self) -> bool {
         (self.setup)().alone
+    }
+
+    /// Whether it is played only when it is asked for by name.
+    pub fn only_named(&self) -> bool {
+        (self.setup)().only_named
     }
 }
 
@@ -115,6 +122,7 @@ pub fn scenarios() -> Vec<&'static Scenario> {
         load::SCENARIOS,
         operators::SCENARIOS,
         replies::SCENARIOS,
+        drip::SCENARIOS,
     ]
     .into_iter()
     .flatten()

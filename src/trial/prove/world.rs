@@ -41,6 +41,8 @@ pub struct Setup {
     pub machine: Machine,
     /// Whether no other scenario may be played beside this one: it measures a rate, or keeps the machine busy by itself.
     pub alone: bool,
+    /// Whether it is played only when it is asked for by name: it takes longer than all others together.
+    pub only_named: bool,
     /// More of the workers' environment.
     pub worker_env: Vec<(&'static str, String)>,
 }
@@ -70,6 +72,7 @@ impl Default for Setup {
             },
             machine: Machine::Plain,
             alone: false,
+            only_named: false,
             worker_env: Vec::new(),
         }
     }
@@ -311,6 +314,11 @@ impl World {
 
     /// Runs a command of this program as a person would; a finding if it fails.
     pub async fn command(&mut self, args: &[&str]) -> Result<(), ProveError> {
+        self.asked(args).await.map(drop)
+    }
+
+    /// The same, and returns what it printed.
+    pub async fn asked(&mut self, args: &[&str]) -> Result<String, ProveError> {
         let mut command = Command::new(&self.setup.program);
         command.args(args).env("DATABASE_URL", &self.setup.database_url);
         command
@@ -323,7 +331,7 @@ impl World {
             let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
             self.findings.push(format!("chert-outbox {}: {said}", args.join(" ")));
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 
     /// Tries ended jobs again, one after the other, as a person would.

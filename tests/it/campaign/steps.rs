@@ -294,3 +294,23 @@ async fn no_more_jobs_are_made_than_may_stand_in_the_queue() {
     }
     it.each_sent_once(50).await;
 }
+
+#[tokio::test]
+async fn i05_who_waits_for_a_first_message_takes_no_room_of_those_who_have_had_one() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    let engine = it.engine_with(10);
+    it.enrol(ANN).await;
+    it.settle(&engine).await;
+    it.drain().await;
+    it.scalar("select count(outbox.enrol('drip', '+1555014' || lpad(n::text, 4, '0'))) from generate_series(1, 30) n")
+        .await;
+    it.settle(&engine).await;
+    assert_eq!(it.count("state = 'queued'").await, 10, "all that may stand in the queue");
+    it.time_passes().await;
+    it.settle(&engine).await;
+    assert_eq!(
+        it.text(&format!("select body from outbox.jobs where state = 'queued' and phone = '{ANN}'")).await,
+        "two"
+    );
+}

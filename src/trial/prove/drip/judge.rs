@@ -1,0 +1,137 @@
+//! What became of a drip: the phones' ledger held against enrolments, replies, caps and the plan.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+
+use crate::simulate::LedgerEntry;
+use crate::trial::prove::drip::{Foretold, WOOED};
+use crate::trial::prove::world::Suppression;
+use crate::trial::prove::{ProveError, World};
+
+/// The steps that send, by their order.
+pub const STEPS: [&str; 4] = ["first", "second", "third", "last"];
+/// Each has a wait behind it in the program, but for the last one.
+const STRIDE: i32 = 2;
+/// The end may be off by so much of the time that was foretold for people who answer as these do.
+const TOLERANCE: f64 = 0.1;
+
+/// The job of a step.
+#[derive(Debug, Clone, sqlx::FromRow)]
+struct StepJob {
+    key: Option<String>,
+    campaign: String,
+    enrolment: i64,
+    step: i32,
+}
+
+/// Judges the drip and its rivals once they are over.
+pub async fn drip(world: &mut World, foretold: Foretold) -> Result<(), ProveError> {
+    let jobs: Vec<StepJob> = sqlx::query_as(
+        "select idempotency_key as key, campaign, enrolment, step from outbox.jobs where campaign is not null",
+    )
+    .fetch_all(&world.pool)
+    .await?;
+    let ledger = world.simulator.ledger();
+    let by_key: HashMap<&str, &StepJob> = jobs.iter().filter_map(|job| Some((job.key.as_deref()?, job))).collect();
+    let of = |entry: &LedgerEntry| by_key.get(entry.idempotency_key.as_deref()?).copied();
+    let dripped: Vec<(&LedgerEntry, &StepJob)> =
+        ledger.iter().filter_map(|entry| Some((entry, of(entry)?))).filter(|(_, job)| job.campaign == "drip").collect();
+    let ways = ways(&dripped);
+    let astray =
+        ways.values().filter(|steps| !steps.iter().copied().eq((0..).step_by(STRIDE as usize).take(steps.len())));
+    let (astray, people) = (astray.count(), ways.len());
+    if astray > 0 {
+        world.findings.push(format!("{astray} of {people} people had a step twice, out of order or left out"));
+    }
+    let rivals = ledger.len() - dripped.len();
+    if rivals != WOOED as usize {
+        world.findings.push(format!("{WOOED} people under a cap of one message got {rivals}"));
+    }
+    ends(world, &ways).await?;
+    words(world).await?;
+    let end = dripped.iter().map(|(entry, _)| entry.at).max();
+    held_against_the_plan(world, foretold, end, dripped.len()).await
+}
+
+/// The steps of each enrolment, in the order of their arrival.
+fn ways(dripped: &[(&LedgerEntry, &StepJob)]) -> BTreeMap<i64, Vec<i32>> {
+    let mut arrived: Vec<_> = dripped.iter().map(|(entry, job)| (entry.at_us, entry.seq, job)).collect();
+    arrived.sort_by_key(|(at_us, seq, _)| (*at_us, *seq));
+    let mut ways: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
+    for (.., job) in arrived {
+        ways.entry(job.enrolment).or_default().push(job.step);
+    }
+    ways
+}
+
+/// Everybody is through, or has said something; who is through has had it all.
+async fn ends(world: &mut World, ways: &BTreeMap<i64, Vec<i32>>) -> Result<(), ProveError> {
+    let ends: Vec<(i64, String, Option<String>)> =
+        sqlx::query_as("select id, state, reason from outbox.enrolments where campaign = 'drip'")
+            .fetch_all(&world.pool)
+            .await?;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut short = 0;
+    for (id, state, reason) in &ends {
+        *counts.entry(reason.as_deref().unwrap_or(state)).or_default() += 1;
+        short += usize::from(state == "done" && ways.get(id).map_or(0, Vec::len) < STEPS.len());
+    }
+    if short > 0 {
+        world.findings.push(format!("{short} people are through without all steps"));
+    }
+    for (why, count) in &counts {
+        if !["done", "replied", "opted_out"].contains(why) {
+            world.findings.push(format!("{count} enrolments ended as {why}"));
+        }
+    }
+    let count = |why| counts.get(why).copied().unwrap_or(0);
+    if count("replied") == 0 || count("opted_out") == 0 {
+        world.findings.push("nobody replied, or nobody said stop: nothing was tried".to_owned());
+    }
+    let (done, replied, opted_out) = (count("done"), count("replied"), count("opted_out"));
+    world.notes.push(format!("{done} through, {replied} replied, {opted_out} said stop"));
+    Ok(())
+}
+
+/// From the first word of theirs that was applied on, nobody may be written to.
+pub async fn words(world: &mut World) -> Result<(), ProveError> {
+    let words: Vec<(String, f64)> = sqlx::query_as(
+        "select phone, extract(epoch from clock_timestamp() - min(applied_at))::float8
+           from outbox.events
+          where effect in ('reply', 'opt_out', 'review')
+          group by phone",
+    )
+    .fetch_all(&world.pool)
+    .await?;
+    let now_us = world.simulator.handle().now_us();
+    let word = |(phone, age): (String, f64)| Suppression { phone, committed_us: now_us - (age * 1e6) as i64 };
+    world.suppressions.extend(words.into_iter().map(word));
+    Ok(())
+}
+
+/// The real end lies in the plan's range, and near it.
+async fn held_against_the_plan(
+    world: &mut World,
+    foretold: Foretold,
+    end: Option<DateTime<Utc>>,
+    messages: usize,
+) -> Result<(), ProveError> {
+    let began: DateTime<Utc> =
+        sqlx::query_scalar("select at from outbox.ticks where campaign = 'drip'").fetch_one(&world.pool).await?;
+    let took = end.map_or(0.0, |end| (end - began).as_seconds_f64());
+    let (from, by) = foretold.range();
+    // Half of the scripted people answer, which is what the earlier end supposes.
+    let off = (took / from - 1.0).abs();
+    world.notes.push(format!(
+        "{messages} messages in {took:.1} s, foretold {from:.1} to {by:.1} s, {:.1} % off the first",
+        100.0 * off
+    ));
+    if !(from..=by).contains(&took) {
+        world.findings.push(format!("it took {took:.1} s, which is not from {from:.1} to {by:.1} s"));
+    }
+    if off > TOLERANCE {
+        world.findings.push(format!("it took {:.1} % off its earlier end", 100.0 * off));
+    }
+    Ok(())
+}
