@@ -108,7 +108,8 @@ pub enum Role {
 /// How campaigns are worked on.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CampaignOptions {
-    /// How many messages of one campaign may stand in the queue: what comes after them is made when there is room.
+    /// How many first messages of one campaign, and as many later ones, may stand in the queue: what comes after them is made when there
+    /// is room.
     #[arg(long = "campaign-look-ahead", env = "OUTBOX_CAMPAIGN_LOOK_AHEAD", default_value = "500", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub look_ahead: u16,
 }
