@@ -28,7 +28,7 @@ Examples:
   chert-outbox prove --quick                            # in less than one
   chert-outbox prove --list
   chert-outbox prove --scenario kill-random --seed 42
-  chert-outbox prove --scenario drip-full               # 20,000 people, in about eight minutes
+  chert-outbox prove --scenario drip-full               # 20,000 people, in ten minutes or more
   chert-outbox prove --json 2>/dev/null | jq '.verdicts[] | select(.ok | not)'"
 )]
 pub struct Prove {
