@@ -58,14 +58,7 @@ pub fn eta(versions: &[(Running, Vec<Member>)], lines: &[PlanLine]) -> Eta {
     for (running, members) in versions.iter().filter(|(_, members)| !members.is_empty()) {
         let entrants: Vec<Entrant> = members.iter().map(|member| member.entrant(running, lines)).collect();
         let play = |way, pace: f64, share: f64| {
-            let rules = Rules {
-                program: &running.program,
-                hours: &running.hours,
-                calendar: running.calendar,
-                labels: &running.campaign.labels,
-                cap: running.campaign.caps.per_recipient,
-                way,
-            };
+            let rules = Rules::of(running, way);
             let lines: Vec<Line> = lines.iter().map(|line| part_of(&line.line, pace, share)).collect();
             resume(rules, &lines, &entrants, members.iter().map(|member| member.place(running)).collect())
         };

@@ -11,6 +11,7 @@ use chrono_tz::Tz;
 use crate::campaign::calendar::Calendar;
 use crate::campaign::file::words::{Cap, Wait};
 use crate::campaign::program::{Message, Op, Program};
+use crate::campaign::running::Running;
 use crate::campaign::template::{Condition, Facts, Vars};
 use crate::campaign::walk::{Clocks, until};
 use crate::campaign::window::Windows;
@@ -63,6 +64,20 @@ pub struct Rules<'a> {
     pub labels: &'a BTreeMap<String, String>,
     pub cap: Option<Cap>,
     pub way: Way,
+}
+
+impl<'a> Rules<'a> {
+    /// Those of a version, on this way through its branches.
+    pub fn of(running: &'a Running, way: Way) -> Rules<'a> {
+        Rules {
+            program: &running.program,
+            hours: &running.hours,
+            calendar: running.calendar,
+            labels: &running.campaign.labels,
+            cap: running.campaign.caps.per_recipient,
+            way,
+        }
+    }
 }
 
 /// What a line sends on one of its days.

@@ -189,14 +189,7 @@ pub fn plan(
     let queued: Vec<Load> = lines.iter().map(|line| line.queued).collect();
     let answers_end_it = running.campaign.stop_on.iter().any(|stop| matches!(stop, StopOn::Reply | StopOn::OptOut));
     let play = |way, pace: f64| {
-        let rules = Rules {
-            program: &running.program,
-            hours: &running.hours,
-            calendar: running.calendar,
-            labels: &running.campaign.labels,
-            cap: running.campaign.caps.per_recipient,
-            way,
-        };
+        let rules = Rules::of(running, way);
         let slower = |gap: Duration| gap.mul_f64(1.0 / pace);
         let slowed = |PlanLine { line, .. }: &PlanLine| Line {
             gap: slower(line.gap),
