@@ -1,9 +1,8 @@
-//! The job of a step for one person: when it may go, by which line, and what it says. Pure but for chance, which is given.
+//! The job of a step for one person: by which line it goes, and what it says. Pure.
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
+use chrono::TimeDelta;
 use rand::{Rng, RngExt as _};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -14,74 +13,8 @@ use crate::campaign::file::words::Name;
 use crate::campaign::program::Message;
 use crate::campaign::running::Running;
 use crate::campaign::template::{RenderError, Template, Vars};
-use crate::campaign::window::Windows;
-use crate::campaign::zone::{region_of, zones_of};
 use crate::job::{InvalidJob, NewJob};
 use crate::phone::Phone;
-
-/// A job is over so long before its window closes: a claim hands out slots some seconds ahead.
-pub const MARGIN: TimeDelta = TimeDelta::seconds(30);
-/// A window that closes within this is as good as closed.
-const LEAST_OPEN: TimeDelta = TimeDelta::seconds(90);
-/// What waits for a window goes within so long a time after it opens, or a quarter of it where that is less.
-const SPREAD: TimeDelta = TimeDelta::minutes(10);
-
-/// Whether somebody may be written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opening {
-    /// Now, until then; none if it never closes.
-    Open { until: Option<DateTime<Utc>> },
-    /// Not before this instant.
-    Later(DateTime<Utc>),
-    /// Within weeks there is no such time.
-    Never,
-}
-
-/// Whether a person may be written to `now`, and else when; `given` is their own zone, where it is known. What waits for an opening
-/// is spread over the time after it.
-pub fn opening(running: &Running, phone: &Phone, given: Option<Tz>, now: DateTime<Utc>, rng: &mut impl Rng) -> Opening {
-    match opens(running, phone, given, now) {
-        (Opening::Later(at), spread) => {
-            let spread = spread.num_milliseconds().max(1);
-            Opening::Later(at + TimeDelta::milliseconds(rng.random_range(0..spread)))
-        }
-        (other, _) => other,
-    }
-}
-
-/// The same without chance: the opening itself, and over how long a time after it those who wait for it are spread.
-pub fn opens(running: &Running, phone: &Phone, given: Option<Tz>, now: DateTime<Utc>) -> (Opening, TimeDelta) {
-    let hours = running.hours.in_region(region_of(phone));
-    let (zones, _) = zones_of(phone, given, running.campaign.zone);
-    let closes = |at| hours.closes_at(at, &zones).map(|closes| closes - MARGIN);
-    if hours.is_open(now, &zones) {
-        let until = closes(now);
-        if until.is_none_or(|until| until > now + LEAST_OPEN - MARGIN) {
-            return (Opening::Open { until }, TimeDelta::zero());
-        }
-    }
-    match next_long_enough(&hours, &zones, now) {
-        Some(at) => {
-            let open = closes(at).map_or(SPREAD * 4, |closes| closes - at);
-            (Opening::Later(at), (open / 4).min(SPREAD))
-        }
-        None => (Opening::Never, TimeDelta::zero()),
-    }
-}
-
-/// The next time at which it opens for long enough; a rest of a window that is too short is passed over.
-fn next_long_enough(hours: &Windows, zones: &[Tz], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let mut from = now;
-    // A window that is shorter than that opens at most a few times a day.
-    for _ in 0..20 {
-        let at = hours.next_open(from, zones)?;
-        match hours.closes_at(at, zones) {
-            Some(closes) if closes - at < LEAST_OPEN => from = closes,
-            _ => return Some(at),
-        }
-    }
-    None
-}
 
 /// Why a person gets no job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,9 +107,6 @@ pub fn about(length: Duration, rng: &mut impl Rng) -> TimeDelta {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng as _;
-    use rand::rngs::StdRng;
-
     use super::*;
     use crate::campaign::file;
     use crate::campaign::program::Op;
@@ -231,23 +161,5 @@ mod tests {
         assert_eq!(line("{ pinned_only: true }", Some("pl_2")), Ok(None));
         let drawn = line("{ pool: [pl_1, pl_2, pl_3] }", None);
         assert!(drawn.is_ok() && (0..5).all(|_| line("{ pool: [pl_1, pl_2, pl_3] }", None) == drawn));
-    }
-
-    #[test]
-    fn what_a_window_holds_goes_some_time_after_it_opens_and_ends_before_it_closes() {
-        let running = running("windows: [{ days: mon-fri, from: '09:00', to: '18:00' }]", "{ body: Hi }");
-        let phone: Phone = "+12125550142".parse().expect("valid");
-        let mut rng = StdRng::seed_from_u64(1);
-        let mut opens = |now: &str| opening(&running, &phone, None, now.parse().expect("a time"), &mut rng);
-        let at = |text: &str| text.parse::<DateTime<Utc>>().expect("a time");
-        let until = at("2026-12-01T22:59:30Z");
-        assert_eq!(opens("2026-12-01T15:00:00Z"), Opening::Open { until: Some(until) });
-        let nine = at("2026-12-02T14:00:00Z");
-        for now in ["2026-12-01T23:30:00Z", "2026-12-01T22:59:00Z"] {
-            let times: Vec<_> = (0..50).map(|_| opens(now)).collect();
-            let spread =
-                times.iter().all(|opening| matches!(opening, Opening::Later(at) if *at >= nine && *at < nine + SPREAD));
-            assert!(spread && times.iter().any(|opening| *opening != times[0]), "{now}: {times:?}");
-        }
     }
 }

@@ -107,7 +107,7 @@ fn part_of(line: &Line, pace: f64, share: f64) -> Line {
     let some = |touches: u32| (f64::from(touches) * share).ceil() as u32;
     Line {
         gap: slower(line.gap, pace * share),
-        first_touch_gap: slower(line.first_touch_gap, share),
+        first_touch_gap: slower(line.first_touch_gap, pace * share),
         first_touch_cap: line.first_touch_cap.map(some),
         first_touches_left: line.first_touches_left.map(some),
         ..line.clone()

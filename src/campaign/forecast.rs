@@ -1,36 +1,29 @@
 //! When a campaign's messages go out: its people and steps against the budgets of the lines, event by event. What nobody can know
 //! yet, such as who replies, is taken one way or the other. Pure.
 
+mod budget;
+mod group;
+mod lengths;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use crate::campaign::calendar::Calendar;
-use crate::campaign::file::words::{Cap, Wait};
+use crate::campaign::file::words::Cap;
+use crate::campaign::forecast::budget::Budget;
+use crate::campaign::forecast::group::Group;
+use crate::campaign::forecast::lengths::Lengths;
+use crate::campaign::opening::Opening;
 use crate::campaign::program::{Message, Op, Program};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Condition, Facts, Vars};
 use crate::campaign::walk::{Clocks, until};
 use crate::campaign::window::Windows;
-use crate::campaign::zone::first_instant;
-use crate::pace::slots::guard;
 
-/// A line as it stands when the campaign begins. Gaps of zero are none.
-#[derive(Debug, Clone)]
-pub struct Line {
-    pub gap: Duration,
-    pub first_touch_gap: Duration,
-    pub first_touch_cap: Option<u32>,
-    /// In which its days begin and end.
-    pub zone: Tz,
-    pub next_at: DateTime<Utc>,
-    pub next_first_touch_at: DateTime<Utc>,
-    /// Of the cap, on the day on which the campaign begins.
-    pub first_touches_left: Option<u32>,
-}
+pub use budget::{Line, Load};
 
 /// Somebody who is enrolled.
 #[derive(Debug, Clone)]
@@ -80,13 +73,6 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// What a line sends on one of its days.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Load {
-    pub first_touches: u32,
-    pub follow_ups: u32,
-}
-
 /// What becomes of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fate {
@@ -118,20 +104,6 @@ pub struct Place {
     pub sent: Vec<DateTime<Utc>>,
 }
 
-/// Plays it as if nothing else happened. The work is about that of sorting all messages.
-pub fn forecast(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant]) -> Forecast {
-    forecast_beside(rules, lines, entrants, Beside::default())
-}
-
-/// The same from where each of them stands; who is at no place begins at the first step.
-pub fn resume(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], places: Vec<Place>) -> Forecast {
-    let mut play = Play::new(rules, lines, entrants);
-    for (standing, place) in play.people.iter_mut().zip(places) {
-        (standing.step, standing.due, standing.sent) = (place.step, place.due, place.sent);
-    }
-    run(play)
-}
-
 /// What bears upon it from outside.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Beside<'a> {
@@ -141,12 +113,21 @@ pub struct Beside<'a> {
     pub half_answer: bool,
 }
 
-/// Plays it beside all else that happens.
-pub fn forecast_beside(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], beside: Beside<'_>) -> Forecast {
+/// Plays it beside all else that happens. The work is about that of sorting all messages.
+pub fn forecast(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], beside: Beside<'_>) -> Forecast {
     let mut play = Play::new(rules, lines, entrants);
     play.half_answer = beside.half_answer;
     for (budget, queued) in play.budgets.iter_mut().zip(beside.queued) {
         budget.queued = *queued;
+    }
+    run(play)
+}
+
+/// The same from where each of them stands, as if nothing else happened; who is at no place begins at the first step.
+pub fn resume(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], places: Vec<Place>) -> Forecast {
+    let mut play = Play::new(rules, lines, entrants);
+    for (standing, place) in play.people.iter_mut().zip(places) {
+        (standing.step, standing.due, standing.sent) = (place.step, place.due, place.sent);
     }
     run(play)
 }
@@ -172,35 +153,14 @@ enum Event {
 /// Where somebody stands.
 struct Standing {
     step: usize,
-    /// When the message that waits fell due.
+    /// When the message that waits fell due, and when its window closes.
     due: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
     pin: Option<usize>,
     is_new: bool,
     sent: Vec<DateTime<Utc>>,
     /// Who share zones and region share their hours.
     group: usize,
-}
-
-struct Budget {
-    line: Line,
-    day: Option<NaiveDate>,
-    left: Option<u32>,
-    /// Messages of others, which go before those of the campaign.
-    queued: Load,
-    first_touches: VecDeque<usize>,
-    follow_ups: VecDeque<usize>,
-    /// The event that counts; others of this line are stale.
-    next: Option<DateTime<Utc>>,
-}
-
-/// Hours of people who share them, and what the last look at them found.
-struct Group {
-    hours: Windows,
-    zones: Vec<Tz>,
-    /// Open from here to there.
-    open: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// Closed from here, and when it opens.
-    closed: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 struct Play<'a> {
@@ -226,23 +186,14 @@ impl<'a> Play<'a> {
         for (person, entrant) in entrants.iter().enumerate() {
             let group = *known.entry((&entrant.zones, entrant.region)).or_insert_with(|| {
                 let hours = rules.hours.in_region(entrant.region);
-                groups.push(Group { hours, zones: entrant.zones.clone(), open: None, closed: None });
+                groups.push(Group::new(hours, entrant.zones.clone()));
                 groups.len() - 1
             });
             let (pin, is_new) = (entrant.pin, entrant.is_new);
-            people.push(Standing { step: 0, due: None, pin, is_new, sent: Vec::new(), group });
+            people.push(Standing { step: 0, due: None, until: None, pin, is_new, sent: Vec::new(), group });
             events.push(Reverse((entrant.at, Event::Person(person))));
         }
-        let budget = |line: &Line| Budget {
-            line: line.clone(),
-            day: None,
-            left: line.first_touches_left,
-            queued: Load::default(),
-            first_touches: VecDeque::new(),
-            follow_ups: VecDeque::new(),
-            next: None,
-        };
-        let budgets = lines.iter().map(budget).collect();
+        let budgets = lines.iter().map(Budget::new).collect();
         let lengths = Lengths::of(rules.program);
         let (anyone, forecast) = (VecDeque::new(), Forecast::default());
         Play { rules, entrants, people, budgets, groups, anyone, half_answer: false, lengths, events, forecast }
@@ -276,11 +227,18 @@ impl<'a> Play<'a> {
         let standing = &mut self.people[person];
         standing.due.get_or_insert(at);
         let allowed = self.rules.cap.and_then(|cap| free_at(cap, &standing.sent)).unwrap_or(at).max(at);
-        match self.groups[standing.group].next_open(allowed) {
-            Some(open) if open > at => self.events.push(Reverse((open, Event::Person(person)))),
-            Some(_) => self.queue_now(person, at),
-            None => self.forecast.stuck += 1,
+        let later = match self.groups[standing.group].opening(allowed) {
+            Opening::Open { until } => {
+                standing.until = until;
+                allowed
+            }
+            Opening::Later { at, spread } => at + spread_for(person, spread),
+            Opening::Never => return self.forecast.stuck += 1,
+        };
+        if later > at {
+            return self.events.push(Reverse((later, Event::Person(person))));
         }
+        self.queue_now(person, at);
     }
 
     fn queue_now(&mut self, person: usize, at: DateTime<Utc>) {
@@ -344,7 +302,7 @@ impl<'a> Play<'a> {
             });
             if deadline.is_some_and(|deadline| at > deadline) {
                 self.forecast.steps.entry(step).or_default().expired += 1;
-            } else if self.groups[standing.group].next_open(at) == Some(at) {
+            } else if standing.until.is_none_or(|until| at <= until) {
                 return Some(person);
             } else {
                 self.queue(person, at);
@@ -419,102 +377,23 @@ impl<'a> Play<'a> {
     }
 }
 
+/// Where in the time over which those are spread who wait for an opening: evenly, whoever they are, as chance does for many.
+fn spread_for(person: usize, spread: TimeDelta) -> TimeDelta {
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    let share = (person as f64 * GOLDEN).fract();
+    TimeDelta::milliseconds((spread.num_milliseconds() as f64 * share) as i64)
+}
+
 /// From when on somebody may be written to again.
 fn free_at(cap: Cap, sent: &[DateTime<Utc>]) -> Option<DateTime<Utc>> {
     let oldest = sent.len().checked_sub(cap.messages as usize)?;
     sent.get(oldest)?.checked_add_signed(TimeDelta::from_std(cap.within.0).ok()?)
 }
 
-impl Budget {
-    /// A new day has its whole cap.
-    fn begin_day(&mut self, at: DateTime<Utc>) {
-        let day = at.with_timezone(&self.line.zone).date_naive();
-        if self.day.replace(day).is_some_and(|before| before != day) {
-            self.left = self.line.first_touch_cap;
-        }
-    }
-
-    fn follow_up_at(&self, at: DateTime<Utc>) -> DateTime<Utc> {
-        self.line.next_at.max(at)
-    }
-
-    fn first_touch_at(&self, at: DateTime<Utc>) -> DateTime<Utc> {
-        let soonest = self.follow_up_at(at).max(self.line.next_first_touch_at);
-        let day = |at: DateTime<Utc>| at.with_timezone(&self.line.zone).date_naive();
-        // Nothing was counted yet: then what is left is of the first day.
-        let today = self.day.unwrap_or_else(|| day(at));
-        if self.left != Some(0) || day(soonest) > today {
-            return soonest;
-        }
-        let midnight = today.succ_opt().and_then(|day| first_instant(day.and_time(NaiveTime::MIN), self.line.zone));
-        midnight.map_or(soonest, |midnight| midnight.max(soonest))
-    }
-
-    /// Books a message, and returns the line's day.
-    fn spend(&mut self, is_first_touch: bool, at: DateTime<Utc>) -> NaiveDate {
-        self.line.next_at = at + self.line.gap + guard(self.line.gap);
-        if is_first_touch {
-            self.line.next_first_touch_at = at + self.line.first_touch_gap + guard(self.line.first_touch_gap);
-            self.left = self.left.map(|left| left.saturating_sub(1));
-        }
-        at.with_timezone(&self.line.zone).date_naive()
-    }
-}
-
-impl Group {
-    /// The same as that of the hours, remembering the stretch of time that it is about.
-    fn next_open(&mut self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        if self.open.is_some_and(|(from, to)| from <= at && at < to) {
-            return Some(at);
-        }
-        if let Some((_, opens)) = self.closed.filter(|(from, to)| *from <= at && at < *to) {
-            return Some(opens);
-        }
-        let opens = self.hours.next_open(at, &self.zones)?;
-        if opens > at {
-            self.closed = Some((at, opens));
-        } else {
-            let closes = self.hours.closes_at(at, &self.zones);
-            self.open = Some((at, closes.unwrap_or_else(|| at + TimeDelta::days(21))));
-        }
-        Some(opens)
-    }
-}
-
-/// How long the rest of the program takes from each step on, at least and at most, if no line and no window held it up.
-struct Lengths(Vec<(Duration, Duration)>);
-
-impl Lengths {
-    fn of(program: &Program) -> Lengths {
-        const DAY: Duration = Duration::from_secs(86_400);
-        // A message counts for a second, so that of two ways without waits the one with more messages is the longer one.
-        const MESSAGE: Duration = Duration::from_secs(1);
-        let steps = program.steps();
-        let mut lengths = vec![(Duration::ZERO, Duration::ZERO); steps.len() + 1];
-        for index in (0..steps.len()).rev() {
-            let (least, most) = lengths[index + 1];
-            lengths[index] = match &steps[index].op {
-                Op::End => (Duration::ZERO, Duration::ZERO),
-                Op::Send(_) => (least + MESSAGE, most + MESSAGE),
-                Op::Wait(Wait::For(length)) => (least + length.0, most + length.0),
-                Op::Wait(Wait::Until(_) | Wait::BusinessDay(_)) => (least + DAY, most + DAY),
-                Op::Jump(to) => lengths[*to],
-                Op::Branch { otherwise, .. } => {
-                    let other = lengths[*otherwise];
-                    (least.min(other.0), most.max(other.1))
-                }
-            };
-        }
-        Lengths(lengths)
-    }
-
-    fn from(&self, step: usize) -> (Duration, Duration) {
-        self.0.get(step).copied().unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -574,7 +453,7 @@ mod tests {
             cap: checked.campaign.caps.per_recipient,
             way,
         };
-        forecast_beside(rules, lines, people, beside)
+        forecast(rules, lines, people, beside)
     }
 
     fn first_touches(forecast: &Forecast) -> Vec<u32> {
@@ -598,7 +477,18 @@ mod tests {
         let forecast = play(&rest, Way::Long, &[line(None)], &people(14, true));
         // Six fit into an hour.
         assert_eq!(first_touches(&forecast), [6, 6, 2]);
-        assert_eq!(forecast.last_at, Some(at("2026-12-02T14:00:00Z") + 10 * MINUTE + Duration::from_secs(1)));
+        let second = at("2026-12-02T14:00:00Z") + 10 * MINUTE + Duration::from_secs(1);
+        assert!((second..second + 10 * MINUTE).contains(&forecast.last_at.expect("sent")), "{:?}", forecast.last_at);
+    }
+
+    #[test]
+    fn who_waits_for_an_opening_is_spread_over_the_time_after_it() {
+        let rest = format!("windows: [{{ from: \"09:30\", to: \"18:00\" }}]\n{ONE}");
+        let free = Line { gap: Duration::ZERO, first_touch_gap: Duration::ZERO, ..line(None) };
+        let forecast = play(&rest, Way::Short, &[free], &people(100, false));
+        let (first, last) = (forecast.first_at.expect("sent"), forecast.last_at.expect("sent"));
+        assert_eq!(first, start() + 30 * MINUTE);
+        assert!((9 * MINUTE..10 * MINUTE).contains(&(last - first).to_std().expect("later")), "{first} to {last}");
     }
 
     #[test]

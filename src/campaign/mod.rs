@@ -19,6 +19,7 @@ pub mod fires;
 pub mod forecast;
 pub mod funnel;
 pub mod moving;
+pub mod opening;
 pub mod plan;
 pub mod running;
 pub mod walk;

@@ -1,29 +1,29 @@
 //! A campaign as it would go, were it begun now: everybody rendered, nothing written. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod people;
+mod texts;
+
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use crate::campaign::draft::{Fault, Person, draft};
-use crate::campaign::file::shape::{Missing, StopOn};
+use crate::campaign::file::shape::StopOn;
 use crate::campaign::file::words::Name;
-use crate::campaign::forecast::{Beside, Entrant, Forecast, Line, Load, Rules, Way, forecast_beside};
-use crate::campaign::lint::bubbles;
-use crate::campaign::program::Op;
+use crate::campaign::forecast::{Beside, Forecast, Line, Load, Rules, Way, forecast};
+use crate::campaign::plan::people::enrol;
+use crate::campaign::plan::texts::Texts;
 use crate::campaign::running::Running;
-use crate::campaign::template::Vars;
-use crate::campaign::zone::{region_of, zones_of};
 use crate::line::ANY_LINE;
 use crate::phone::Phone;
 
+pub use people::{Example, People};
+pub use texts::{Rendered, Step};
+
 /// At the latest: lines keep about so much of their pace (`prove` measures 86 to 100 %).
 pub(super) const PACE_AT_WORST: f64 = 0.85;
-/// Rows that are shown of those who are left out or held.
-const MOST_EXAMPLES: usize = 20;
-
 /// What the database knows of somebody. Nothing, of most.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
@@ -96,49 +96,6 @@ pub struct Plan {
     pub preview: Vec<Rendered>,
 }
 
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct People {
-    pub rows: usize,
-    pub enrolled: usize,
-    /// Of those: new contacts, of whom each costs a first touch.
-    pub new: usize,
-    /// They wait until somebody mends what is missing.
-    pub held: BTreeMap<String, u32>,
-    pub left_out: BTreeMap<String, u32>,
-    /// The first of those who are held or left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub examples: Vec<Example>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct Example {
-    /// Of a file the line, of a query the number of the row.
-    pub row: i64,
-    /// Masked.
-    pub phone: Option<String>,
-    pub why: String,
-}
-
-/// A step that sends, over everybody who may reach it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Step {
-    pub index: usize,
-    pub name: Name,
-    /// Messages that go out, of both ways the fewer and the more.
-    pub messages: (u32, u32),
-    /// Whose deadline comes before their turn.
-    pub expired: u32,
-    /// Renderings, by variant; one without a name where there are none.
-    pub variants: BTreeMap<String, u32>,
-    /// The fewest and the most bubbles that a text makes.
-    pub bubbles: (usize, usize),
-    pub longest_chars: usize,
-    /// How many people get the text that most people get.
-    pub same_text: u32,
-    /// Who get none here, which ends or holds their enrolment.
-    pub faults: BTreeMap<String, u32>,
-}
-
 /// What all lines send on one day, by the lines' clocks, on the longer way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Day {
@@ -147,18 +104,6 @@ pub struct Day {
     pub follow_ups: u32,
     /// First touches that the lines may send on a day; none without caps.
     pub first_touch_cap: Option<u32>,
-}
-
-/// What one person would read.
-#[derive(Debug, Clone, Serialize)]
-pub struct Rendered {
-    pub row: i64,
-    /// Masked.
-    pub phone: String,
-    pub step: Name,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub variant: Option<Name>,
-    pub text: String,
 }
 
 /// Whom it is about, and what is known of them.
@@ -197,7 +142,7 @@ pub fn plan(
             ..line.clone()
         };
         let half_answer = way == Way::Short && answers_end_it;
-        forecast_beside(
+        forecast(
             rules,
             &lines.iter().map(slowed).collect::<Vec<_>>(),
             &entrants,
@@ -220,165 +165,6 @@ pub fn plan(
         line_days: line_days(&long, lines),
         stuck: long.stuck,
         preview,
-    }
-}
-
-/// Somebody who is enrolled.
-struct Member<'a> {
-    row: i64,
-    phone: &'a Phone,
-    known: Known,
-    vars: Vars,
-}
-
-impl Member<'_> {
-    fn entrant(&self, running: &Running, lines: &[PlanLine], at: DateTime<Utc>) -> Entrant {
-        let pin = self.known.line_id.as_ref().and_then(|id| lines.iter().position(|line| line.id == *id));
-        let (zones, _) = zones_of(self.phone, self.known.zone, running.campaign.zone);
-        let region = region_of(self.phone);
-        Entrant { at, vars: self.vars.clone(), zones: zones.into_owned(), region, pin, is_new: !self.known.touched }
-    }
-}
-
-/// Who of the audience is enrolled, and what becomes of the others.
-fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Member<'a>>, People) {
-    let mut people = People { rows: audience.rows.len(), ..People::default() };
-    let mut members = Vec::new();
-    let mut seen = HashSet::new();
-    for row in audience.rows {
-        let Some(phone) = row.phone.as_ref().filter(|_| row.problem.is_none()) else {
-            people.leave_out(row, row.problem.clone().unwrap_or_else(|| "bad_number".to_owned()));
-            continue;
-        };
-        if !seen.insert(phone) {
-            people.leave_out(row, "duplicate".to_owned());
-            continue;
-        }
-        let known = audience.known.get(phone.as_str()).cloned().unwrap_or_default();
-        if let Some(bar) = known.bar {
-            people.leave_out(row, bar);
-            continue;
-        }
-        match running.vars(row.vars.clone()) {
-            Ok(vars) => {
-                people.enrolled += 1;
-                people.new += usize::from(!known.touched);
-                members.push(Member { row: row.n, phone, known, vars });
-            }
-            Err(lacking) => {
-                let why = format!("{} is missing", lacking.variable);
-                match lacking.missing {
-                    Missing::Hold => people.hold(row, why),
-                    Missing::Skip => people.leave_out(row, why),
-                }
-            }
-        }
-    }
-    (members, people)
-}
-
-impl People {
-    fn leave_out(&mut self, row: &Row, why: String) {
-        self.example(row, &why);
-        *self.left_out.entry(why).or_default() += 1;
-    }
-
-    fn hold(&mut self, row: &Row, why: String) {
-        self.example(row, &why);
-        *self.held.entry(why).or_default() += 1;
-    }
-
-    fn example(&mut self, row: &Row, why: &str) {
-        if self.examples.len() < MOST_EXAMPLES {
-            let phone = row.phone.as_ref().map(Phone::to_string);
-            self.examples.push(Example { row: row.n, phone, why: why.to_owned() });
-        }
-    }
-}
-
-/// What everybody would read.
-struct Texts {
-    steps: Vec<Step>,
-    /// How many people get a text, by step.
-    counts: Vec<HashMap<String, u32>>,
-    twice: u32,
-}
-
-impl Texts {
-    fn new(running: &Running) -> Texts {
-        let sends = running.program.steps().iter().enumerate().filter(|(_, step)| matches!(step.op, Op::Send(_)));
-        let step = |(index, step): (usize, &crate::campaign::program::Step)| Step {
-            index,
-            name: step.name.clone(),
-            messages: (0, 0),
-            expired: 0,
-            variants: BTreeMap::new(),
-            bubbles: (usize::MAX, 0),
-            longest_chars: 0,
-            same_text: 0,
-            faults: BTreeMap::new(),
-        };
-        let steps: Vec<Step> = sends.map(step).collect();
-        let counts = vec![HashMap::new(); steps.len()];
-        Texts { steps, counts, twice: 0 }
-    }
-
-    fn render(&mut self, running: &Running, member: &Member<'_>, mut shown: Option<&mut Vec<Rendered>>) {
-        let touched = member.known.touched;
-        let mut own: Vec<String> = Vec::new();
-        for (step, counts) in self.steps.iter_mut().zip(&mut self.counts) {
-            let Some(Op::Send(message)) = running.program.get(step.index).map(|step| &step.op) else { continue };
-            // Whoever gets a second message has had a first one.
-            let touched = touched || !own.is_empty();
-            let line_id = member.known.line_id.as_deref();
-            let person = Person { phone: member.phone, vars: &member.vars, line_id, touched };
-            let job = match draft(running, &step.name, message, person) {
-                Ok(job) => job,
-                Err(fault) => {
-                    *step.faults.entry(sentence(&fault)).or_default() += 1;
-                    continue;
-                }
-            };
-            let wording = message.wording(&running.campaign.name, &step.name, member.phone);
-            let variant = wording.variant.clone();
-            *step.variants.entry(variant.as_ref().map(Name::to_string).unwrap_or_default()).or_default() += 1;
-            let made = bubbles(&job.body);
-            step.bubbles = (step.bubbles.0.min(made), step.bubbles.1.max(made));
-            step.longest_chars = step.longest_chars.max(job.body.chars().count());
-            let count = counts.entry(job.body.clone()).or_default();
-            *count += 1;
-            step.same_text = step.same_text.max(*count);
-            if let Some(shown) = &mut shown {
-                let (phone, text) = (member.phone.to_string(), job.body.clone());
-                shown.push(Rendered { row: member.row, phone, step: step.name.clone(), variant, text });
-            }
-            own.push(job.body);
-        }
-        let all = own.len();
-        own.sort_unstable();
-        own.dedup();
-        self.twice += u32::from(own.len() < all);
-    }
-
-    fn steps(self, short: &Forecast, long: &Forecast) -> Vec<Step> {
-        let fate = |forecast: &Forecast, index| forecast.steps.get(&index).copied().unwrap_or_default();
-        let counted = |mut step: Step| {
-            let (short, long) = (fate(short, step.index), fate(long, step.index));
-            step.messages = (short.sent.min(long.sent), short.sent.max(long.sent));
-            step.expired = long.expired;
-            step.bubbles.0 = step.bubbles.0.min(step.bubbles.1);
-            step
-        };
-        self.steps.into_iter().map(counted).collect()
-    }
-}
-
-fn sentence(fault: &Fault) -> String {
-    match fault {
-        Fault::NotPinned => "no line has written to them".to_owned(),
-        Fault::NotInPool => "their line is not in the pool".to_owned(),
-        Fault::Missing(variable) => format!("{variable} is missing"),
-        Fault::Unreadable(field) => format!("{field} cannot be rendered"),
     }
 }
 

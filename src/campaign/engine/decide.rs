@@ -7,8 +7,9 @@ use chrono_tz::Tz;
 use rand::Rng;
 use serde_json::Value;
 
-use crate::campaign::draft::{self, Fault, Opening, Person, about, opening};
+use crate::campaign::draft::{self, Fault, Person, about};
 use crate::campaign::file::shape::{Missing, Variable};
+use crate::campaign::opening::{Opening, drawn};
 use crate::campaign::program::{Message, Op};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError, Vars};
@@ -182,9 +183,9 @@ impl<R: Rng> Deciding<'_, R> {
             let at = now + about(HELD_BACK, self.rng);
             return later(change, at);
         }
-        let until = match opening(running, phone, given, now, self.rng) {
+        let until = match Opening::for_person(running, phone, given, now) {
             Opening::Open { until } => until,
-            Opening::Later(at) => return later(change, at),
+            Opening::Later { at, spread } => return later(change, drawn(at, spread, self.rng)),
             Opening::Never => return stopped(change, "never_open").into(),
         };
         if let Some(at) = self.cap_holds_until(now) {

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sqlx::PgTransaction;
 
-use crate::campaign::draft::{Opening, opens};
+use crate::campaign::opening::Opening;
 use crate::campaign::program::Message;
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError};
@@ -260,13 +260,12 @@ fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) -> 
     let given = known.time_zone.as_deref().and_then(|zone| zone.parse().ok());
     // As it is now, and as it will be when it is looked at next.
     for at in [now, from] {
-        let (opening, _) = opens(running, phone, given, at);
         let (zones, _) = zones_of(phone, given, running.campaign.zone);
         let closed_by = || running.hours.in_region(region_of(phone)).closed_by(at, &zones).join(", ");
         let zone = zones.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let bind = match opening {
+        let bind = match Opening::for_person(running, phone, given, at) {
             Opening::Open { .. } => continue,
-            Opening::Later(until) => Bind::at("window", until),
+            Opening::Later { at: until, .. } => Bind::at("window", until),
             Opening::Never => Bind::unknown("never_open"),
         };
         let bind = bind.of(closed_by()).in_zone(zone);
