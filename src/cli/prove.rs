@@ -16,7 +16,7 @@ use crate::trial::prove::{ProveError, Scenario, Verdict, prove, scenarios};
 
 /// Break real parts on purpose - workers, Postgres, the API, time, operators - and count what was lost, doubled, out of
 /// order, over pace or sent after a stop. Each scenario runs in a Postgres, a Chert and workers of its own on this machine,
-/// two scenarios at a time.
+/// some scenarios at a time.
 #[derive(Debug, Args)]
 #[command(
     after_help = "A seed decides what a scenario inserts and breaks; give the seed of a failure to play it again.
@@ -122,7 +122,7 @@ impl Prove {
 /// A verdict, or why the scenario cannot be played here.
 type Proved = Result<Verdict, String>;
 
-/// Plays the scenarios, two at a time where nothing speaks against it, and returns them in the order of the list.
+/// Plays the scenarios, some at a time where nothing speaks against it, and returns them in the order of the list.
 async fn prove_all<'a>(
     chosen: &[&'a Scenario],
     seed: u64,
@@ -134,7 +134,8 @@ async fn prove_all<'a>(
         let (scenario, stage) = (*scenario, stage.beside(scenario.name));
         async move { Ok::<_, anyhow::Error>((place, scenario, prove_one(scenario, seed, stage).await?)) }
     };
-    let beside = stream::iter(beside.into_iter().map(play)).buffer_unordered(cores.min(AT_ONCE));
+    // The longest stand last in the list: begun first, none of them goes on when all others are over.
+    let beside = stream::iter(beside.into_iter().rev().map(play)).buffer_unordered((cores + 1).min(AT_ONCE));
     let alone = stream::iter(alone.into_iter().map(play)).buffered(1);
     let mut proved: Vec<_> = beside.chain(alone).try_collect().await?;
     proved.sort_by_key(|(place, ..)| *place);
@@ -158,8 +159,8 @@ async fn prove_one(scenario: &Scenario, seed: u64, mut stage: Stage) -> anyhow::
     }
 }
 
-/// How many scenarios are played side by side: most of their time they wait.
-const AT_ONCE: usize = 2;
+/// Side by side are played one more than there are cores, and no more than this: most of their time they wait.
+const AT_ONCE: usize = 4;
 
 fn print_list(scenarios: &[&Scenario]) {
     let mut rows = table(&["scenario", "breaks", "--quick"]);

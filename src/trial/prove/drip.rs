@@ -2,20 +2,21 @@
 //! and a campaign that fires every few seconds under clocks an hour apart.
 
 mod clocks;
+mod foretold;
+mod full;
+mod hours;
 mod judge;
+mod night;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use rand::RngExt as _;
-use serde::Deserialize;
 
-use crate::outbox::lines::{self, Paces, Which};
 use crate::simulate::{self, MessageOptions, Recipients};
+use crate::trial::prove::drip::foretold::Foretold;
 use crate::trial::prove::world::phone;
 use crate::trial::prove::{ProveError, Scenario, Setup, World};
 
@@ -25,18 +26,28 @@ pub const SCENARIOS: &[Scenario] = &[
         breaks: "SIGKILL of workers all along a four-step drip, whose people reply and say stop; its plan against its end",
         quick: false,
         setup: || Setup { alone: true, ..setup(Duration::from_millis(600), Duration::from_millis(1_500)) },
-        play: |world| Box::pin(drip(world, 400, 2_000..3_000)),
+        play: |world| Box::pin(drip(world, 240, 2_000..3_000, "")),
     },
     Scenario {
         name: "drip-full",
-        breaks: "the same with 20,000 people",
+        breaks: "the same with 20,000 people, over a midnight of the lines and quiet hours of every third person",
         quick: false,
-        setup: || Setup {
-            alone: true,
-            only_named: true,
-            ..setup(Duration::from_millis(120), Duration::from_millis(380))
-        },
-        play: |world| Box::pin(full_drip(world)),
+        setup: full::setup,
+        play: |world| Box::pin(full::drip(world)),
+    },
+    Scenario {
+        name: "drip-plan",
+        breaks: "nothing: a drip to people who say nothing, held against its plan",
+        quick: false,
+        setup: foretold::setup,
+        play: |world| Box::pin(foretold::hold(world)),
+    },
+    Scenario {
+        name: "drip-night",
+        breaks: "SIGKILL of workers while recipients' hours end and begin, and with a new day the caps of first touches",
+        quick: false,
+        setup: night::setup,
+        play: |world| Box::pin(night::fall(world)),
     },
     Scenario {
         name: "drip-clocks",
@@ -49,8 +60,12 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// A campaign that fires when it is told to.
 const BY_HAND: &str = "{ manual: true }";
+/// Whether everybody has gone through the campaign `drip`.
+const OVER: &str = "select not exists (select from outbox.ticks where finished_at is null)
+                       and not exists (select from outbox.enrolments where campaign = 'drip' and state in ('active', 'held'))";
 /// Of the four steps, in which people have time to reply.
 const WAIT_SECS: u64 = 4;
+const LINES: u32 = 20;
 /// How many replicas run at a time.
 const REPLICAS: usize = 4;
 /// Campaigns that would write to the same people under a cap, and how many people these are.
@@ -60,7 +75,7 @@ const WOOED: u32 = 40;
 const FIRST_WOOED: u32 = 900_000;
 
 fn setup(gap: Duration, first_touch_gap: Duration) -> Setup {
-    Setup { lines: 20, gap, first_touch_gap, simulator: scripted(), worker_env: replica(), ..Setup::default() }
+    Setup { lines: LINES, gap, first_touch_gap, simulator: scripted(), worker_env: replica(), ..Setup::default() }
 }
 
 /// People do what their numbers say. A simulated minute is a second, so that they reply within one.
@@ -82,50 +97,19 @@ fn replica() -> Vec<(&'static str, String)> {
     env.map(|(name, value)| (name, value.to_owned())).into()
 }
 
-/// What `campaign plan` foretells.
-#[derive(Debug, Clone, Copy, Deserialize)]
-struct Foretold {
-    starts_at: DateTime<Utc>,
-    finishes_from: DateTime<Utc>,
-    finishes_by: DateTime<Utc>,
-}
-
-impl Foretold {
-    /// How long it takes, at least and at most, in seconds.
-    fn range(self) -> (f64, f64) {
-        let secs = |until: DateTime<Utc>| (until - self.starts_at).as_seconds_f64();
-        (secs(self.finishes_from), secs(self.finishes_by))
-    }
-}
-
-/// At this rate slots have a guard of 20 ms, and a machine that starts and kills processes stalls for longer now and then: lines are held
-/// against a gap that is shorter by as much again.
-async fn full_drip(world: &mut World) -> Result<(), ProveError> {
-    drip(world, 20_000, 4_000..6_000).await?;
-    let paces = Paces { gap: Some(Duration::from_millis(100)), ..Paces::default() };
-    lines::set(&world.pool, &Which::All, &paces).await?;
-    Ok(())
-}
-
 /// `people` go through four steps, and every `kill_ms` one of the replicas is killed, by chance: which wastes what its lines could have
-/// sent in the two seconds ahead.
-async fn drip(world: &mut World, people: u32, kill_ms: Range<u64>) -> Result<(), ProveError> {
+/// sent in the two seconds ahead. `more` is more of the campaign's file.
+async fn drip(world: &mut World, people: u32, kill_ms: Range<u64>, more: &str) -> Result<(), ProveError> {
     let mut kills = Kills::every(kill_ms);
     compete(world, &mut kills).await?;
     let phones: Vec<String> = (0..people).map(phone).collect();
-    let file = write_campaign(world, "drip", BY_HAND, "again: never", "4 in 1h", &steps(), &phones)?;
-    let file = file.display().to_string();
-    world.command(&["campaign", "apply", "--yes", &file]).await?;
-    let plan = world.asked(&["campaign", "plan", "--json", &file]).await?;
-    fs::write(world.logs.path().join("plan.json"), &plan)?;
-    let foretold: Foretold = serde_json::from_str(&plan).map_err(std::io::Error::from)?;
+    let rest = format!("zone: UTC\nschedule: {BY_HAND}\n{more}caps: {{ per_recipient: 4 in 1h }}\nsteps:\n{}", steps());
+    let file = apply(world, "drip", "never", &rest, &phones).await?;
+    let foretold = Foretold::ask(world, &file).await?;
     world.command(&["campaign", "run", "drip"]).await?;
-    let most = Duration::from_secs_f64(2.0 * foretold.range().1 + 60.0);
-    let over = "select not exists (select from outbox.ticks where finished_at is null)
-                   and not exists (select from outbox.enrolments where campaign = 'drip' and state in ('active', 'held'))";
-    kills.until(world, "the drip is over", most, over).await?;
+    kills.until(world, "the drip is over", foretold.patience(), OVER).await?;
     world.notes.push(format!("{people} people, {} kills", kills.count));
-    judge::drip(world, foretold).await?;
+    judge::drip(world, &foretold).await?;
     count_jobs(world).await
 }
 
@@ -134,8 +118,8 @@ async fn compete(world: &mut World, kills: &mut Kills) -> Result<(), ProveError>
     let rivals: Vec<String> = (0..WOOED).map(|n| phone(FIRST_WOOED + n)).collect();
     for name in RIVALS {
         let step = format!("  - {{ name: offer, send: {{ body: '{{{{ name }}}}, {name} is here' }} }}\n");
-        let file = write_campaign(world, name, BY_HAND, "again: never", "1 in 1h", &step, &rivals)?;
-        world.command(&["campaign", "apply", "--yes", &file.display().to_string()]).await?;
+        let rest = format!("zone: UTC\nschedule: {BY_HAND}\ncaps: {{ per_recipient: 1 in 1h }}\nsteps:\n{step}");
+        apply(world, name, "never", &rest, &rivals).await?;
     }
     for name in RIVALS {
         world.command(&["campaign", "run", name]).await?;
@@ -158,27 +142,27 @@ fn steps() -> String {
     steps
 }
 
-/// Writes a campaign and its people to files, and returns the first.
-fn write_campaign(
-    world: &World,
+/// Writes a campaign and its people to files, and applies it: what of it is `rest`, but for its audience, who are enrolled `again` or not.
+/// Returns the campaign's file.
+async fn apply(
+    world: &mut World,
     name: &str,
-    schedule: &str,
     again: &str,
-    cap: &str,
-    steps: &str,
+    rest: &str,
     phones: &[String],
-) -> Result<PathBuf, ProveError> {
+) -> Result<String, ProveError> {
     let mut people = "phone,name\n".to_owned();
     for (n, phone) in phones.iter().enumerate() {
         let _ = writeln!(people, "{phone},n{n}");
     }
     fs::write(world.logs.path().join(format!("{name}.csv")), people)?;
     let source = format!(
-        "name: {name}\nzone: UTC\nschedule: {schedule}\naudience: {{ csv: {name}.csv, {again} }}\n\
-         variables: {{ name: {{ missing: hold }} }}\ncaps: {{ per_recipient: {cap} }}\nsteps:\n{steps}"
+        "name: {name}\naudience: {{ csv: {name}.csv, again: {again} }}\nvariables: {{ name: {{ missing: hold }} }}\n{rest}"
     );
     let file = world.logs.path().join(format!("{name}.yaml"));
     fs::write(&file, source)?;
+    let file = file.display().to_string();
+    world.command(&["campaign", "apply", "--yes", &file]).await?;
     Ok(file)
 }
 

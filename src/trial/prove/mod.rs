@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A seed decides what a scenario inserts, kills and breaks, and in which order; the machine decides the exact instants.
-//! A world shares nothing with another one but the machine, so that two can be played side by side.
+//! A world shares nothing with another one but the machine, so that several can be played side by side.
 
 mod check;
 mod world;

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sqlx::PgPool;
@@ -16,7 +17,7 @@ use tracing::subscriber::NoSubscriber;
 use crate::chert::lines::ListedLine;
 use crate::database;
 use crate::outbox::lines::{self, Paces, Which};
-use crate::simulate::{self, Cap, DEFAULT_SECRET, Faults, Simulator};
+use crate::simulate::{self, Cap, DEFAULT_SECRET, Faults, LedgerEntry, Simulator};
 use crate::trial::facts::{self, Progress};
 use crate::trial::forwarder::Forwarder;
 use crate::trial::postgres::{Durability, Embedded};
@@ -100,6 +101,8 @@ pub struct World {
     pub retried: BTreeMap<i64, i32>,
     pub inserted: u64,
     pub peak_rss_kb: u64,
+    /// How far Postgres's clock is ahead of the phones'.
+    pub ahead: TimeDelta,
     pub setup: WorkerSetup,
     pub logs: TempDir,
     started_workers: u32,
@@ -172,6 +175,7 @@ impl World {
             retried: BTreeMap::new(),
             inserted: 0,
             peak_rss_kb: 0,
+            ahead: TimeDelta::zero(),
             setup,
             logs,
             started_workers: 0,
@@ -252,6 +256,32 @@ impl World {
         }
         self.workers = running;
         Ok(before - self.workers.len())
+    }
+
+    /// The next full hour that is at least so far away.
+    pub async fn full_hour_in(&self, lead: TimeDelta) -> Result<DateTime<Utc>, ProveError> {
+        let now = self.now().await? + lead;
+        let hour = now.duration_trunc(TimeDelta::hours(1)).unwrap_or(now);
+        Ok(hour + TimeDelta::hours(1))
+    }
+
+    /// Sets Postgres's clock forward, so that it is no more than `lead` until this hour.
+    pub async fn set_full_hour(&mut self, hour: DateTime<Utc>, lead: TimeDelta) -> Result<(), ProveError> {
+        let ahead = hour - lead - self.now().await?;
+        self.server.set_clock(i32::try_from(ahead.num_seconds()).unwrap_or(0))?;
+        self.ahead = TimeDelta::seconds(ahead.num_seconds());
+        Ok(())
+    }
+
+    async fn now(&self) -> Result<DateTime<Utc>, ProveError> {
+        Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.pool).await?)
+    }
+
+    /// What the phones received, by Postgres's clock.
+    pub fn ledger(&self) -> Vec<LedgerEntry> {
+        let mut ledger = self.simulator.ledger();
+        ledger.iter_mut().for_each(|entry| entry.at += self.ahead);
+        ledger
     }
 
     pub fn faults(&self, faults: Faults) -> Result<(), ProveError> {

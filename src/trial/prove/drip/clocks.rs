@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rand::RngExt as _;
 
 use crate::trial::postgres::fake_clock;
-use crate::trial::prove::drip::{replica, scripted, write_campaign};
+use crate::trial::prove::drip::{apply, count_jobs, replica, scripted};
 use crate::trial::prove::world::phone;
 use crate::trial::prove::{ProveError, Setup, World};
 
@@ -55,13 +55,13 @@ pub async fn fire(world: &mut World) -> Result<(), ProveError> {
          - {{ name: two, send: {{ body: 'Still there, {{{{ name }}}}?' }} }}\n"
     );
     let schedule = format!("{{ cron: '*/{EVERY_SECS} * * * * *', overlap: queue }}");
-    let file = write_campaign(world, "pulse", &schedule, "again: always", "1000 in 1h", &steps, &phones)?;
+    let rest = format!("zone: UTC\nschedule: {schedule}\nsteps:\n{steps}");
     insert(world).await?;
     let mut clocks = CLOCKS.to_vec();
     for clock in CLOCKS {
         world.start_worker_with(&by(clock))?;
     }
-    world.command(&["campaign", "apply", "--yes", &file.display().to_string()]).await?;
+    apply(world, "pulse", "always", &rest, &phones).await?;
     let (limit, mut dies_at, mut kills) =
         (Instant::now() + Duration::from_secs(90), Instant::now() + Duration::from_millis(KILL_MS.end), 0);
     while finished(world).await? < FIRINGS {
@@ -85,7 +85,7 @@ pub async fn fire(world: &mut World) -> Result<(), ProveError> {
     let over = "select not exists (select from outbox.enrolments where state in ('active', 'held'))
                    and not exists (select from outbox.jobs where state in ('queued', 'sending'))";
     world.until("all has ended", || async { Ok(sqlx::query_scalar(over).fetch_one(&pool).await?) }).await?;
-    world.inserted = world.progress().await?.total();
+    count_jobs(world).await?;
     judge(world).await?;
     world.notes.push(format!("{kills} kills"));
     Ok(())

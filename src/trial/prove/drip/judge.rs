@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 
 use crate::simulate::LedgerEntry;
-use crate::trial::prove::drip::{Foretold, WOOED};
+use crate::trial::prove::drip::WOOED;
+use crate::trial::prove::drip::foretold::Foretold;
 use crate::trial::prove::world::Suppression;
 use crate::trial::prove::{ProveError, World};
 
@@ -24,13 +25,13 @@ struct StepJob {
 }
 
 /// Judges the drip and its rivals once they are over.
-pub async fn drip(world: &mut World, foretold: Foretold) -> Result<(), ProveError> {
+pub async fn drip(world: &mut World, foretold: &Foretold) -> Result<(), ProveError> {
     let jobs: Vec<StepJob> = sqlx::query_as(
         "select idempotency_key as key, campaign, enrolment, step from outbox.jobs where campaign is not null",
     )
     .fetch_all(&world.pool)
     .await?;
-    let ledger = world.simulator.ledger();
+    let ledger = world.ledger();
     let by_key: HashMap<&str, &StepJob> = jobs.iter().filter_map(|job| Some((job.key.as_deref()?, job))).collect();
     let of = |entry: &LedgerEntry| by_key.get(entry.idempotency_key.as_deref()?).copied();
     let dripped: Vec<(&LedgerEntry, &StepJob)> =
@@ -111,7 +112,7 @@ pub async fn words(world: &mut World) -> Result<(), ProveError> {
 /// The real end lies in the plan's range. Near which of its ends depends on who answers, and on what the killed had in hand.
 async fn held_against_the_plan(
     world: &mut World,
-    foretold: Foretold,
+    foretold: &Foretold,
     end: Option<DateTime<Utc>>,
     messages: usize,
 ) -> Result<(), ProveError> {

@@ -1,0 +1,49 @@
+//! The drip at its full size: 20,000 people on 20 lines, over a midnight at which lines begin a new day, and quiet hours of every third
+//! person about it.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use crate::outbox::lines::{self, Paces, Which};
+use crate::trial::prove::drip::LINES;
+use crate::trial::prove::drip::hours::{self, Group, windows, zone_where};
+use crate::trial::prove::world::phone;
+use crate::trial::prove::{Machine, ProveError, Setup, World};
+
+const PEOPLE: u32 = 20_000;
+/// It begins so long before midnight.
+const LEAD: TimeDelta = TimeDelta::minutes(5);
+/// More than half of what a line has to begin with; it comes to that before midnight.
+const CAP: u32 = 560;
+/// Two minutes are quiet for those whose noon it is; the others' morning is never near an end.
+const HOURS: &[(&str, &str)] = &[("00:00", "11:59"), ("12:01", "12:16")];
+
+pub fn setup() -> Setup {
+    Setup {
+        machine: Machine::Clock,
+        first_touch_cap: Some(CAP),
+        alone: true,
+        only_named: true,
+        ..super::setup(Duration::from_millis(200), Duration::from_millis(400))
+    }
+}
+
+pub async fn drip(world: &mut World) -> Result<(), ProveError> {
+    let midnight = world.full_hour_in(LEAD).await?;
+    let paces = Paces { time_zone: Some(zone_where(0, midnight)), ..Paces::default() };
+    lines::set(&world.pool, &Which::All, &paces).await?;
+    let (noon, morning): (Vec<u32>, Vec<u32>) = (0..PEOPLE).partition(|person| person % 3 == 0);
+    let group =
+        |people: Vec<u32>, hour| Group { phones: people.into_iter().map(phone).collect(), hour, windows: HOURS };
+    let groups = [group(noon, 12), group(morning, 3)];
+    for group in &groups {
+        group.place(world, midnight).await?;
+    }
+    world.set_full_hour(midnight, LEAD).await?;
+    super::drip(world, PEOPLE, 4_000..6_000, &windows(HOURS)).await?;
+    let ledger = world.ledger();
+    let before = ledger.iter().filter(|entry| entry.first_touch && entry.at < midnight).count();
+    world.notes.push(format!("{before} first touches before midnight, {} by all caps", CAP * LINES));
+    hours::judge(world, &groups, midnight).await
+}
