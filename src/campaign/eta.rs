@@ -92,6 +92,7 @@ impl Member {
             region: region_of(&self.phone),
             pin: self.line_id.as_ref().and_then(|id| lines.iter().position(|line| line.id == *id)),
             is_new: !self.touched,
+            no_text_at: Vec::new(),
         }
     }
 
@@ -142,6 +143,7 @@ mod tests {
             next_at: start(),
             next_first_touch_at: start(),
             first_touches_left: None,
+            today: start().date_naive(),
         };
         PlanLine { id: "pl_1".to_owned(), line, queued: Load::default() }
     }

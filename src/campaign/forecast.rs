@@ -4,9 +4,10 @@
 mod budget;
 mod group;
 mod lengths;
+mod waiting;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -16,6 +17,7 @@ use crate::campaign::file::words::Cap;
 use crate::campaign::forecast::budget::Budget;
 use crate::campaign::forecast::group::Group;
 use crate::campaign::forecast::lengths::Lengths;
+use crate::campaign::forecast::waiting::Waiting;
 use crate::campaign::opening::Opening;
 use crate::campaign::program::{Message, Op, Program};
 use crate::campaign::running::Running;
@@ -37,6 +39,8 @@ pub struct Entrant {
     pub pin: Option<usize>,
     /// Nobody has written to them, nor they to us.
     pub is_new: bool,
+    /// Steps that have no text for them, which ends or holds it there.
+    pub no_text_at: Vec<usize>,
 }
 
 /// Which way a branch is taken whose condition hangs on what is not known yet.
@@ -117,8 +121,10 @@ pub struct Beside<'a> {
 pub fn forecast(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], beside: Beside<'_>) -> Forecast {
     let mut play = Play::new(rules, lines, entrants);
     play.half_answer = beside.half_answer;
-    for (budget, queued) in play.budgets.iter_mut().zip(beside.queued) {
-        budget.queued = *queued;
+    for (line, queued) in beside.queued.iter().enumerate() {
+        // They do not wait for the campaign.
+        let now = play.budgets[line].put_before(*queued);
+        play.plan(line, now);
     }
     run(play)
 }
@@ -150,12 +156,19 @@ enum Event {
     Line(usize),
 }
 
+/// Where people wait for a line.
+#[derive(Debug, Clone, Copy)]
+enum Queue {
+    FollowUps(usize),
+    FirstTouches(usize),
+    Anyone,
+}
+
 /// Where somebody stands.
 struct Standing {
     step: usize,
-    /// When the message that waits fell due, and when its window closes.
+    /// When the message that waits fell due.
     due: Option<DateTime<Utc>>,
-    until: Option<DateTime<Utc>>,
     pin: Option<usize>,
     is_new: bool,
     sent: Vec<DateTime<Utc>>,
@@ -170,7 +183,7 @@ struct Play<'a> {
     budgets: Vec<Budget>,
     groups: Vec<Group>,
     /// New people whom any line may take.
-    anyone: VecDeque<usize>,
+    anyone: Waiting,
     half_answer: bool,
     lengths: Lengths,
     events: BinaryHeap<Reverse<(DateTime<Utc>, Event)>>,
@@ -190,12 +203,12 @@ impl<'a> Play<'a> {
                 groups.len() - 1
             });
             let (pin, is_new) = (entrant.pin, entrant.is_new);
-            people.push(Standing { step: 0, due: None, until: None, pin, is_new, sent: Vec::new(), group });
+            people.push(Standing { step: 0, due: None, pin, is_new, sent: Vec::new(), group });
             events.push(Reverse((entrant.at, Event::Person(person))));
         }
         let budgets = lines.iter().map(Budget::new).collect();
         let lengths = Lengths::of(rules.program);
-        let (anyone, forecast) = (VecDeque::new(), Forecast::default());
+        let (anyone, forecast) = (Waiting::default(), Forecast::default());
         Play { rules, entrants, people, budgets, groups, anyone, half_answer: false, lengths, events, forecast }
     }
 
@@ -217,6 +230,7 @@ impl<'a> Play<'a> {
                     let clocks = Clocks { zone: entrant.zones[0], calendar: self.rules.calendar };
                     return self.events.push(Reverse((until(*wait, at, clocks), Event::Person(person))));
                 }
+                Op::Send(_) if entrant.no_text_at.contains(&(next - 1)) => return,
                 Op::Send(_) => return self.queue(person, at),
             }
         }
@@ -228,10 +242,7 @@ impl<'a> Play<'a> {
         standing.due.get_or_insert(at);
         let allowed = self.rules.cap.and_then(|cap| free_at(cap, &standing.sent)).unwrap_or(at).max(at);
         let later = match self.groups[standing.group].opening(allowed) {
-            Opening::Open { until } => {
-                standing.until = until;
-                allowed
-            }
+            Opening::Open { .. } => allowed,
             Opening::Later { at, spread } => at + spread_for(person, spread),
             Opening::Never => return self.forecast.stuck += 1,
         };
@@ -242,20 +253,19 @@ impl<'a> Play<'a> {
     }
 
     fn queue_now(&mut self, person: usize, at: DateTime<Utc>) {
-        let (pin, is_new) = (self.people[person].pin, self.people[person].is_new);
+        let Standing { pin, is_new, group, .. } = self.people[person];
         match pin {
             Some(line) => {
                 let budget = &mut self.budgets[line];
                 let queue = if is_new { &mut budget.first_touches } else { &mut budget.follow_ups };
-                queue.push_back(person);
+                queue.push(group, person);
                 self.plan(line, at);
             }
-            None => {
-                self.anyone.push_back(person);
-                if self.anyone.len() == 1 {
-                    (0..self.budgets.len()).for_each(|line| self.plan(line, at));
-                }
+            // Lines know of the others of the group.
+            None if self.anyone.push(group, person) => {
+                (0..self.budgets.len()).for_each(|line| self.plan(line, at));
             }
+            None => {}
         }
     }
 
@@ -267,7 +277,7 @@ impl<'a> Play<'a> {
         self.budgets[line].next = None;
         self.budgets[line].begin_day(at);
         let budget = &self.budgets[line];
-        let opens = (at >= budget.follow_up_at(at), at >= budget.first_touch_at(at));
+        let opens = (at >= budget.follow_up_at(at), budget.first_touch_at(at).is_some_and(|opens| at >= opens));
         let queued = &mut self.budgets[line].queued;
         if opens.0 && queued.follow_ups > 0 {
             queued.follow_ups -= 1;
@@ -276,12 +286,11 @@ impl<'a> Play<'a> {
             queued.first_touches -= 1;
             self.budgets[line].spend(true, at);
         } else if opens.0
-            && let Some(person) = self.take(at, |play| &mut play.budgets[line].follow_ups)
+            && let Some(person) = self.take(at, Queue::FollowUps(line))
         {
             self.send(person, line, false, at);
         } else if opens.1 {
-            let own = self.take(at, |play| &mut play.budgets[line].first_touches);
-            let found = own.or_else(|| self.take(at, |play| &mut play.anyone));
+            let found = self.take(at, Queue::FirstTouches(line)).or_else(|| self.take(at, Queue::Anyone));
             if let Some(person) = found {
                 // With a line left to Chert, who wrote to us first may have no pin and be no first touch.
                 let is_new = self.people[person].is_new;
@@ -291,24 +300,30 @@ impl<'a> Play<'a> {
         self.plan(line, at);
     }
 
-    /// The first of a queue who may be written to now; who may not any more goes back to wait, or has expired.
-    fn take(&mut self, at: DateTime<Utc>, queue: impl Fn(&mut Self) -> &mut VecDeque<usize>) -> Option<usize> {
-        while let Some(person) = queue(self).pop_front() {
+    /// The first of a queue who may be written to now; of those before them the message has expired.
+    fn take(&mut self, at: DateTime<Utc>, queue: Queue) -> Option<usize> {
+        while let Some(person) = self.pop(at, queue) {
             let standing = &self.people[person];
             let step = standing.step;
             let message = self.message(step);
             let deadline = message.and_then(|message| {
                 standing.due?.checked_add_signed(TimeDelta::from_std(message.expires_after?.0).ok()?)
             });
-            if deadline.is_some_and(|deadline| at > deadline) {
-                self.forecast.steps.entry(step).or_default().expired += 1;
-            } else if standing.until.is_none_or(|until| at <= until) {
+            if deadline.is_none_or(|deadline| at <= deadline) {
                 return Some(person);
-            } else {
-                self.queue(person, at);
             }
+            self.forecast.steps.entry(step).or_default().expired += 1;
         }
         None
+    }
+
+    fn pop(&mut self, at: DateTime<Utc>, queue: Queue) -> Option<usize> {
+        let waiting = match queue {
+            Queue::FollowUps(line) => &mut self.budgets[line].follow_ups,
+            Queue::FirstTouches(line) => &mut self.budgets[line].first_touches,
+            Queue::Anyone => &mut self.anyone,
+        };
+        waiting.pop(&mut self.groups, at)
     }
 
     fn send(&mut self, person: usize, line: usize, is_first_touch: bool, at: DateTime<Utc>) {
@@ -336,15 +351,20 @@ impl<'a> Play<'a> {
 
     /// Sets the line's next turn, if it has anything to do.
     fn plan(&mut self, line: usize, at: DateTime<Utc>) {
-        let anyone_waits = !self.anyone.is_empty();
-        let budget = &mut self.budgets[line];
-        let has_follow_ups = budget.queued.follow_ups > 0 || !budget.follow_ups.is_empty();
-        let has_first_touches = anyone_waits || budget.queued.first_touches > 0 || !budget.first_touches.is_empty();
-        let follow_up = has_follow_ups.then(|| budget.follow_up_at(at));
-        let first_touch = has_first_touches.then(|| budget.first_touch_at(at));
+        let (budget, hours) = (&self.budgets[line], &mut self.groups);
+        let follow_up = budget.follow_up_at(at);
+        let follow_up =
+            if budget.queued.follow_ups > 0 { Some(follow_up) } else { budget.follow_ups.opens_at(hours, follow_up) };
+        let first_touch = budget.first_touch_at(at).and_then(|soonest| {
+            if budget.queued.first_touches > 0 {
+                return Some(soonest);
+            }
+            let queues = [&budget.first_touches, &self.anyone];
+            queues.into_iter().filter_map(|queue| queue.opens_at(hours, soonest)).min()
+        });
         let next = [follow_up, first_touch].into_iter().flatten().min();
         if let Some(next) = next.filter(|next| budget.next.is_none_or(|planned| *next < planned)) {
-            budget.next = Some(next);
+            self.budgets[line].next = Some(next);
             self.events.push(Reverse((next, Event::Line(line))));
         }
     }
@@ -419,6 +439,7 @@ mod tests {
             next_at: start(),
             next_first_touch_at: start(),
             first_touches_left: first_touch_cap,
+            today: start().date_naive(),
         }
     }
 
@@ -431,6 +452,7 @@ mod tests {
             region: Some("US-NY"),
             pin: (!is_new).then_some(0),
             is_new,
+            no_text_at: Vec::new(),
         };
         (0..count).map(person).collect()
     }
@@ -560,8 +582,45 @@ mod tests {
     }
 
     #[test]
-    fn without_a_line_everybody_is_stuck() {
+    fn without_a_line_everybody_is_stuck_and_new_people_are_behind_a_cap_of_none() {
         assert_eq!(play(ONE, Way::Long, &[], &people(3, true)).stuck, 3);
+        let mut everybody = people(3, true);
+        everybody.extend(people(2, false));
+        let forecast = play(ONE, Way::Long, &[line(Some(0))], &everybody);
+        assert_eq!((forecast.stuck, forecast.steps[&0].sent), (3, 2));
+    }
+
+    #[test]
+    fn what_is_left_of_a_cap_is_left_of_its_own_day() {
+        let used_up = Line { first_touches_left: Some(0), ..line(Some(30)) };
+        let midnight = at("2026-12-01T05:00:00Z");
+        let end = |line: &Line, at| {
+            let people: Vec<Entrant> = people(1, true).into_iter().map(|person| Entrant { at, ..person }).collect();
+            play(ONE, Way::Long, std::slice::from_ref(line), &people).last_at
+        };
+        assert_eq!(end(&used_up, start()), Some(midnight));
+        assert_eq!(end(&Line { next_first_touch_at: midnight, ..used_up.clone() }, start()), Some(midnight));
+        let next_week = start() + TimeDelta::days(7);
+        assert_eq!(end(&used_up, next_week), Some(next_week));
+    }
+
+    #[test]
+    fn what_else_is_queued_is_gone_before_a_campaign_that_begins_later() {
+        let queued = [Load { first_touches: 20, follow_ups: 50 }];
+        let beside = Beside { queued: &queued, half_answer: false };
+        let tomorrow = start() + TimeDelta::days(1);
+        let people: Vec<Entrant> =
+            people(1, true).into_iter().map(|person| Entrant { at: tomorrow, ..person }).collect();
+        assert_eq!(play_beside(ONE, Way::Long, &[line(Some(30))], &people, beside).last_at, Some(tomorrow));
+    }
+
+    #[test]
+    fn who_gets_no_text_at_a_step_gets_none_after_it() {
+        let rest = "steps: [{ send: { body: A } }, { send: { body: B } }, { send: { body: C } }]";
+        let mut everybody = people(2, false);
+        everybody[1].no_text_at = vec![1];
+        let forecast = play(rest, Way::Long, &[line(None)], &everybody);
+        assert_eq!(forecast.steps.values().map(|fate| fate.sent).collect::<Vec<_>>(), [2, 1, 1]);
     }
 
     proptest! {

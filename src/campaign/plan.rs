@@ -57,15 +57,18 @@ pub struct PlanLine {
 
 /// Lines behind what is queued for them, by their ids; what any line may take is dealt out among them.
 pub fn behind(mut lines: Vec<PlanLine>, queued: &HashMap<String, Load>) -> Vec<PlanLine> {
-    let count = u32::try_from(lines.len()).unwrap_or(u32::MAX).max(1);
     let anywhere = queued.get(ANY_LINE).copied().unwrap_or_default();
-    let dealt = |all: u32, place: u32| all / count + u32::from(place < all % count);
+    let dealt = |all: u32, place: u32, count: u32| all / count + u32::from(place < all % count);
+    let touching = lines.iter().filter(|line| line.line.first_touch_cap != Some(0)).count();
+    let (count, touching) = (lines.len() as u32, touching as u32);
+    let mut place_touching = 0;
     for (place, line) in (0..).zip(&mut lines) {
-        let own = queued.get(&line.id).filter(|_| line.id != ANY_LINE).copied().unwrap_or_default();
-        line.queued = Load {
-            first_touches: own.first_touches + dealt(anywhere.first_touches, place),
-            follow_ups: own.follow_ups + dealt(anywhere.follow_ups, place),
-        };
+        line.queued = queued.get(&line.id).filter(|_| line.id != ANY_LINE).copied().unwrap_or_default();
+        line.queued.follow_ups += dealt(anywhere.follow_ups, place, count);
+        if line.line.first_touch_cap != Some(0) {
+            line.queued.first_touches += dealt(anywhere.first_touches, place_touching, touching);
+            place_touching += 1;
+        }
     }
     lines
 }
@@ -128,11 +131,11 @@ pub fn plan(
     let spread = running.jitter();
     for (n, member) in members.iter().enumerate() {
         let shown = (n < previews).then_some(&mut preview);
-        texts.render(running, member, shown);
-        entrants.push(member.entrant(running, lines, spread_at(starts_at, spread, n, members.len())));
+        let no_text_at = texts.render(running, member, shown);
+        entrants.push(member.entrant(running, lines, spread_at(starts_at, spread, n, members.len()), no_text_at));
     }
     let queued: Vec<Load> = lines.iter().map(|line| line.queued).collect();
-    let answers_end_it = running.campaign.stop_on.iter().any(|stop| matches!(stop, StopOn::Reply | StopOn::OptOut));
+    let answers_end_it = running.campaign.stop_on.contains(&StopOn::Reply);
     let play = |way, pace: f64| {
         let rules = Rules::of(running, way);
         let slower = |gap: Duration| gap.mul_f64(1.0 / pace);
@@ -196,7 +199,9 @@ fn line_days(forecast: &Forecast, lines: &[PlanLine]) -> f64 {
         let line = &lines[*line].line;
         let messages = f64::from(load.first_touches + load.follow_ups);
         let touches = line.first_touch_cap.map_or(0.0, |cap| f64::from(load.first_touches) / f64::from(cap.max(1)));
-        touches.max(messages * line.gap.as_secs_f64() / DAY_SECS)
+        let day_share = |messages: f64, gap: Duration| messages * gap.as_secs_f64() / DAY_SECS;
+        let touching = day_share(f64::from(load.first_touches), line.first_touch_gap);
+        touches.max(touching).max(day_share(messages, line.gap))
     };
     // A sum of nothing is -0.0.
     forecast.loads.iter().map(share).sum::<f64>() + 0.0
@@ -238,6 +243,7 @@ mod tests {
                 next_at: start(),
                 next_first_touch_at: start(),
                 first_touches_left: Some(*cap),
+                today: start().date_naive(),
             },
             queued: Load::default(),
         };
@@ -285,6 +291,8 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
         ]);
         let loads: Vec<Load> = behind(lines(&[30, 30]), &queued).iter().map(|line| line.queued).collect();
         assert_eq!(loads, [load(3, 0), load(3, 7)]);
+        let loads: Vec<Load> = behind(lines(&[0, 30]), &queued).iter().map(|line| line.queued).collect();
+        assert_eq!(loads, [load(0, 0), load(6, 7)], "a line without first touches gets none of theirs");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What a line may send, and when: its gaps, and the first touches of its day.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 
+use crate::campaign::forecast::waiting::Waiting;
 use crate::campaign::zone::first_instant;
 use crate::pace::slots::guard;
 
@@ -19,8 +19,9 @@ pub struct Line {
     pub zone: Tz,
     pub next_at: DateTime<Utc>,
     pub next_first_touch_at: DateTime<Utc>,
-    /// Of the cap, on the day on which the campaign begins.
+    /// Of the cap, and on which of its days.
     pub first_touches_left: Option<u32>,
+    pub today: NaiveDate,
 }
 
 /// What a line sends on one of its days.
@@ -33,12 +34,12 @@ pub struct Load {
 /// A line while it is played.
 pub(super) struct Budget {
     line: Line,
-    day: Option<NaiveDate>,
+    day: NaiveDate,
     left: Option<u32>,
     /// Messages of others, which go before those of the campaign.
     pub queued: Load,
-    pub first_touches: VecDeque<usize>,
-    pub follow_ups: VecDeque<usize>,
+    pub first_touches: Waiting,
+    pub follow_ups: Waiting,
     /// The event that counts; others of this line are stale.
     pub next: Option<DateTime<Utc>>,
 }
@@ -47,19 +48,25 @@ impl Budget {
     pub fn new(line: &Line) -> Budget {
         Budget {
             line: line.clone(),
-            day: None,
+            day: line.today,
             left: line.first_touches_left,
             queued: Load::default(),
-            first_touches: VecDeque::new(),
-            follow_ups: VecDeque::new(),
+            first_touches: Waiting::default(),
+            follow_ups: Waiting::default(),
             next: None,
         }
+    }
+
+    /// Others' messages, which go first. Tells when they can begin to.
+    pub fn put_before(&mut self, queued: Load) -> DateTime<Utc> {
+        self.queued = queued;
+        self.line.next_at.min(self.line.next_first_touch_at)
     }
 
     /// A new day has its whole cap.
     pub fn begin_day(&mut self, at: DateTime<Utc>) {
         let day = at.with_timezone(&self.line.zone).date_naive();
-        if self.day.replace(day).is_some_and(|before| before != day) {
+        if std::mem::replace(&mut self.day, day) != day {
             self.left = self.line.first_touch_cap;
         }
     }
@@ -68,16 +75,17 @@ impl Budget {
         self.line.next_at.max(at)
     }
 
-    pub fn first_touch_at(&self, at: DateTime<Utc>) -> DateTime<Utc> {
-        let soonest = self.follow_up_at(at).max(self.line.next_first_touch_at);
-        let day = |at: DateTime<Utc>| at.with_timezone(&self.line.zone).date_naive();
-        // Nothing was counted yet: then what is left is of the first day.
-        let today = self.day.unwrap_or_else(|| day(at));
-        if self.left != Some(0) || day(soonest) > today {
-            return soonest;
+    /// None for a line that sends no first touch on any day.
+    pub fn first_touch_at(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if self.line.first_touch_cap == Some(0) {
+            return None;
         }
-        let midnight = today.succ_opt().and_then(|day| first_instant(day.and_time(NaiveTime::MIN), self.line.zone));
-        midnight.map_or(soonest, |midnight| midnight.max(soonest))
+        let soonest = self.follow_up_at(at).max(self.line.next_first_touch_at);
+        if self.left != Some(0) || soonest.with_timezone(&self.line.zone).date_naive() > self.day {
+            return Some(soonest);
+        }
+        let tomorrow = self.day.succ_opt()?.and_time(NaiveTime::MIN);
+        first_instant(tomorrow, self.line.zone).map(|midnight| midnight.max(soonest))
     }
 
     /// Books a message, and returns the line's day.

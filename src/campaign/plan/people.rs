@@ -48,11 +48,12 @@ pub(super) struct Member<'a> {
 }
 
 impl Member<'_> {
-    pub fn entrant(&self, running: &Running, lines: &[PlanLine], at: DateTime<Utc>) -> Entrant {
+    pub fn entrant(&self, running: &Running, lines: &[PlanLine], at: DateTime<Utc>, no_text_at: Vec<usize>) -> Entrant {
         let pin = self.known.line_id.as_ref().and_then(|id| lines.iter().position(|line| line.id == *id));
         let (zones, _) = zones_of(self.phone, self.known.zone, running.campaign.zone);
         let region = region_of(self.phone);
-        Entrant { at, vars: self.vars.clone(), zones: zones.into_owned(), region, pin, is_new: !self.known.touched }
+        let (vars, zones, is_new) = (self.vars.clone(), zones.into_owned(), !self.known.touched);
+        Entrant { at, vars, zones, region, pin, is_new, no_text_at }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What everybody would read, step by step.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::Serialize;
 
@@ -47,8 +48,8 @@ pub struct Rendered {
 /// What everybody would read.
 pub(super) struct Texts {
     steps: Vec<Step>,
-    /// How many people get a text, by step.
-    counts: Vec<HashMap<String, u32>>,
+    /// How many people get a text, by step. Of texts their hashes: there may be one for each of a million people.
+    counts: Vec<HashMap<u64, u32>>,
     pub twice: u32,
 }
 
@@ -71,9 +72,15 @@ impl Texts {
         Texts { steps, counts, twice: 0 }
     }
 
-    pub fn render(&mut self, running: &Running, member: &Member<'_>, mut shown: Option<&mut Vec<Rendered>>) {
+    /// Renders what one person would read at each step, and returns the steps that have no text for them.
+    pub fn render(
+        &mut self,
+        running: &Running,
+        member: &Member<'_>,
+        mut shown: Option<&mut Vec<Rendered>>,
+    ) -> Vec<usize> {
         let touched = member.known.touched;
-        let mut own: Vec<String> = Vec::new();
+        let (mut own, mut no_text_at) = (Vec::new(), Vec::new());
         for (step, counts) in self.steps.iter_mut().zip(&mut self.counts) {
             let Some(Op::Send(message)) = running.program.get(step.index).map(|step| &step.op) else { continue };
             // Whoever gets a second message has had a first one.
@@ -84,6 +91,7 @@ impl Texts {
                 Ok(job) => job,
                 Err(fault) => {
                     *step.faults.entry(sentence(&fault)).or_default() += 1;
+                    no_text_at.push(step.index);
                     continue;
                 }
             };
@@ -93,19 +101,21 @@ impl Texts {
             let made = bubbles(&job.body);
             step.bubbles = (step.bubbles.0.min(made), step.bubbles.1.max(made));
             step.longest_chars = step.longest_chars.max(job.body.chars().count());
-            let count = counts.entry(job.body.clone()).or_default();
+            let text = hash_of(&job.body);
+            let count = counts.entry(text).or_default();
             *count += 1;
             step.same_text = step.same_text.max(*count);
             if let Some(shown) = &mut shown {
-                let (phone, text) = (member.phone.to_string(), job.body.clone());
+                let (phone, text) = (member.phone.to_string(), job.body);
                 shown.push(Rendered { row: member.row, phone, step: step.name.clone(), variant, text });
             }
-            own.push(job.body);
+            own.push(text);
         }
         let all = own.len();
         own.sort_unstable();
         own.dedup();
         self.twice += u32::from(own.len() < all);
+        no_text_at
     }
 
     pub fn steps(self, short: &Forecast, long: &Forecast) -> Vec<Step> {
@@ -119,6 +129,12 @@ impl Texts {
         };
         self.steps.into_iter().map(counted).collect()
     }
+}
+
+fn hash_of(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn sentence(fault: &Fault) -> String {

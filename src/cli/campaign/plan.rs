@@ -17,7 +17,7 @@ use crate::campaign::file::shape::Audience as Source;
 use crate::campaign::file::words::Again;
 use crate::campaign::fires;
 use crate::campaign::forecast::{Line, Load};
-use crate::campaign::plan::{Audience, Day, Plan, PlanLine, Row, behind, plan};
+use crate::campaign::plan::{Audience, Day, Plan, PlanLine, Row, Step, behind, plan};
 use crate::campaign::running::Running;
 use crate::cli::campaign::people;
 use crate::cli::{DatabaseOptions, print_json, table};
@@ -64,7 +64,7 @@ pub struct PlanArgs {
     /// Fail if it may end later than this.
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     finish_by: Option<DateTime<Utc>>,
-    /// Fail if somebody is held, or gets no text at a step.
+    /// Fail if somebody is held, gets no text at a step, drops out because its deadline comes first, or is stuck without a line or hours.
     #[arg(long)]
     strict: bool,
     /// Print the plan as JSON.
@@ -145,8 +145,8 @@ impl PlanArgs {
 
     fn verdict(&self, plan: &Plan) -> ExitCode {
         let is_late = self.finish_by.is_some_and(|by| plan.stuck > 0 || plan.finishes_by.is_some_and(|end| end > by));
-        let lacks =
-            self.strict && (!plan.people.held.is_empty() || plan.steps.iter().any(|step| !step.faults.is_empty()));
+        let fails = |step: &Step| !step.faults.is_empty() || step.expired > 0;
+        let lacks = self.strict && (plan.stuck > 0 || !plan.people.held.is_empty() || plan.steps.iter().any(fails));
         if is_late || lacks { ExitCode::from(NOT_AS_WANTED) } else { ExitCode::SUCCESS }
     }
 }
@@ -185,16 +185,18 @@ fn again_after(audience: &Source) -> Option<Duration> {
 fn plan_line(line: &LineStatus, now: DateTime<Utc>) -> PlanLine {
     let gap = |us: i64| Duration::from_micros(us.unsigned_abs());
     let cap = line.first_touch_cap.map(i32::unsigned_abs);
+    let zone: Tz = line.time_zone.parse().unwrap_or(Tz::UTC);
     PlanLine {
         id: line.id.clone(),
         line: Line {
             gap: gap(line.gap_us).mul_f32(line.slowdown),
             first_touch_gap: gap(line.first_touch_gap_us),
             first_touch_cap: cap,
-            zone: line.time_zone.parse().unwrap_or(Tz::UTC),
+            zone,
             next_at: line.next_at.max(now),
             next_first_touch_at: line.next_first_touch_at.unwrap_or(now).max(now),
             first_touches_left: cap.map(|cap| cap.saturating_sub(line.first_touches_today.unsigned_abs())),
+            today: now.with_timezone(&zone).date_naive(),
         },
         queued: Load::default(),
     }
