@@ -22,9 +22,9 @@ pub struct Stamp {
 }
 
 impl Clock {
-    /// Starts now; `scale` is simulated seconds per real second.
-    pub fn start(scale: f64) -> Clock {
-        Clock { started: Instant::now(), started_at: system_time(), scale }
+    /// Starts now; `scale` is simulated seconds per real second. The calendar is so far `ahead` of the machine's.
+    pub fn start(scale: f64, ahead: TimeDelta) -> Clock {
+        Clock { started: Instant::now(), started_at: system_time() + ahead, scale }
     }
 
     /// This moment.
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn simulated_time_runs_by_the_scale() {
-        let clock = Clock::start(600.0);
+        let clock = Clock::start(600.0, TimeDelta::zero());
         let stamp = clock.stamp();
         assert_eq!(stamp.simulated_us, stamp.at_us * 600);
         assert_eq!(clock.real_us(600_000_000), 1_000_000);

@@ -131,7 +131,7 @@ mod tests {
     fn shares_are_kept_and_the_same_message_meets_the_same_fate() {
         let options =
             MessageOptions { read_share: 0.5, failed_share: 0.2, undelivered_share: 0.1, ..MessageOptions::default() };
-        let clock = Clock::start(1.0);
+        let clock = Clock::start(1.0, chrono::TimeDelta::zero());
         let fates: Vec<Fate> = (0..10_000)
             .map(|n| {
                 let entry = entry(&format!("+1555{n:07}"));

@@ -119,7 +119,7 @@ mod tests {
     fn lines(gap_minutes: u64, cap: Option<u32>) -> Lines {
         let first_touch_gap = Duration::from_secs(60 * gap_minutes);
         let options = Options { lines: 2, first_touch_gap, first_touch_cap: Cap(cap), ..Options::default() };
-        Lines::new(&options, Clock::start(1.0))
+        Lines::new(&options, Clock::start(1.0, TimeDelta::zero()))
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub async fn start(options: Options) -> Result<Simulator, StartError> {
     let listener = TcpListener::bind(asked).await.map_err(listen_error)?;
     let addr = listener.local_addr().map_err(listen_error)?;
 
-    let clock = Clock::start(options.time_scale);
+    let clock = Clock::start(options.time_scale, options.calendar_ahead);
     let (dispatches, queue) = mpsc::channel(QUEUE_LIMIT);
     let shared = Arc::new(Shared {
         clock,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use chrono_tz::Tz;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
@@ -136,6 +137,10 @@ pub struct Options {
     #[arg(long, env = "SIMULATE_LEDGER_LIMIT", default_value = "1000000", value_parser = at_least_one)]
     pub ledger_limit: usize,
 
+    /// How far its calendar is ahead of this machine's; signatures go by the machine's. For rigs that live at another time of day.
+    #[arg(skip)]
+    pub calendar_ahead: TimeDelta,
+
     #[command(flatten)]
     pub messages: MessageOptions,
 
@@ -159,6 +164,7 @@ impl Default for Options {
             first_touch_cap: Cap(Some(30)),
             time_zone: Tz::UTC,
             time_scale: 1.0,
+            calendar_ahead: TimeDelta::zero(),
             request_rate: None,
             dedup_window: None,
             key_lifetime: Duration::from_secs(86_400),

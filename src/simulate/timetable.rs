@@ -121,7 +121,7 @@ mod tests {
         let events = EventOptions { delivery_events: true, ..EventOptions::default() };
         let messages = MessageOptions { read_share: 1.0, ..MessageOptions::default() };
         let options = Options { events, messages, ..Options::default() };
-        State::new(&options, Clock::start(1.0), Faults::default(), mpsc::channel(1).0)
+        State::new(&options, Clock::start(1.0, chrono::TimeDelta::zero()), Faults::default(), mpsc::channel(1).0)
     }
 
     fn send(state: &mut State) -> String {

@@ -231,7 +231,7 @@ mod tests {
     use crate::simulate::options::EventOptions;
 
     fn log(events: EventOptions) -> Log {
-        Log::new(&Options { events, ..Options::default() }, Clock::start(1.0))
+        Log::new(&Options { events, ..Options::default() }, Clock::start(1.0, TimeDelta::zero()))
     }
 
     fn append(log: &mut Log, at_us: i64) -> u64 {

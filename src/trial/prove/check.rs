@@ -53,7 +53,7 @@ pub struct Verdict {
 pub async fn verdict(scenario: &str, world: &mut World, began: Instant) -> Result<Verdict, ProveError> {
     let jobs = facts::jobs(&world.pool).await?;
     let lines = facts::lines(&world.pool).await?;
-    let ledger = world.ledger();
+    let ledger = world.simulator.ledger();
     let tally = tally(world.inserted, &jobs, &ledger, &lines);
     let mut states = BTreeMap::new();
     for job in &jobs {

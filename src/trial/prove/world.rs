@@ -17,7 +17,7 @@ use tracing::subscriber::NoSubscriber;
 use crate::chert::lines::ListedLine;
 use crate::database;
 use crate::outbox::lines::{self, Paces, Which};
-use crate::simulate::{self, Cap, DEFAULT_SECRET, Faults, LedgerEntry, Simulator};
+use crate::simulate::{self, Cap, DEFAULT_SECRET, Faults, Simulator};
 use crate::trial::facts::{self, Progress};
 use crate::trial::forwarder::Forwarder;
 use crate::trial::postgres::{Durability, Embedded};
@@ -56,6 +56,8 @@ pub enum Machine {
     SmallDisk,
     /// With a clock that can be set.
     Clock,
+    /// The same, and it begins so long before a full hour, by Chert's clock too.
+    BeforeTheHour(TimeDelta),
 }
 
 impl Default for Setup {
@@ -101,8 +103,8 @@ pub struct World {
     pub retried: BTreeMap<i64, i32>,
     pub inserted: u64,
     pub peak_rss_kb: u64,
-    /// How far Postgres's clock is ahead of the phones'.
-    pub ahead: TimeDelta,
+    /// By Postgres's and Chert's clocks, of a world that begins before one.
+    pub full_hour: Option<DateTime<Utc>>,
     pub setup: WorkerSetup,
     pub logs: TempDir,
     started_workers: u32,
@@ -121,9 +123,17 @@ impl World {
         let server = match setup.machine {
             Machine::Plain => Embedded::start(Durability::None).await?,
             Machine::SmallDisk => Embedded::start_on_a_small_disk().await?,
-            Machine::Clock => Embedded::start_with_a_clock().await?,
+            Machine::Clock | Machine::BeforeTheHour(_) => Embedded::start_with_a_clock().await?,
         };
         let pool = database::connect(&server.url("postgres"), 4).await?;
+        let (mut full_hour, mut ahead) = (None, TimeDelta::zero());
+        if let Machine::BeforeTheHour(lead) = setup.machine {
+            let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()").fetch_one(&pool).await?;
+            let hour = next_full_hour(now + lead);
+            ahead = TimeDelta::seconds((hour - lead - now).num_seconds());
+            server.set_clock(i32::try_from(ahead.num_seconds()).unwrap_or(0))?;
+            full_hour = Some(hour);
+        }
         database::migrate(&pool, "default").await?;
         let options = simulate::Options {
             port: 0,
@@ -131,6 +141,7 @@ impl World {
             first_touch_gap: Duration::ZERO,
             first_touch_cap: Cap(None),
             seed: Some(seed),
+            calendar_ahead: ahead,
             ..setup.simulator
         };
         // Its greeting is for those who run it by itself.
@@ -175,7 +186,7 @@ impl World {
             retried: BTreeMap::new(),
             inserted: 0,
             peak_rss_kb: 0,
-            ahead: TimeDelta::zero(),
+            full_hour,
             setup,
             logs,
             started_workers: 0,
@@ -256,32 +267,6 @@ impl World {
         }
         self.workers = running;
         Ok(before - self.workers.len())
-    }
-
-    /// The next full hour that is at least so far away.
-    pub async fn full_hour_in(&self, lead: TimeDelta) -> Result<DateTime<Utc>, ProveError> {
-        let now = self.now().await? + lead;
-        let hour = now.duration_trunc(TimeDelta::hours(1)).unwrap_or(now);
-        Ok(hour + TimeDelta::hours(1))
-    }
-
-    /// Sets Postgres's clock forward, so that it is no more than `lead` until this hour.
-    pub async fn set_full_hour(&mut self, hour: DateTime<Utc>, lead: TimeDelta) -> Result<(), ProveError> {
-        let ahead = hour - lead - self.now().await?;
-        self.server.set_clock(i32::try_from(ahead.num_seconds()).unwrap_or(0))?;
-        self.ahead = TimeDelta::seconds(ahead.num_seconds());
-        Ok(())
-    }
-
-    async fn now(&self) -> Result<DateTime<Utc>, ProveError> {
-        Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.pool).await?)
-    }
-
-    /// What the phones received, by Postgres's clock.
-    pub fn ledger(&self) -> Vec<LedgerEntry> {
-        let mut ledger = self.simulator.ledger();
-        ledger.iter_mut().for_each(|entry| entry.at += self.ahead);
-        ledger
     }
 
     pub fn faults(&self, faults: Faults) -> Result<(), ProveError> {
@@ -409,6 +394,10 @@ impl World {
     fn note_memory(&mut self, worker: &WorkerProcess) {
         self.peak_rss_kb = self.peak_rss_kb.max(worker.peak_rss_kb().unwrap_or(0));
     }
+}
+
+fn next_full_hour(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.duration_trunc(TimeDelta::hours(1)).unwrap_or(at) + TimeDelta::hours(1)
 }
 
 /// The number of the n-th recipient.

@@ -21,7 +21,7 @@ const HOURS: &[(&str, &str)] = &[("00:00", "11:59"), ("12:01", "12:16")];
 
 pub fn setup() -> Setup {
     Setup {
-        machine: Machine::Clock,
+        machine: Machine::BeforeTheHour(LEAD),
         first_touch_cap: Some(CAP),
         alone: true,
         only_named: true,
@@ -30,7 +30,7 @@ pub fn setup() -> Setup {
 }
 
 pub async fn drip(world: &mut World) -> Result<(), ProveError> {
-    let midnight = world.full_hour_in(LEAD).await?;
+    let midnight = world.full_hour.unwrap_or_default();
     let paces = Paces { time_zone: Some(zone_where(0, midnight)), ..Paces::default() };
     lines::set(&world.pool, &Which::All, &paces).await?;
     let (noon, morning): (Vec<u32>, Vec<u32>) = (0..PEOPLE).partition(|person| person % 3 == 0);
@@ -40,9 +40,8 @@ pub async fn drip(world: &mut World) -> Result<(), ProveError> {
     for group in &groups {
         group.place(world, midnight).await?;
     }
-    world.set_full_hour(midnight, LEAD).await?;
     super::drip(world, PEOPLE, 4_000..6_000, &windows(HOURS)).await?;
-    let ledger = world.ledger();
+    let ledger = world.simulator.ledger();
     let before = ledger.iter().filter(|entry| entry.first_touch && entry.at < midnight).count();
     world.notes.push(format!("{before} first touches before midnight, {} by all caps", CAP * LINES));
     hours::judge(world, &groups, midnight).await

@@ -56,7 +56,7 @@ pub async fn judge(world: &mut World, groups: &[Group], midnight: DateTime<Utc>)
     .fetch_all(&world.pool)
     .await?;
     let ends: HashMap<String, DateTime<Utc>> = ends.into_iter().collect();
-    let ledger = world.ledger();
+    let ledger = world.simulator.ledger();
     let mut closed = 0;
     for group in groups {
         let phones: HashSet<&str> = group.phones.iter().map(String::as_str).collect();

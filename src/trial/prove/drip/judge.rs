@@ -31,7 +31,7 @@ pub async fn drip(world: &mut World, foretold: &Foretold) -> Result<(), ProveErr
     )
     .fetch_all(&world.pool)
     .await?;
-    let ledger = world.ledger();
+    let ledger = world.simulator.ledger();
     let by_key: HashMap<&str, &StepJob> = jobs.iter().filter_map(|job| Some((job.key.as_deref()?, job))).collect();
     let of = |entry: &LedgerEntry| by_key.get(entry.idempotency_key.as_deref()?).copied();
     let dripped: Vec<(&LedgerEntry, &StepJob)> =

@@ -12,8 +12,9 @@ use crate::trial::prove::drip::{BY_HAND, Kills, REPLICAS, apply, count_jobs, rep
 use crate::trial::prove::world::phone;
 use crate::trial::prove::{Machine, ProveError, Setup, World};
 
-/// It begins so long before midnight: late enough that lines use up their cap, and more than 90 s before the first hours end.
-const LEAD: TimeDelta = TimeDelta::seconds(36);
+/// It begins so long before midnight: late enough that lines use up their cap, and more than 90 s before the first hours end, also
+/// where it takes a while until workers run.
+const LEAD: TimeDelta = TimeDelta::seconds(45);
 /// Of the first campaign hours end a minute after the lines' midnight, and not everybody can be written to until then. Of the second one
 /// they begin at it, for two minutes, and its messages go before those of the other.
 const NOON: &[(&str, &str)] = &[("11:00", "12:01")];
@@ -24,11 +25,18 @@ const CAP: u32 = 3;
 
 pub fn setup() -> Setup {
     let (gap, first_touch_gap) = (Duration::from_millis(600), Duration::from_secs(4));
-    Setup { machine: Machine::Clock, lines: LINES, gap, first_touch_gap, worker_env: replica(), ..Setup::default() }
+    Setup {
+        machine: Machine::BeforeTheHour(LEAD),
+        lines: LINES,
+        gap,
+        first_touch_gap,
+        worker_env: replica(),
+        ..Setup::default()
+    }
 }
 
 pub async fn fall(world: &mut World) -> Result<(), ProveError> {
-    let midnight = world.full_hour_in(LEAD).await?;
+    let midnight = world.full_hour.unwrap_or_default();
     for line in 1..=LINES {
         let cap = (line <= LINES / 2).then_some(CAP.cast_signed());
         let zone = zone_where(0, midnight);
@@ -47,7 +55,6 @@ pub async fn fall(world: &mut World) -> Result<(), ProveError> {
         );
         apply(world, name, "never", &rest, &group.phones).await?;
     }
-    world.set_full_hour(midnight, LEAD).await?;
     for name in ["noon", "evening"] {
         world.command(&["campaign", "run", name]).await?;
     }
@@ -77,7 +84,7 @@ async fn was_tried(world: &mut World, midnight: DateTime<Utc>) -> Result<(), Pro
     .fetch_one(&world.pool)
     .await?;
     let mut touches: BTreeMap<(String, bool), u32> = BTreeMap::new();
-    for entry in world.ledger().into_iter().filter(|entry| entry.first_touch) {
+    for entry in world.simulator.ledger().into_iter().filter(|entry| entry.first_touch) {
         *touches.entry((entry.line_id, entry.at < midnight)).or_default() += 1;
     }
     let has_used_up = |line: u32, day| touches.get(&(format!("pl_{line}"), day)) == Some(&CAP);
