@@ -21,7 +21,7 @@ use crate::campaign::forecast::waiting::Waiting;
 use crate::campaign::opening::Opening;
 use crate::campaign::program::{Message, Op, Program};
 use crate::campaign::running::Running;
-use crate::campaign::template::{Condition, Facts, Vars};
+use crate::campaign::template::{Facts, Vars};
 use crate::campaign::walk::{Clocks, until};
 use crate::campaign::window::Windows;
 
@@ -222,8 +222,11 @@ impl<'a> Play<'a> {
                 Op::End => return,
                 Op::Jump(to) => self.people[person].step = *to,
                 Op::Branch { when, otherwise } => {
-                    let holds = self.holds(when, &entrant.vars, next, *otherwise);
-                    self.people[person].step = if holds { next } else { *otherwise };
+                    let (labels, vars) = (self.rules.labels, &entrant.vars);
+                    let holds =
+                        |replied, delivered| when.holds(Facts { replied, delivered, vars, labels }).unwrap_or(false);
+                    let then = self.lengths.takes(self.rules.way, holds, next, *otherwise);
+                    self.people[person].step = if then { next } else { *otherwise };
                 }
                 Op::Wait(wait) => {
                     self.people[person].step = next;
@@ -366,21 +369,6 @@ impl<'a> Play<'a> {
         if let Some(next) = next.filter(|next| budget.next.is_none_or(|planned| *next < planned)) {
             self.budgets[line].next = Some(next);
             self.events.push(Reverse((next, Event::Line(line))));
-        }
-    }
-
-    /// Whether a branch is taken: as it must be, or, where that hangs on what is not known yet, by the way.
-    fn holds(&self, when: &Condition, vars: &Vars, then: usize, otherwise: usize) -> bool {
-        let labels = self.rules.labels;
-        let holds = |replied, delivered| when.holds(Facts { replied, delivered, vars, labels }).unwrap_or(false);
-        let all = [holds(false, false), holds(false, true), holds(true, false), holds(true, true)];
-        if all.iter().all(|one| *one == all[0]) {
-            return all[0];
-        }
-        let (then, otherwise) = (self.lengths.from(then), self.lengths.from(otherwise));
-        match self.rules.way {
-            Way::Short => then.0 <= otherwise.0,
-            Way::Long => then.1 >= otherwise.1,
         }
     }
 

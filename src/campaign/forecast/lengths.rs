@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::campaign::file::words::Wait;
+use crate::campaign::forecast::Way;
 use crate::campaign::program::{Op, Program};
 
 /// How long the rest of the program takes from each step on, at least and at most, if no line and no window held it up.
@@ -32,7 +33,21 @@ impl Lengths {
         Lengths(lengths)
     }
 
-    pub fn from(&self, step: usize) -> (Duration, Duration) {
+    /// Whether a branch goes on at `then`: as it must by its condition, which hangs on replied and delivered, or, where these are not known
+    /// yet, by the way.
+    pub fn takes(&self, way: Way, holds: impl Fn(bool, bool) -> bool, then: usize, otherwise: usize) -> bool {
+        let all = [holds(false, false), holds(false, true), holds(true, false), holds(true, true)];
+        if all.iter().all(|one| *one == all[0]) {
+            return all[0];
+        }
+        let (then, otherwise) = (self.from(then), self.from(otherwise));
+        match way {
+            Way::Short => then.0 <= otherwise.0,
+            Way::Long => then.1 >= otherwise.1,
+        }
+    }
+
+    fn from(&self, step: usize) -> (Duration, Duration) {
         self.0.get(step).copied().unwrap_or_default()
     }
 }

@@ -8,6 +8,7 @@
 //! A world shares nothing with another one but the machine, so that several can be played side by side.
 
 mod check;
+mod setup;
 mod world;
 
 mod kills;
@@ -42,7 +43,8 @@ use crate::trial::rig::RigError;
 use crate::trial::{Audience, facts};
 
 pub use check::Verdict;
-pub use world::{Machine, Setup, World};
+pub use setup::{Machine, Setup};
+pub use world::World;
 
 /// Something that is broken on purpose.
 pub struct Scenario {

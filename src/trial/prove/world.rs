@@ -21,6 +21,7 @@ use crate::simulate::{self, Cap, DEFAULT_SECRET, Faults, Simulator};
 use crate::trial::facts::{self, Progress};
 use crate::trial::forwarder::Forwarder;
 use crate::trial::postgres::{Durability, Embedded};
+use crate::trial::prove::setup::{Machine, Setup};
 use crate::trial::prove::{ProveError, SETTLE_LIMIT};
 use crate::trial::rig::{WorkerProcess, WorkerSetup, log_directory};
 
@@ -28,58 +29,6 @@ use crate::trial::rig::{WorkerProcess, WorkerSetup, log_directory};
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a worker may take to end in good order.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
-
-/// What a world is made with.
-pub struct Setup {
-    /// How many lines Chert has.
-    pub lines: u32,
-    /// What each line may do.
-    pub gap: Duration,
-    pub first_touch_gap: Duration,
-    pub first_touch_cap: Option<u32>,
-    /// Chert's own behaviour. It does not enforce paces: a breach is to be seen on the phones.
-    pub simulator: simulate::Options,
-    pub machine: Machine,
-    /// Whether no other scenario may be played beside this one: it measures a rate, or keeps the machine busy by itself.
-    pub alone: bool,
-    /// Whether it is played only when it is asked for by name: it takes longer than all others together.
-    pub only_named: bool,
-    /// More of the workers' environment.
-    pub worker_env: Vec<(&'static str, String)>,
-}
-
-/// What Postgres runs on.
-#[derive(Debug, Clone, Copy)]
-pub enum Machine {
-    Plain,
-    /// With a small disk, which can be filled.
-    SmallDisk,
-    /// With a clock that can be set.
-    Clock,
-    /// The same, and it begins so long before a full hour, by Chert's clock too.
-    BeforeTheHour(TimeDelta),
-}
-
-impl Default for Setup {
-    /// Forty lines at a message a second, first touches not held back, answers after 20 to 60 ms.
-    fn default() -> Setup {
-        Setup {
-            lines: 40,
-            gap: Duration::from_secs(1),
-            first_touch_gap: Duration::ZERO,
-            first_touch_cap: None,
-            simulator: simulate::Options {
-                latency: Duration::from_millis(20),
-                latency_jitter: Duration::from_millis(40),
-                ..simulate::Options::default()
-            },
-            machine: Machine::Plain,
-            alone: false,
-            only_named: false,
-            worker_env: Vec::new(),
-        }
-    }
-}
 
 /// Everything that a scenario plays with; dropping it ends all of it.
 pub struct World {
