@@ -65,6 +65,18 @@ async fn i09_every_firing_is_one_row_however_many_engines_race() {
 }
 
 #[tokio::test]
+async fn i09_a_firing_whose_time_comes_again_is_the_same_row() {
+    let it = Harness::start().await;
+    late(&it, "catch_up: all, catch_up_within: 30d", 5).await;
+    it.settle(&it.engine()).await;
+    let before = it.text("select id || ' ' || at from outbox.ticks order by at").await;
+    it.execute("update outbox.campaigns set next_at = next_at - interval '5 hours'").await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select id || ' ' || at from outbox.ticks order by at").await, before);
+    assert_eq!(it.scalar("select count(*) from outbox.ticks").await, 5);
+}
+
+#[tokio::test]
 async fn what_nothing_ran_at_is_recorded_and_made_up_for_as_the_campaign_says() {
     for (policy, expected) in [
         ("catch_up: skip", "missed/too_late missed/too_late missed/too_late"),
