@@ -181,3 +181,39 @@ async fn a_schedule_that_is_changed_fires_from_then_on_and_one_that_is_not_goes_
     );
     assert_eq!(it.scalar("select count(*) from outbox.campaign_versions").await, 3);
 }
+
+#[tokio::test]
+async fn i12_a_query_that_fails_on_a_row_says_nothing_of_what_stands_there() {
+    let it = Harness::start().await;
+    it.execute(
+        "create table people (note text); insert into people values ('+1 555 014-2200');
+         create domain short as text constraint is_short check (length(value) < 3);
+         create function public.shout(said text, code text) returns text language plpgsql as
+         $$ begin raise exception '% is wrong', said using errcode = code; end $$",
+    )
+    .await;
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml");
+    for (column, told) in [
+        ("note::bigint", "22P02: a value does not fit the type it is cast to"),
+        ("note::date", "22007: a value is no date or time"),
+        ("note::short", "23514: a value breaks a constraint"),
+        ("public.shout(note, 'P0001')", "P0001: a function that it calls raised an exception"),
+        ("public.shout(note, '57014')", "57014: a function that it calls raised an exception"),
+        ("to_tsquery(note || ' &')", "42601: a value is taken for a name or for syntax"),
+        ("(note || 'x')::regtype", "42601: a value is taken for a name or for syntax"),
+    ] {
+        let audience = format!("audience: {{ sql: \"select '{ANN}' as phone, {column} as more from people\" }}");
+        let source = file(&format!("{audience}\nschedule: {{ manual: true }}"), "[{ send: { body: Hi } }]");
+        it.execute("delete from outbox.ticks").await;
+        it.apply(&source).await;
+        it.run(&["campaign", "run", "drip"]).await;
+        it.settle(&it.engine()).await;
+        std::fs::write(&path, &source).expect("written");
+        let (code, shown, error) = it.run(&["campaign", "plan", path.to_str().expect("UTF-8")]).await;
+        assert_eq!(code, 1, "{shown}");
+        for said in [it.text("select error from outbox.ticks").await, format!("{shown}{error}")] {
+            assert!(said.contains(told) && !said.contains("555") && !said.contains("014-2200"), "{column}: {said}");
+        }
+    }
+}
