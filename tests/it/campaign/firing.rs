@@ -217,3 +217,43 @@ async fn i12_a_query_that_fails_on_a_row_says_nothing_of_what_stands_there() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_version_that_this_release_cannot_read_holds_up_no_other_campaign_and_loses_no_firing() {
+    let it = Harness::start().await;
+    for state in ["new", "enrolling"] {
+        it.execute("delete from outbox.ticks; delete from outbox.enrolments").await;
+        let source = file(&format!("{TWENTY}\nschedule: {{ manual: true }}"), "[{ send: { body: Hi } }]");
+        it.apply(&source).await;
+        it.apply(&source.replace("name: drip", "name: good")).await;
+        it.run(&["campaign", "run", "drip"]).await;
+        if state == "enrolling" {
+            it.execute(
+                "insert into outbox.audience_rows (audience, n, phone) values (1000, 1, '+15550142200');
+                 update outbox.ticks set state = 'enrolling', audience = 1000",
+            )
+            .await;
+        }
+        it.run(&["campaign", "run", "good"]).await;
+        it.execute(
+            "create table kept as select * from outbox.campaign_versions;
+             update outbox.campaign_versions set definition = '{\"next\": 2}' where campaign = 'drip'",
+        )
+        .await;
+        let engine = it.engine();
+        it.settle(&engine).await;
+        let told = "select campaign || '/' || state || '/' || failures from outbox.ticks order by campaign";
+        assert_eq!(it.text(told).await, format!("drip/{state}/0 good/done/0"));
+        assert_eq!(it.scalar("select count(*) from outbox.enrolments where campaign = 'good'").await, 20);
+        let waits = "select (again_at > now() + interval '50 seconds')::text from outbox.ticks where campaign = 'drip'";
+        assert_eq!(it.text(waits).await, "true");
+        it.execute(
+            "update outbox.campaign_versions v set definition = k.definition from kept k where (k.campaign, k.version) = (v.campaign, v.version);
+             drop table kept;
+             update outbox.ticks set again_at = now() where campaign = 'drip'",
+        )
+        .await;
+        it.settle(&engine).await;
+        assert_eq!(it.text(told).await, "drip/done/0 good/done/0");
+    }
+}
