@@ -32,7 +32,9 @@ pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resu
         ), judged as materialized (
             select rows.n, rows.phone, rows.vars, coalesce(latest.round, 0) + 1 as round, now() + random() * t.jitter as due_at,
                    case when rows.problem is not null then rows.problem
-                        when row_number() over (partition by rows.phone order by rows.n) > 1 or latest.tick_id = t.id then 'duplicate'
+                        -- The first row without a problem is the one that counts.
+                        when row_number() over (partition by rows.phone, rows.problem is null order by rows.n) > 1
+                             or latest.tick_id = t.id then 'duplicate'
                         when latest.state in ('active', 'held') then 'already_active'
                         when latest.id is not null and (v.again_after is null or latest.created_at > now() - v.again_after)
                              then 'already_enrolled'

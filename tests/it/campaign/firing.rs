@@ -257,3 +257,23 @@ async fn a_version_that_this_release_cannot_read_holds_up_no_other_campaign_and_
         assert_eq!(it.text(told).await, "drip/done/0 good/done/0");
     }
 }
+
+#[tokio::test]
+async fn who_stands_there_twice_is_enrolled_by_the_row_that_is_none_the_worse() {
+    let it = Harness::start().await;
+    let rows = "select '+15550142200' as phone, repeat('x', 40000) as name union all select '+15550142200', 'Ann' \
+                union all select '+15550142200', 'Ann again'";
+    let audience = format!("audience: {{ sql: \"{rows}\" }}\nschedule: {{ manual: true }}");
+    it.apply(&file(
+        &format!("{audience}\nvariables: {{ name: {{ missing: hold }} }}"),
+        "[{ send: { body: 'Hi {{ name }}' } }]",
+    ))
+    .await;
+    it.run(&["campaign", "run", "drip"]).await;
+    it.settle(&it.engine()).await;
+    assert_eq!(
+        it.text("select n || '/' || reason from outbox.exclusions order by n").await,
+        "1/unreadable 3/duplicate"
+    );
+    assert_eq!(it.text("select body from outbox.jobs").await, "Hi Ann");
+}
