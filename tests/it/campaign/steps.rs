@@ -294,6 +294,26 @@ async fn i05_what_somebody_else_is_about_to_make_for_a_person_counts_under_the_c
 }
 
 #[tokio::test]
+async fn behind_a_message_on_its_way_a_cap_waits_for_that_and_not_for_its_whole_time() {
+    let it = Harness::start().await;
+    it.apply(&file("caps: { per_recipient: 2 in 7d }", "[{ send: { body: Hi } }]")).await;
+    it.apply(&file("", "[{ send: { body: other } }]").replace("name: drip", "name: other")).await;
+    it.execute("insert into outbox.jobs (phone, body, campaign) values ('+15550142200', 'first', 'other')").await;
+    it.drain().await;
+    it.execute("insert into outbox.jobs (phone, body, campaign, due_at) values ('+15550142200', 'second', 'other', now() + interval '1 day')").await;
+    it.enrol(ANN).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    assert_eq!(it.count("campaign = 'drip'").await, 0);
+    let soon = "select (due_at between now() + interval '5 minutes' and now() + interval '1 hour')::text from outbox.enrolments";
+    assert_eq!(it.text(soon).await, "true");
+    it.execute("select outbox.cancel(id) from outbox.jobs where body = 'second'").await;
+    it.time_passes().await;
+    it.settle(&engine).await;
+    assert_eq!(it.count("campaign = 'drip'").await, 1);
+}
+
+#[tokio::test]
 async fn no_more_jobs_are_made_than_may_stand_in_the_queue() {
     let it = Harness::start().await;
     it.apply(&file(
