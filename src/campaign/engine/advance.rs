@@ -1,14 +1,12 @@
 //! Advancing: a batch of due enrolments of one campaign in one transaction. Those that only move on go as many as there are; those whose
 //! step makes a job, as many as the look-ahead has room for.
 
-use std::time::Duration;
-
 use sqlx::PgTransaction;
 use tracing::warn;
 
 use crate::campaign::draft::about;
 use crate::campaign::engine::decide::{Deciding, Decision, stays};
-use crate::campaign::engine::{Engine, TURNS, bounded};
+use crate::campaign::engine::{Engine, TURNS, UNREADABLE, bounded};
 use crate::campaign::program::Op;
 use crate::campaign::running::Running;
 use crate::database;
@@ -26,8 +24,6 @@ const TURNS_OF_A_CAMPAIGN: [Turn; 4] = [
     Turn { ready: true, written: true },
     Turn { ready: true, written: false },
 ];
-/// How long enrolments wait whose version cannot be read by this release.
-const UNREADABLE: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// Advances what is due, some of each campaign in turn.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::PgTransaction;
 use tracing::{info, warn};
 
-use crate::campaign::engine::Engine;
+use crate::campaign::engine::{Engine, UNREADABLE};
 use crate::campaign::file::shape::Audience;
 use crate::database;
 use crate::outbox::campaigns::CampaignsError;
@@ -36,6 +36,12 @@ impl Engine {
         let found = match self.find(&mut tx, &unread).await {
             Ok(audience) => {
                 ticks::found(&mut tx, unread.id, audience).await.map_err(CampaignsError::Audience)?;
+                tx.commit().await.map_err(CampaignsError::Audience)?;
+                return Ok(true);
+            }
+            Err(FindError::Campaigns(error @ CampaignsError::Unreadable { .. })) => {
+                warn!(tick.id = unread.id, %error, "A firing waits for a release that can read its version");
+                ticks::put_off(&mut tx, unread.id, UNREADABLE).await.map_err(CampaignsError::Audience)?;
                 tx.commit().await.map_err(CampaignsError::Audience)?;
                 return Ok(true);
             }

@@ -35,6 +35,12 @@ const MAX_VERSIONS: usize = 256;
 /// So many batches of one kind of work are done before the next kind has its turn.
 const TURNS: usize = 20;
 
+/// How long firings and enrolments wait whose version cannot be read by this release. They hold up no others.
+const UNREADABLE: Duration = Duration::from_secs(60);
+
+/// How long a firing waits once somebody else holds up one of its people.
+const HELD_UP: Duration = Duration::from_secs(5);
+
 /// Works on campaigns.
 #[derive(Debug)]
 pub struct Engine {
@@ -92,10 +98,25 @@ impl Engine {
     async fn enrol_some(&self) -> Result<bool, CampaignsError> {
         let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Enrol)?;
         let Some(tick) = ticks::lock_enrolling(&mut tx).await.map_err(CampaignsError::Enrol)? else { return Ok(false) };
-        let ready = self.version(&mut tx, &tick.campaign, tick.version).await?.begins_with_a_send();
+        let ready = match self.version(&mut tx, &tick.campaign, tick.version).await {
+            Ok(running) => running.begins_with_a_send(),
+            Err(error @ CampaignsError::Unreadable { .. }) => {
+                warn!(tick.id = tick.id, %error, "A firing waits for a release that can read its version");
+                ticks::put_off(&mut tx, tick.id, UNREADABLE).await.map_err(CampaignsError::Enrol)?;
+                tx.commit().await.map_err(CampaignsError::Enrol)?;
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
         let enrolled = enrolling::enrol(&mut tx, &tick, ready).await.map_err(CampaignsError::Enrol)?;
+        if enrolled.is_none() {
+            ticks::put_off(&mut tx, tick.id, HELD_UP).await.map_err(CampaignsError::Enrol)?;
+        }
         tx.commit().await.map_err(CampaignsError::Enrol)?;
-        let Enrolled { people, enrolled, is_last } = enrolled;
+        let Some(Enrolled { people, enrolled, is_last }) = enrolled else {
+            debug!(tick.id = tick.id, "Somebody else enrols one of its people and does not commit: it goes on later");
+            return Ok(true);
+        };
         debug!(
             tick.id = tick.id,
             "{enrolled} of {people} people were enrolled{}",

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool, PgTransaction, Row as _};
 
 use crate::campaign::plan::Row;
 use crate::database;
+use crate::outbox::campaigns::refused;
 use crate::phone::Phone;
 
 /// Rows of one statement.
@@ -74,8 +75,11 @@ pub struct Query<'a> {
 /// Why a query brought no audience; none of it shows a value.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    #[error("the query: {}", database::describe(.0))]
+    #[error("reading the audience: {}", database::describe(.0))]
     Database(#[source] sqlx::Error),
+    /// As [`refused`] tells it: the error itself is not kept, since whoever prints it prints what the database said.
+    #[error("the query: {0}")]
+    Refused(String),
     #[error("the query brought no column named phone")]
     NoPhone,
     #[error("the query brought more than {0} rows, which is its row_limit")]
@@ -137,14 +141,15 @@ async fn run(
     // A comment at its end must not hide what follows.
     let sql = query.sql.trim().trim_end_matches(';');
     let cursor = format!("declare audience no scroll cursor for select to_jsonb(audience) from (\n{sql}\n) audience");
-    sqlx::query(AssertSqlSafe(cursor)).persistent(false).execute(&mut *tx).await.map_err(QueryError::Database)?;
+    let declared = sqlx::query(AssertSqlSafe(cursor)).persistent(false).execute(&mut *tx).await;
+    declared.map_err(|error| QueryError::Refused(refused::planned(&error)))?;
     let mut n = 0;
     loop {
         let fetched = sqlx::query(AssertSqlSafe(format!("fetch {PIECE} from audience")))
             .persistent(false)
             .fetch_all(&mut *tx)
             .await
-            .map_err(QueryError::Database)?;
+            .map_err(|error| QueryError::Refused(refused::read(&error)))?;
         let mut people = Vec::with_capacity(fetched.len());
         for row in fetched {
             n += 1;

@@ -51,8 +51,10 @@ pub async fn resume(
     let before = sqlx::query!(
         r#"
         select state, next_at, clock_timestamp() as "now!",
+               -- Also a firing whose query still runs: whom it finds would be enrolled after all.
                exists (select from outbox.enrolments e
-                        where e.campaign = c.name and e.state in ('active', 'held') offset 0) as "busy!"
+                        where e.campaign = c.name and e.state in ('active', 'held') offset 0)
+               or exists (select from outbox.ticks t where t.campaign = c.name and t.finished_at is null offset 0) as "busy!"
           from outbox.campaigns c
          where name = $1
            for update

@@ -10,6 +10,7 @@ pub mod manage;
 pub mod moving;
 pub mod overview;
 pub mod pruning;
+mod refused;
 pub mod steps;
 pub mod stops;
 pub mod ticks;

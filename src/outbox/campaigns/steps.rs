@@ -177,7 +177,7 @@ impl Cap {
 pub struct Capped {
     /// Messages of campaigns within its time, sent or on their way, as far as it counts.
     pub messages: i64,
-    /// When the first of those that were sent does not count any more.
+    /// When the first of those that were sent does not count any more; none while they leave room, were it not for those on their way.
     pub frees_at: Option<DateTime<Utc>>,
     /// A campaign that goes before this one waits to write to them.
     pub behind: bool,
@@ -186,9 +186,9 @@ pub struct Capped {
 /// Why a cap leaves no room for one more message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// The oldest of those that were sent falls out then.
+    /// As many were sent as it allows, and the oldest of them falls out then.
     Until(DateTime<Utc>),
-    /// Messages are on their way to this person.
+    /// It is not full without those that are on their way to this person, and these may still come to nothing.
     OnTheWay,
     /// A campaign that goes before this one waits to write to them.
     Behind,
@@ -215,7 +215,8 @@ pub async fn capped(
     sqlx::query_as!(
         Capped,
         r#"
-        select recent.messages + flying.messages as "messages!", recent.first_at + $3::interval as frees_at,
+        select recent.messages + flying.messages as "messages!",
+               case when recent.messages >= $2 then recent.first_at + $3::interval end as frees_at,
                exists (select
                          from (select o.campaign, o.version
                                  from outbox.enrolments o

@@ -185,6 +185,14 @@ pub async fn found(tx: &mut PgTransaction<'_>, tick: i64, audience: i64) -> Resu
     Ok(())
 }
 
+/// Puts a locked firing off for so long, and counts no failure: nothing is wrong with it.
+pub async fn put_off(tx: &mut PgTransaction<'_>, tick: i64, wait: Duration) -> Result<(), sqlx::Error> {
+    sqlx::query!("update outbox.ticks set again_at = clock_timestamp() + $2 where id = $1", tick, interval(wait))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 /// The audience of a firing could not be read: it is tried again after a while, and given up in the end. Returns whether it was.
 pub async fn failed(pool: &PgPool, tick: i64, why: &str) -> Result<bool, CampaignsError> {
     let mut tx = database::begin(pool).await.map_err(CampaignsError::Fire)?;

@@ -99,6 +99,26 @@ async fn a_stop_ends_enrolments_and_what_is_queued_and_somebody_else_can_finish_
 }
 
 #[tokio::test]
+async fn a_firing_that_a_stop_has_not_ended_yet_is_not_revived_by_a_resume() {
+    let it = Harness::start().await;
+    it.apply(&file(CROWD, "[{ send: { body: message 0 } }]")).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    // Its query still runs somewhere.
+    let mut reading = it.pool().begin().await.expect("begins");
+    sqlx::query("select * from outbox.ticks for update").execute(&mut *reading).await.expect("held");
+    assert_eq!(it.run(&["campaign", "stop", "drip"]).await.0, 0);
+    let (code, _, error) = it.run(&["campaign", "resume", "drip"]).await;
+    assert!(code == 1 && error.contains("some of its enrolments are not ended yet"), "{error}");
+    reading.rollback().await.expect("let go");
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select state || '/' || reason from outbox.ticks").await, "skipped/stopped");
+    let (code, _, error) = it.run(&["campaign", "resume", "drip"]).await;
+    assert_eq!(code, 0, "{error}");
+    it.settle(&it.engine()).await;
+    assert_eq!(it.scalar("select count(*) from outbox.enrolments").await, 0);
+}
+
+#[tokio::test]
 async fn who_is_enrolled_finishes_on_the_version_that_they_began_with() {
     let it = Harness::start().await;
     let engine = it.engine();

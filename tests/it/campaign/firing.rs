@@ -1,5 +1,7 @@
 //! Firings: each a row, once, whoever notices it and however late.
 
+use std::time::Duration;
+
 use crate::campaign::{ANN, file};
 use crate::harness::Harness;
 
@@ -62,6 +64,18 @@ async fn i09_every_firing_is_one_row_however_many_engines_race() {
     assert_eq!(it.scalar("select count(*) from outbox.enrolments").await, 20);
     assert_eq!(it.count("true").await, 20);
     assert_eq!(it.scalar("select count(*) from outbox.audience_rows").await, 0, "no snapshot is kept");
+}
+
+#[tokio::test]
+async fn i09_a_firing_whose_time_comes_again_is_the_same_row() {
+    let it = Harness::start().await;
+    late(&it, "catch_up: all, catch_up_within: 30d", 5).await;
+    it.settle(&it.engine()).await;
+    let before = it.text("select id || ' ' || at from outbox.ticks order by at").await;
+    it.execute("update outbox.campaigns set next_at = next_at - interval '5 hours'").await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select id || ' ' || at from outbox.ticks order by at").await, before);
+    assert_eq!(it.scalar("select count(*) from outbox.ticks").await, 5);
 }
 
 #[tokio::test]
@@ -168,4 +182,125 @@ async fn a_schedule_that_is_changed_fires_from_then_on_and_one_that_is_not_goes_
         "not in the past"
     );
     assert_eq!(it.scalar("select count(*) from outbox.campaign_versions").await, 3);
+}
+
+#[tokio::test]
+async fn i12_a_query_that_fails_on_a_row_says_nothing_of_what_stands_there() {
+    let it = Harness::start().await;
+    it.execute(
+        "create table people (note text); insert into people values ('+1 555 014-2200');
+         create domain short as text constraint is_short check (length(value) < 3);
+         create function public.shout(said text, code text) returns text language plpgsql as
+         $$ begin raise exception '% is wrong', said using errcode = code; end $$",
+    )
+    .await;
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml");
+    for (column, told) in [
+        ("note::bigint", "22P02: a value does not fit the type it is cast to"),
+        ("note::date", "22007: a value is no date or time"),
+        ("note::short", "23514: a value breaks a constraint"),
+        ("public.shout(note, 'P0001')", "P0001: a function that it calls raised an exception"),
+        ("public.shout(note, '57014')", "57014: a function that it calls raised an exception"),
+        ("to_tsquery(note || ' &')", "42601: a value is taken for a name or for syntax"),
+        ("(note || 'x')::regtype", "42601: a value is taken for a name or for syntax"),
+    ] {
+        let audience = format!("audience: {{ sql: \"select '{ANN}' as phone, {column} as more from people\" }}");
+        let source = file(&format!("{audience}\nschedule: {{ manual: true }}"), "[{ send: { body: Hi } }]");
+        it.execute("delete from outbox.ticks").await;
+        it.apply(&source).await;
+        it.run(&["campaign", "run", "drip"]).await;
+        it.settle(&it.engine()).await;
+        std::fs::write(&path, &source).expect("written");
+        let (code, shown, error) = it.run(&["campaign", "plan", path.to_str().expect("UTF-8")]).await;
+        assert_eq!(code, 1, "{shown}");
+        for said in [it.text("select error from outbox.ticks").await, format!("{shown}{error}")] {
+            assert!(said.contains(told) && !said.contains("555") && !said.contains("014-2200"), "{column}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_this_release_cannot_read_holds_up_no_other_campaign_and_loses_no_firing() {
+    let it = Harness::start().await;
+    for state in ["new", "enrolling"] {
+        it.execute("delete from outbox.ticks; delete from outbox.enrolments").await;
+        let source = file(&format!("{TWENTY}\nschedule: {{ manual: true }}"), "[{ send: { body: Hi } }]");
+        it.apply(&source).await;
+        it.apply(&source.replace("name: drip", "name: good")).await;
+        it.run(&["campaign", "run", "drip"]).await;
+        if state == "enrolling" {
+            it.execute(
+                "insert into outbox.audience_rows (audience, n, phone) values (1000, 1, '+15550142200');
+                 update outbox.ticks set state = 'enrolling', audience = 1000",
+            )
+            .await;
+        }
+        it.run(&["campaign", "run", "good"]).await;
+        it.execute(
+            "create table kept as select * from outbox.campaign_versions;
+             update outbox.campaign_versions set definition = '{\"next\": 2}' where campaign = 'drip'",
+        )
+        .await;
+        let engine = it.engine();
+        it.settle(&engine).await;
+        let told = "select campaign || '/' || state || '/' || failures from outbox.ticks order by campaign";
+        assert_eq!(it.text(told).await, format!("drip/{state}/0 good/done/0"));
+        assert_eq!(it.scalar("select count(*) from outbox.enrolments where campaign = 'good'").await, 20);
+        let waits = "select (again_at > now() + interval '50 seconds')::text from outbox.ticks where campaign = 'drip'";
+        assert_eq!(it.text(waits).await, "true");
+        it.execute(
+            "update outbox.campaign_versions v set definition = k.definition from kept k where (k.campaign, k.version) = (v.campaign, v.version);
+             drop table kept;
+             update outbox.ticks set again_at = now() where campaign = 'drip'",
+        )
+        .await;
+        it.settle(&engine).await;
+        assert_eq!(it.text(told).await, "drip/done/0 good/done/0");
+    }
+}
+
+#[tokio::test]
+async fn who_stands_there_twice_is_enrolled_by_the_row_that_is_none_the_worse() {
+    let it = Harness::start().await;
+    let rows = "select '+15550142200' as phone, repeat('x', 40000) as name union all select '+15550142200', 'Ann' \
+                union all select '+15550142200', 'Ann again'";
+    let audience = format!("audience: {{ sql: \"{rows}\" }}\nschedule: {{ manual: true }}");
+    it.apply(&file(
+        &format!("{audience}\nvariables: {{ name: {{ missing: hold }} }}"),
+        "[{ send: { body: 'Hi {{ name }}' } }]",
+    ))
+    .await;
+    it.run(&["campaign", "run", "drip"]).await;
+    it.settle(&it.engine()).await;
+    assert_eq!(
+        it.text("select n || '/' || reason from outbox.exclusions order by n").await,
+        "1/unreadable 3/duplicate"
+    );
+    assert_eq!(it.text("select body from outbox.jobs").await, "Hi Ann");
+}
+
+#[tokio::test]
+async fn a_transaction_that_stays_open_after_enrolling_somebody_holds_up_only_their_own_firing() {
+    let it = Harness::start().await;
+    let source = file(&format!("{TWENTY}\nschedule: {{ manual: true }}"), "[{ send: { body: Hi } }]");
+    it.apply(&source).await;
+    it.apply(&source.replace("name: drip", "name: good")).await;
+    it.apply(&file("", "[{ send: { body: Hi } }]").replace("name: drip", "name: other")).await;
+    let mut application = it.pool().begin().await.expect("begins");
+    sqlx::query("select outbox.enrol('drip', '+15550140007')").execute(&mut *application).await.expect("enrolled");
+    it.scalar("select outbox.enrol('other', '+15550142200')").await;
+    it.run(&["campaign", "run", "drip"]).await;
+    it.run(&["campaign", "run", "good"]).await;
+    let engine = it.engine();
+    tokio::time::timeout(Duration::from_secs(15), it.settle(&engine)).await.expect("it waits for nobody");
+    assert_eq!(it.count("campaign = 'other'").await, 1, "who is due has their job");
+    let told =
+        "select campaign || '/' || state || '/' || enrolled || '/' || failures from outbox.ticks order by campaign";
+    assert_eq!(it.text(told).await, "drip/enrolling/0/0 good/done/20/0");
+    application.commit().await.expect("committed");
+    it.execute("update outbox.ticks set again_at = now() where finished_at is null").await;
+    it.settle(&engine).await;
+    assert_eq!(it.text(told).await, "drip/done/19/0 good/done/20/0", "the application has enrolled one");
+    assert_eq!(it.scalar("select count(*) from outbox.enrolments where campaign = 'drip'").await, 20);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chert_outbox::inbound::store::{Source, store};
+use chert_outbox::outbox::campaigns::steps;
 
 use crate::campaign::{ANN, BOB, CID, DOT, THREE, file};
 use crate::harness::Harness;
@@ -269,6 +270,47 @@ async fn a_cap_counts_over_campaigns_defers_and_skips_no_step() {
         }
         assert_eq!(it.texts()[ANN], expected);
     }
+}
+
+#[tokio::test]
+async fn i05_what_somebody_else_is_about_to_make_for_a_person_counts_under_the_cap() {
+    let it = Harness::start().await;
+    it.apply(&file("caps: { per_recipient: 1 in 1h }", "[{ send: { body: one } }]")).await;
+    it.enrol(ANN).await;
+    // It has decided for another campaign, and has not committed yet.
+    let mut elsewhere = it.pool().begin().await.expect("begun");
+    let mine = steps::lock_people(&mut elsewhere, &[ANN.to_owned()]).await.expect("asked");
+    assert!(mine.contains(ANN), "nobody else decides about her");
+    sqlx::query("insert into outbox.jobs (phone, body, campaign) values ($1, 'other', 'other')")
+        .bind(ANN)
+        .execute(&mut *elsewhere)
+        .await
+        .expect("made");
+    it.settle(&it.engine()).await;
+    assert_eq!(it.count("true").await, 0, "she is left to whoever decides about her");
+    elsewhere.commit().await.expect("committed");
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select body from outbox.jobs").await, "other");
+}
+
+#[tokio::test]
+async fn behind_a_message_on_its_way_a_cap_waits_for_that_and_not_for_its_whole_time() {
+    let it = Harness::start().await;
+    it.apply(&file("caps: { per_recipient: 2 in 7d }", "[{ send: { body: Hi } }]")).await;
+    it.apply(&file("", "[{ send: { body: other } }]").replace("name: drip", "name: other")).await;
+    it.execute("insert into outbox.jobs (phone, body, campaign) values ('+15550142200', 'first', 'other')").await;
+    it.drain().await;
+    it.execute("insert into outbox.jobs (phone, body, campaign, due_at) values ('+15550142200', 'second', 'other', now() + interval '1 day')").await;
+    it.enrol(ANN).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    assert_eq!(it.count("campaign = 'drip'").await, 0);
+    let soon = "select (due_at between now() + interval '5 minutes' and now() + interval '1 hour')::text from outbox.enrolments";
+    assert_eq!(it.text(soon).await, "true");
+    it.execute("select outbox.cancel(id) from outbox.jobs where body = 'second'").await;
+    it.time_passes().await;
+    it.settle(&engine).await;
+    assert_eq!(it.count("campaign = 'drip'").await, 1);
 }
 
 #[tokio::test]
