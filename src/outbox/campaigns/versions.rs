@@ -48,19 +48,7 @@ pub struct Applied {
 /// Whether applying this would change anything. Errors: `CampaignsError::Read`.
 pub async fn is_news(pool: &PgPool, new: &NewVersion) -> Result<bool, CampaignsError> {
     let mut tx = database::begin(pool).await.map_err(CampaignsError::Read)?;
-    let newest = sqlx::query!(
-        r#"
-        select v.definition, v.digest
-          from outbox.campaigns c
-          join outbox.campaign_versions v on v.campaign = c.name and v.version = c.version
-         where c.name = $1
-        "#,
-        new.name,
-    )
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(CampaignsError::Read)?;
-    Ok(newest.is_none_or(|newest| !new.says_the_same(&newest.definition, newest.digest.as_ref())))
+    Ok(unchanged(&mut tx, new).await.map_err(CampaignsError::Read)?.is_none())
 }
 
 /// Puts a version in, if it says anything new, and lets new enrolments start with it; those that run keep theirs. A campaign that
@@ -74,8 +62,27 @@ pub async fn apply(
 ) -> Result<Applied, CampaignsError> {
     let mut tx = database::begin(pool).await.map_err(CampaignsError::Change)?;
     let applied = apply_in(&mut tx, new, next_after).await.map_err(CampaignsError::Change)?;
-    tx.commit().await.map_err(CampaignsError::Change)?;
+    // Where somebody else was quicker with the same, the people that were stored here go again.
+    let ended = if applied.unchanged { tx.rollback().await } else { tx.commit().await };
+    ended.map_err(CampaignsError::Change)?;
     Ok(applied)
+}
+
+/// The campaign as it stands, if its newest version says the same. Nothing is locked.
+async fn unchanged(tx: &mut PgTransaction<'_>, new: &NewVersion) -> Result<Option<Applied>, sqlx::Error> {
+    let newest = sqlx::query!(
+        r#"
+        select c.version, c.state, c.next_at, v.definition, v.digest
+          from outbox.campaigns c
+          join outbox.campaign_versions v on v.campaign = c.name and v.version = c.version
+         where c.name = $1
+        "#,
+        new.name,
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    let same = newest.filter(|newest| new.says_the_same(&newest.definition, newest.digest.as_ref()));
+    Ok(same.map(|it| Applied { version: it.version, unchanged: true, state: it.state, next_at: it.next_at }))
 }
 
 async fn apply_in(
@@ -83,16 +90,25 @@ async fn apply_in(
     new: &NewVersion,
     next_after: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
 ) -> Result<Applied, sqlx::Error> {
+    if let Some(applied) = unchanged(tx, new).await? {
+        return Ok(applied);
+    }
+    // Before the campaign is locked: a pause, a stop and a firing wait for no file, however large.
+    let audience = match &new.people {
+        Some((people, _)) => Some(audience::store(tx, people).await?),
+        None => None,
+    };
     sqlx::query!("insert into outbox.campaigns (name, version) values ($1, 0) on conflict (name) do nothing", new.name)
         .execute(&mut **tx)
         .await?;
+    sqlx::query!("select name from outbox.campaigns where name = $1 for update", new.name).fetch_one(&mut **tx).await?;
+    // In a statement of its own: one that had to wait for the lock would not find the version that came meanwhile.
     let before = sqlx::query!(
         r#"
         select c.version, c.state, c.next_at, v.definition as "definition?", v.digest, clock_timestamp() as "now!"
           from outbox.campaigns c
           left join outbox.campaign_versions v on v.campaign = c.name and v.version = c.version
          where c.name = $1
-           for update of c
         "#,
         new.name,
     )
@@ -105,10 +121,6 @@ async fn apply_in(
     let fires = |definition: &Value| (definition["schedule"].clone(), definition["zone"].clone());
     let same_schedule = before.definition.is_some_and(|old| fires(&old) == fires(&new.definition));
     let next_at = if same_schedule { before.next_at } else { next_after(before.now) };
-    let audience = match &new.people {
-        Some((people, _)) => Some(audience::store(tx, people).await?),
-        None => None,
-    };
     let version = before.version + 1;
     sqlx::query!(
         r#"

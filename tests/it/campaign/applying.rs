@@ -1,11 +1,12 @@
 //! Applying: planned first, and asked about; in a pipeline by --yes alone.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use crate::campaign::file;
+use crate::campaign::{ANN, BOB, CID, file};
 use crate::harness::Harness;
 
 const HI: &str = "[{ send: { body: Hi } }]";
@@ -66,6 +67,52 @@ async fn at_a_terminal_the_plan_is_shown_and_the_answer_counts() {
     assert!(told.contains("apply 1 file [y/N]?") && !told.contains("other: the application"), "{told}");
 }
 
+#[tokio::test]
+async fn a_file_that_is_being_stored_holds_up_no_pause_and_applies_at_once_come_one_after_the_other() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let write = |name: &str, number: &str| {
+        let at = directory.path().join(name);
+        std::fs::create_dir_all(&at).expect("made");
+        std::fs::write(at.join("people.csv"), format!("phone\n{number}\n")).expect("written");
+        let source = file("audience: { csv: people.csv }\nschedule: { manual: true }", HI);
+        std::fs::write(at.join("drip.yaml"), source).expect("written");
+        at.join("drip.yaml").to_str().expect("UTF-8").to_owned()
+    };
+    let (a, b, c) = (write("a", ANN), write("b", BOB), write("c", CID));
+    let apply = async |path: &str| {
+        let (code, told, error) = it.run(&["campaign", "apply", path, "--yes"]).await;
+        assert_eq!(code, 0, "{error}");
+        told
+    };
+    apply(&a).await;
+    let mut holder = it.pool().begin().await.expect("begins");
+    sqlx::query("lock table outbox.audience_rows in share mode").execute(&mut *holder).await.expect("locked");
+    let pausing = async {
+        let waits = "select count(*) from pg_locks where not granted and relation = 'outbox.audience_rows'::regclass";
+        it.until("both store their people", || async { it.scalar(waits).await == 2 }).await;
+        let pause = it.run(&["campaign", "pause", "drip"]);
+        let paused = tokio::time::timeout(Duration::from_secs(10), pause).await.expect("it waits for no file");
+        assert_eq!(paused.0, 0, "{}", paused.2);
+        // The second finds what the first has put in, also where both wait for the campaign already.
+        let mut first = it.pool().begin().await.expect("begins");
+        sqlx::query("select * from outbox.campaigns for update").execute(&mut *first).await.expect("locked");
+        holder.rollback().await.expect("let go");
+        let waits =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        it.until("both wait for the campaign", || async { it.scalar(waits).await == 2 }).await;
+        first.rollback().await.expect("let go");
+    };
+    let (one, other, ()) = tokio::join!(apply(&b), apply(&b), pausing);
+    let told = [one, other].concat();
+    assert!(told.contains("version 2 is applied, paused") && told.contains("version 2 is as it was, paused"), "{told}");
+    assert_eq!(it.text("select phone from outbox.audience_rows order by phone").await, format!("{ANN} {BOB}"));
+    tokio::join!(apply(&a), apply(&c));
+    let versions = "select string_agg(r.phone, ' ' order by r.phone) from outbox.campaign_versions v join outbox.audience_rows r using (audience)";
+    assert_eq!(it.text(versions).await, format!("{ANN} {ANN} {BOB} {CID}"), "each has its own people");
+    assert_eq!(it.scalar("select version::bigint from outbox.campaigns").await, 4);
+}
+
 /// Runs the binary at a terminal of its own, and answers.
 async fn at_terminal(it: &Harness, args: &[&str], answer: &str) -> (i32, String) {
     let binary = it.binary();
@@ -90,8 +137,7 @@ async fn at_terminal(it: &Harness, args: &[&str], answer: &str) -> (i32, String)
     let mut input = child.stdin.take().expect("piped");
     input.write_all(answer.as_bytes()).await.expect("answered");
     let waiting = child.wait_with_output();
-    let output =
-        tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.expect("it ends").expect("it ran");
+    let output = tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it ends").expect("it ran");
     drop(input);
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
 }
