@@ -177,7 +177,7 @@ pub async fn apply(connection: &mut PgConnection, migrator: &Migrator) -> Result
 }
 
 /// Somebody else holds the lock for longer than is waited for.
-fn is_locked(error: &sqlx::Error) -> bool {
+pub fn is_locked(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|refused| refused.code()).is_some_and(|code| code == "55P03")
 }
 

@@ -38,6 +38,9 @@ const TURNS: usize = 20;
 /// How long firings and enrolments wait whose version cannot be read by this release. They hold up no others.
 const UNREADABLE: Duration = Duration::from_secs(60);
 
+/// How long a firing waits once somebody else holds up one of its people.
+const HELD_UP: Duration = Duration::from_secs(5);
+
 /// Works on campaigns.
 #[derive(Debug)]
 pub struct Engine {
@@ -106,8 +109,14 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let enrolled = enrolling::enrol(&mut tx, &tick, ready).await.map_err(CampaignsError::Enrol)?;
+        if enrolled.is_none() {
+            ticks::put_off(&mut tx, tick.id, HELD_UP).await.map_err(CampaignsError::Enrol)?;
+        }
         tx.commit().await.map_err(CampaignsError::Enrol)?;
-        let Enrolled { people, enrolled, is_last } = enrolled;
+        let Some(Enrolled { people, enrolled, is_last }) = enrolled else {
+            debug!(tick.id = tick.id, "Somebody else enrols one of its people and does not commit: it goes on later");
+            return Ok(true);
+        };
         debug!(
             tick.id = tick.id,
             "{enrolled} of {people} people were enrolled{}",

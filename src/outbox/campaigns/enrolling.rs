@@ -1,9 +1,10 @@
 //! Enrolling the people of a firing, a batch at a time: who is new goes in, everybody else is counted by reason, and the firing's
 //! position moves, all in one transaction.
 
-use sqlx::PgTransaction;
 use sqlx::types::Json;
+use sqlx::{Connection as _, PgTransaction};
 
+use crate::database;
 use crate::outbox::campaigns::ticks::Open;
 
 /// Rows of one transaction.
@@ -18,9 +19,26 @@ pub struct Enrolled {
     pub is_last: bool,
 }
 
-/// Enrols the next people of a locked firing; `ready` says that the first step makes a job.
+/// Enrols the next people of a locked firing; `ready` says that the first step makes a job. None if somebody else enrols one of them at
+/// this moment and does not commit within a second, as an application may: then nothing was done, and the firing is still locked.
 /// Source: one transaction with `ticks::lock_enrolling`, and unique by campaign, person and round: whoever repeats it enrols nobody twice.
-pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Result<Enrolled, sqlx::Error> {
+pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Result<Option<Enrolled>, sqlx::Error> {
+    let mut trying = tx.begin().await?;
+    match enrol_in(&mut trying, tick, ready).await {
+        Err(error) if database::is_locked(&error) => {
+            trying.rollback().await?;
+            Ok(None)
+        }
+        enrolled => {
+            let enrolled = enrolled?;
+            trying.commit().await?;
+            Ok(Some(enrolled))
+        }
+    }
+}
+
+async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Result<Enrolled, sqlx::Error> {
+    sqlx::query!(r#"select set_config('lock_timeout', '1s', true) as "set!""#).fetch_one(&mut **tx).await?;
     let judged = sqlx::query!(
         r#"
         with rows as materialized (

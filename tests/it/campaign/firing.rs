@@ -1,5 +1,7 @@
 //! Firings: each a row, once, whoever notices it and however late.
 
+use std::time::Duration;
+
 use crate::campaign::{ANN, file};
 use crate::harness::Harness;
 
@@ -276,4 +278,29 @@ async fn who_stands_there_twice_is_enrolled_by_the_row_that_is_none_the_worse() 
         "1/unreadable 3/duplicate"
     );
     assert_eq!(it.text("select body from outbox.jobs").await, "Hi Ann");
+}
+
+#[tokio::test]
+async fn a_transaction_that_stays_open_after_enrolling_somebody_holds_up_only_their_own_firing() {
+    let it = Harness::start().await;
+    let source = file(&format!("{TWENTY}\nschedule: {{ manual: true }}"), "[{ send: { body: Hi } }]");
+    it.apply(&source).await;
+    it.apply(&source.replace("name: drip", "name: good")).await;
+    it.apply(&file("", "[{ send: { body: Hi } }]").replace("name: drip", "name: other")).await;
+    let mut application = it.pool().begin().await.expect("begins");
+    sqlx::query("select outbox.enrol('drip', '+15550140007')").execute(&mut *application).await.expect("enrolled");
+    it.scalar("select outbox.enrol('other', '+15550142200')").await;
+    it.run(&["campaign", "run", "drip"]).await;
+    it.run(&["campaign", "run", "good"]).await;
+    let engine = it.engine();
+    tokio::time::timeout(Duration::from_secs(15), it.settle(&engine)).await.expect("it waits for nobody");
+    assert_eq!(it.count("campaign = 'other'").await, 1, "who is due has their job");
+    let told =
+        "select campaign || '/' || state || '/' || enrolled || '/' || failures from outbox.ticks order by campaign";
+    assert_eq!(it.text(told).await, "drip/enrolling/0/0 good/done/20/0");
+    application.commit().await.expect("committed");
+    it.execute("update outbox.ticks set again_at = now() where finished_at is null").await;
+    it.settle(&engine).await;
+    assert_eq!(it.text(told).await, "drip/done/19/0 good/done/20/0", "the application has enrolled one");
+    assert_eq!(it.scalar("select count(*) from outbox.enrolments where campaign = 'drip'").await, 20);
 }
