@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::campaign::draft::{self, Fault, Person, about};
 use crate::campaign::file::shape::{Missing, Variable};
-use crate::campaign::opening::{Opening, drawn};
+use crate::campaign::opening::Opening;
 use crate::campaign::program::{Message, Op};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError, Vars};
@@ -185,7 +185,7 @@ impl<R: Rng> Deciding<'_, R> {
         }
         let until = match Opening::for_person(running, phone, given, now) {
             Opening::Open { until } => until,
-            Opening::Later { at, spread } => return later(change, drawn(at, spread, self.rng)),
+            Opening::Later { at, spread } => return later(change, placed(at, spread, self.enrolment.id)),
             Opening::Never => return stopped(change, "never_open").into(),
         };
         if let Some(at) = self.cap_holds_until(now) {
@@ -250,6 +250,15 @@ impl<R: Rng> Deciding<'_, R> {
             Some(Variable::Default { .. }) | None => Missing::Hold,
         }
     }
+}
+
+/// An instant of the time over which those are spread who wait for an opening. An enrolment has the same share of it at every opening, so
+/// that those who were not reached keep their order: drawn anew, somebody could come last day after day. Multiples of the golden ratio
+/// lie evenly, however many there are.
+fn placed(at: DateTime<Utc>, spread: TimeDelta, enrolment: i64) -> DateTime<Utc> {
+    let share = enrolment.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    let spread = u64::try_from(spread.num_milliseconds()).unwrap_or(0);
+    at + TimeDelta::milliseconds((spread.saturating_mul(share) >> 32).cast_signed())
 }
 
 fn lacks(change: Change, missing: Missing, variable: String) -> Change {
@@ -442,6 +451,35 @@ mod tests {
         // In Berlin it is 14:00.
         assert!(closed >= at(2) && closed < at(3), "{closed}");
         assert!(decided("class: transactional", &ready(), &Known { unanswered: 3, ..known() }, &none).job.is_some());
+    }
+
+    #[test]
+    fn who_waits_for_an_opening_keeps_their_place_at_every_one_and_all_lie_evenly() {
+        let place = |id: i64, hours: i64, seed: u64| {
+            let running = running("windows: [{ from: '15:00', to: '16:00' }]");
+            let (enrolment, known) =
+                (Enrolment { id, reached_at: at(hours), ..ready() }, Known { now: at(hours), ..known() });
+            let (capped, rng) = (Capped::default(), &mut StdRng::seed_from_u64(seed));
+            let mut deciding = Deciding {
+                enrolment: &enrolment,
+                running: &running,
+                known: &known,
+                capped: &capped,
+                unanswered_limit: 3,
+                rng,
+            };
+            // In Berlin it opens at two o'clock UTC.
+            deciding.decide().change.due_at.expect("it is looked at again") - at(hours + 1)
+        };
+        let spread = TimeDelta::minutes(10);
+        let mut tenths = [0; 10];
+        for id in 1_000..1_100 {
+            let today = place(id, 1, 1);
+            assert!((TimeDelta::zero()..spread).contains(&today), "{today}");
+            assert_eq!(place(id, 25, 2), today, "tomorrow");
+            tenths[usize::try_from(today.num_milliseconds() / 60_000).expect("not before it opens")] += 1;
+        }
+        assert!(tenths.iter().all(|people| (8..=12).contains(people)), "{tenths:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Everybody who is on the way through a campaign, with what a forecast needs to know of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -9,13 +9,15 @@ use sqlx::PgPool;
 use sqlx::postgres::types::PgInterval;
 
 use crate::campaign::eta::Member;
+use crate::campaign::file::shape::Variable;
 use crate::campaign::program::Op;
 use crate::campaign::running::Running;
 use crate::database;
 use crate::outbox::admit::interval;
 use crate::outbox::campaigns::CampaignsError;
 
-/// Enrolments of one statement, and the most of whom anything is foretold: each takes some hundred bytes.
+/// Enrolments of one statement, and the most of whom anything is foretold: each takes some hundred bytes, and what conditions ask of
+/// its variables.
 const PAGE: i64 = 10_000;
 const MOST: usize = 1_000_000;
 
@@ -65,6 +67,7 @@ struct Row {
     reached_at: DateTime<Utc>,
     due_at: DateTime<Utc>,
     waiting: bool,
+    made: i32,
     job_sent: bool,
     job_sent_at: Option<DateTime<Utc>>,
     line_id: Option<String>,
@@ -76,10 +79,11 @@ struct Row {
 }
 
 impl Row {
-    /// With the version. Whose message was sent stands at the next step, even where that is not noticed yet.
+    /// With the version. Whose message was sent stands at the next step, even where that is not noticed yet; but who was moved while it
+    /// was on its way stays: it was of a step of the version before, and theirs has made none.
     fn member(self) -> Option<(i32, Member)> {
         let (moved, reached_at) = match (self.job_sent, self.job_sent_at) {
-            (true, sent_at) => (1, sent_at.unwrap_or(self.now)),
+            (true, sent_at) => (usize::from(self.made > 0), sent_at.unwrap_or(self.now)),
             (false, _) => (0, self.reached_at),
         };
         // While its job is under way, when an enrolment is looked at next is only a net.
@@ -107,11 +111,19 @@ async fn page(
     versions: &BTreeMap<i32, Running>,
 ) -> Result<Vec<Row>, sqlx::Error> {
     let mut tx = database::begin(pool).await?;
+    let asked = asked_variables(versions);
+    let needed = needed_variables(versions);
     sqlx::query_as!(
         Row,
         r#"
-        select e.id, e.version, e.phone, case when $4 then e.vars else '{}' end as "vars!", e.step, e.reached_at, e.due_at as "due_at!",
-               e.waiting, (e.waiting and q.state in ('sent', 'duplicate')) is true as "job_sent!", q.sent_at as "job_sent_at?",
+        select e.id, e.version, e.phone,
+               -- Of what conditions do not ask, only that it is there.
+               case when $4::text[] = '{}' then '{}'
+                    else coalesce((select jsonb_object_agg(v.key, case when v.key = any ($4) then v.value else 'true' end)
+                                     from jsonb_each(e.vars) v
+                                    where (v.key = any ($4) or v.key = any ($6::text[])) and v.value <> 'null'), '{}')
+               end as "vars!",
+               e.step, e.reached_at, e.due_at as "due_at!", e.waiting, e.made, (e.waiting and q.state in ('sent', 'duplicate')) is true as "job_sent!", q.sent_at as "job_sent_at?",
                r.line_id as "line_id?", r.time_zone as "time_zone?",
                (r.first_touched_at is not null or r.last_inbound_at is not null) is true as "touched!",
                (r.review_since is not null or e.waiting and q.state = 'queued' and q.reason in ('unanswered', 'in_review')) is true
@@ -132,16 +144,29 @@ async fn page(
         name,
         after,
         PAGE,
-        versions.values().any(asks_variables),
+        &asked,
         longest_cap(versions).map(interval) as Option<PgInterval>,
+        &needed,
     )
     .fetch_all(&mut *tx)
     .await
 }
 
 /// What somebody's variables are, decides about nothing but branches.
-fn asks_variables(running: &Running) -> bool {
-    running.program.steps().iter().any(|step| matches!(step.op, Op::Branch { .. }))
+fn asked_variables(versions: &BTreeMap<i32, Running>) -> Vec<String> {
+    let steps = versions.values().flat_map(|running| running.program.steps());
+    let asked = steps.filter_map(|step| match &step.op {
+        Op::Branch { when, .. } => Some(when.variables()),
+        _ => None,
+    });
+    asked.flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Without which nobody goes on.
+fn needed_variables(versions: &BTreeMap<i32, Running>) -> Vec<String> {
+    let variables = versions.values().flat_map(|running| &running.campaign.variables);
+    let needed = variables.filter(|(_, variable)| matches!(variable, Variable::Needed { .. })).map(|(name, _)| name);
+    needed.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn longest_cap(versions: &BTreeMap<i32, Running>) -> Option<Duration> {

@@ -94,7 +94,14 @@ async fn a_file_that_is_being_stored_holds_up_no_pause_and_applies_at_once_come_
         let pause = it.run(&["campaign", "pause", "drip"]);
         let paused = tokio::time::timeout(Duration::from_secs(10), pause).await.expect("it waits for no file");
         assert_eq!(paused.0, 0, "{}", paused.2);
+        // The second finds what the first has put in, also where both wait for the campaign already.
+        let mut first = it.pool().begin().await.expect("begins");
+        sqlx::query("select * from outbox.campaigns for update").execute(&mut *first).await.expect("locked");
         holder.rollback().await.expect("let go");
+        let waits =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        it.until("both wait for the campaign", || async { it.scalar(waits).await == 2 }).await;
+        first.rollback().await.expect("let go");
     };
     let (one, other, ()) = tokio::join!(apply(&b), apply(&b), pausing);
     let told = [one, other].concat();

@@ -1,9 +1,13 @@
 //! Steps: each once and in order, whatever dies; in their windows and under their caps; and ended by what their people say.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chert_outbox::campaign::eta::Member;
+use chert_outbox::campaign::running::Running;
 use chert_outbox::inbound::store::{Source, store};
-use chert_outbox::outbox::campaigns::steps;
+use chert_outbox::outbox::campaigns::{steps, under_way};
+use serde_json::json;
 
 use crate::campaign::{ANN, BOB, CID, DOT, THREE, file};
 use crate::harness::Harness;
@@ -355,4 +359,35 @@ async fn i05_who_waits_for_a_first_message_takes_no_room_of_those_who_have_had_o
         it.text(&format!("select body from outbox.jobs where state = 'queued' and phone = '{ANN}'")).await,
         "two"
     );
+}
+
+/// Who is on the way through the first version, as a forecast knows them.
+async fn on_the_way(it: &Harness) -> Vec<Member> {
+    let definition = it.text("select definition::text from outbox.campaign_versions").await;
+    let running = Running::read(&serde_json::from_str(&definition).expect("JSON")).expect("it reads");
+    let found = under_way::read(it.pool(), "drip", &BTreeMap::from([(1, running)])).await.expect("reads");
+    found.expect("less than a million").members.remove(&1).expect("somebody")
+}
+
+#[tokio::test]
+async fn who_was_moved_with_a_message_of_another_step_is_foretold_from_where_they_stand() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    it.drain().await;
+    assert_eq!(on_the_way(&it).await[0].step, 1, "its message was sent, and nobody has noticed yet");
+    it.execute("update outbox.enrolments set made = 0").await;
+    assert_eq!(on_the_way(&it).await[0].step, 0, "the message was of another version's step");
+}
+
+#[tokio::test]
+async fn a_forecast_reads_of_the_variables_what_conditions_ask() {
+    let it = Harness::start().await;
+    let branch = "[{ send: { body: 'Hi {{ name }} {{ city }}' } }, { branch: { if: \"var.plan == 'pro'\", then: [{ send: { body: Pro } }] } }]";
+    let variables = "variables: { name: { missing: hold }, city: { missing: hold }, plan: { default: free }, note: { default: none } }";
+    it.apply(&file(variables, branch)).await;
+    it.enrol_with(ANN, r#"{"name": "Ann", "city": null, "plan": "pro", "note": "long"}"#).await;
+    let vars = serde_json::Value::Object(on_the_way(&it).await[0].vars.clone());
+    assert_eq!(vars, json!({"name": true, "plan": "pro"}), "of others that they are there, where one is needed");
 }
