@@ -18,7 +18,7 @@ use crate::campaign::forecast::budget::Budget;
 use crate::campaign::forecast::group::Group;
 use crate::campaign::forecast::lengths::Lengths;
 use crate::campaign::forecast::waiting::Waiting;
-use crate::campaign::opening::Opening;
+use crate::campaign::opening::{Opening, place};
 use crate::campaign::program::{Message, Op, Program};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, Vars};
@@ -246,7 +246,7 @@ impl<'a> Play<'a> {
         let allowed = self.rules.cap.and_then(|cap| free_at(cap, &standing.sent)).unwrap_or(at).max(at);
         let later = match self.groups[standing.group].opening(allowed) {
             Opening::Open { .. } => allowed,
-            Opening::Later { at, spread } => at + spread_for(person, spread),
+            Opening::Later { at, spread } => place(person as i64, at, spread),
             Opening::Never => return self.forecast.stuck += 1,
         };
         if later > at {
@@ -383,13 +383,6 @@ impl<'a> Play<'a> {
         let waiting = |budget: &Budget| budget.first_touches.len() + budget.follow_ups.len();
         (self.anyone.len() + self.budgets.iter().map(waiting).sum::<usize>()) as u32
     }
-}
-
-/// Where in the time over which those are spread who wait for an opening: evenly, whoever they are, as chance does for many.
-fn spread_for(person: usize, spread: TimeDelta) -> TimeDelta {
-    const GOLDEN: f64 = 0.618_033_988_749_895;
-    let share = (person as f64 * GOLDEN).fract();
-    TimeDelta::milliseconds((spread.num_milliseconds() as f64 * share) as i64)
 }
 
 /// From when on somebody may be written to again.

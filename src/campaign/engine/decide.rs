@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::campaign::draft::{self, Fault, Person, about};
 use crate::campaign::file::shape::{Missing, Variable};
-use crate::campaign::opening::Opening;
+use crate::campaign::opening::{Opening, place};
 use crate::campaign::program::{Message, Op};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError, Vars};
@@ -185,7 +185,7 @@ impl<R: Rng> Deciding<'_, R> {
         }
         let until = match Opening::for_person(running, phone, given, now) {
             Opening::Open { until } => until,
-            Opening::Later { at, spread } => return later(change, placed(at, spread, self.enrolment.id)),
+            Opening::Later { at, spread } => return later(change, place(self.enrolment.id, at, spread)),
             Opening::Never => return stopped(change, "never_open").into(),
         };
         if let Some(at) = self.cap_holds_until(now) {
@@ -250,15 +250,6 @@ impl<R: Rng> Deciding<'_, R> {
             Some(Variable::Default { .. }) | None => Missing::Hold,
         }
     }
-}
-
-/// An instant of the time over which those are spread who wait for an opening. An enrolment has the same share of it at every opening, so
-/// that those who were not reached keep their order: drawn anew, somebody could come last day after day. Multiples of the golden ratio
-/// lie evenly, however many there are.
-fn placed(at: DateTime<Utc>, spread: TimeDelta, enrolment: i64) -> DateTime<Utc> {
-    let share = enrolment.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    let spread = u64::try_from(spread.num_milliseconds()).unwrap_or(0);
-    at + TimeDelta::milliseconds((spread.saturating_mul(share) >> 32).cast_signed())
 }
 
 fn lacks(change: Change, missing: Missing, variable: String) -> Change {

@@ -257,7 +257,10 @@ fn show_people(plan: &Plan) {
     add_reasons(&mut counts, "held", &people.held);
     add_reasons(&mut counts, "left out", &people.left_out);
     if plan.stuck > 0 {
-        counts.add_row(["stuck: no line that may write to them, or hours that never open".to_owned(), plan.stuck.to_string()]);
+        counts.add_row([
+            "stuck: no line that may write to them, or hours that never open".to_owned(),
+            plan.stuck.to_string(),
+        ]);
     }
     outln!("{counts}\n");
 }

@@ -183,7 +183,10 @@ impl Look {
             ));
         }
         if eta.stuck > 0 {
-            lines.push(format!("stuck          {} people: no line that may write to them, or hours that never open", eta.stuck));
+            lines.push(format!(
+                "stuck          {} people: no line that may write to them, or hours that never open",
+                eta.stuck
+            ));
         }
         lines
     }
