@@ -14,8 +14,13 @@ use serde::{Serialize, Serializer};
 use crate::campaign::tags::{Tag, refuse_the_rest, tags};
 use crate::job::BODY_MAX_CHARS;
 
-/// The variables of one person: texts, numbers and truth values by name. A null is as good as missing.
+/// The variables of one person: texts, numbers and truth values by name. A null, or a text of blanks, is as good as missing.
 pub type Vars = BTreeMap<String, serde_json::Value>;
+
+/// Whether a value is as good as none, since it would leave a gap in a text.
+pub fn is_missing(value: &serde_json::Value) -> bool {
+    value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty())
+}
 
 /// Enough for any text that fits into a file, and reached in well under a millisecond.
 const FUEL: u64 = 50_000;
@@ -93,7 +98,7 @@ impl Template {
     /// The text for one person, without blanks at its ends.
     /// Errors: a variable is missing or does not fit, or the text is too long.
     pub fn render(&self, vars: &Vars) -> Result<String, RenderError> {
-        let missing = || self.variables.iter().find(|name| vars.get(*name).is_none_or(serde_json::Value::is_null));
+        let missing = || self.variables.iter().find(|name| vars.get(*name).is_none_or(is_missing));
         if let Some(name) = missing() {
             return Err(RenderError::Missing(name.clone()));
         }
@@ -156,8 +161,7 @@ impl Condition {
     /// Whether it is so.
     /// Errors: a variable is missing, or its kind does not fit.
     pub fn holds(&self, facts: Facts<'_>) -> Result<bool, RenderError> {
-        let value = |name: &String| facts.vars.get(name).filter(|value| !value.is_null());
-        if let Some(name) = self.variables.iter().find(|name| value(name).is_none()) {
+        if let Some(name) = self.variables.iter().find(|name| facts.vars.get(*name).is_none_or(is_missing)) {
             return Err(RenderError::Missing(name.clone()));
         }
         let label: BTreeMap<_, _> = self.labels.iter().map(|name| (name, facts.labels.get(name))).collect();
@@ -308,6 +312,10 @@ mod tests {
         let missing = Err(RenderError::Missing("name".to_owned()));
         assert_eq!(rendered("Hi {{ name }}", json!({})), missing);
         assert_eq!(rendered("Hi {{ name }}", json!({"name": null})), missing);
+        for blank in ["", " ", "\n\u{a0}"] {
+            assert_eq!(rendered("Hi {{ name }},", json!({"name": blank})), missing, "{blank:?}");
+            assert_eq!(rendered("{% if name %}Hi {{ name }}{% endif %}", json!({"name": blank})), missing, "{blank:?}");
+        }
         assert_eq!(
             rendered("{% if false %}{{ name }}{% endif %}Hi", json!({})),
             missing,
@@ -338,7 +346,7 @@ mod tests {
         let long = "x".repeat(BODY_MAX_CHARS);
         assert_eq!(rendered("{{ a }}{{ a }}{{ a }}{{ a }}{{ a }}", json!({"a": long})), Err(RenderError::TooLong));
         assert_eq!(refused("{{ a * 1000000000 }}"), (5, "nothing is multiplied in a message".to_owned()));
-        assert_eq!(rendered(&"{{ a }}".repeat(40_000), json!({"a": ""})), Err(RenderError::TooLong), "fuel");
+        assert_eq!(rendered(&"{{ a }}".repeat(40_000), json!({"a": "x"})), Err(RenderError::TooLong), "fuel");
     }
 
     #[test]
@@ -349,7 +357,7 @@ mod tests {
 
     fn holds(source: &str, replied: bool, label: &str) -> Result<bool, RenderError> {
         let labels = BTreeMap::from([("tier".to_owned(), label.to_owned())]);
-        let vars = vars(json!({"plan": "pro", "orders": 3}));
+        let vars = vars(json!({"plan": "pro", "orders": 3, "nick": " "}));
         let facts = Facts { replied, delivered: true, vars: &vars, labels: &labels };
         Condition::parse(source).expect(source).holds(facts)
     }
@@ -369,7 +377,8 @@ mod tests {
             assert_eq!(holds(source, true, "gold"), Ok(wanted), "{source}");
         }
         assert_eq!(holds("replied", false, ""), Ok(false));
-        assert_eq!(holds("var.age > 3", true, ""), Err(RenderError::Missing("age".to_owned())));
+        assert_eq!(holds("var.age == 'old'", true, ""), Err(RenderError::Missing("age".to_owned())));
+        assert_eq!(holds("not var.nick", true, ""), Err(RenderError::Missing("nick".to_owned())), "blank");
         for bad in [
             "plan == 'pro'",
             "var['plan'] == 'pro'",
@@ -394,7 +403,7 @@ mod tests {
         }
 
         #[test]
-        fn variables_are_never_read_as_templates(value in ".{0,40}") {
+        fn variables_are_never_read_as_templates(value in ".{0,40}[^\\s]") {
             let shown = rendered("<{{ a }}>", json!({"a": value}));
             prop_assert_eq!(shown, Ok(format!("<{value}>")));
         }

@@ -13,7 +13,7 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
         ),
         (
             body("|\n        Hi\n\n       "),
-            "warning 15:9: steps[0].send.body: where a variable is blank, another bubble comes or goes — put the line and its line break into {% if … %}, or join it with another",
+            "warning 15:9: steps[0].send.body: blank lines make this 2 bubbles, not 1 — take the blank lines out, or write `bubbles: 2` beside it",
         ),
         (
             body("|\n        Hi\n\n        you,"),
