@@ -7,8 +7,8 @@ use std::fmt;
 use std::io;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, filters};
+use minijinja::value::{Kwargs, Serde};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, filters};
 use serde::{Serialize, Serializer};
 
 use crate::campaign::tags::{Tag, refuse_the_rest, tags};
@@ -208,13 +208,28 @@ fn environment<'s>() -> Environment<'s> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     env.set_syntax(syntax.expect("the delimiters are the usual ones"));
     env.add_filter("capitalize", filters::capitalize);
-    env.add_filter("int", filters::int);
+    env.add_filter("int", int);
     env.add_filter("lower", filters::lower);
     env.add_filter("round", filters::round);
     env.add_filter("title", filters::title);
     env.add_filter("trim", filters::trim);
     env.add_filter("upper", filters::upper);
     env
+}
+
+/// The filter of minijinja, which makes 0 of `nan`: a text that is no number is one to nobody.
+fn int(
+    state: &State<'_, '_>,
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    more: Kwargs,
+) -> Result<Value, Error> {
+    let number = value.as_str().and_then(|text| text.parse::<f64>().ok());
+    if number.is_some_and(|number| !number.is_finite()) {
+        return Err(Error::new(ErrorKind::InvalidOperation, "this is no number"));
+    }
+    filters::int(state, value, default, base, more)
 }
 
 /// What minijinja says of a template, and what is usually behind it.
@@ -287,7 +302,7 @@ mod tests {
             Ok("Hi ann".to_owned()),
             "no blanks at its ends"
         );
-        let lines = "Hi\n{% if count > 5 %}\nmany\n{% endif %}\nbye";
+        let lines = "Hi\n{% if count | int > 5 %}\nmany\n{% endif %}\nbye";
         assert_eq!(rendered(lines, ann.clone()), Ok("Hi\nbye".to_owned()), "an if leaves no blank line");
         assert_eq!(
             rendered("{{ first_name }} <b>&amp;</b> {# for us #}", ann),
@@ -367,7 +382,7 @@ mod tests {
         for (source, wanted) in [
             ("replied", true),
             ("not replied or not delivered", false),
-            ("var.plan == 'pro' and var.orders >= 3", true),
+            ("var.plan == 'pro' and var.orders | int >= 3", true),
             ("label.tier == 'gold'", true),
             ("label.tier in ['silver', 'gold']", true),
             ("label.unknown == 'gold'", false),
@@ -394,9 +409,72 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_text_is_never_compared_as_a_number() {
+        for (source, place, hint) in [
+            ("var.orders >= 3", 0, "var.orders | int >= 3"),
+            ("replied and var.orders<3", 12, "var.orders | int < 3"),
+            ("3 <= var.orders", 5, "3 <= var.orders | int"),
+            ("-3.5 != var.orders", 8, "-3.5 != var.orders | int"),
+            ("var.orders == 3.5 or replied", 0, "var.orders | int == 3.5"),
+            ("var.plan == 'pro' and not (var.orders) > -3", 27, "var.orders | int > -3"),
+            ("1 < var.orders < 5", 4, "1 < var.orders | int"),
+            ("label.level > 3", 0, "label.level | int > 3"),
+            ("var.orders | trim > 3", 0, "var.orders | trim | int > 3"),
+            ("var.orders in [1, 2]", 0, "var.orders | int in [1, 2]"),
+            ("var.orders not in (1, 2)", 0, "var.orders | int not in (1, 2)"),
+        ] {
+            let error = Condition::parse(source).expect_err(source);
+            assert_eq!((error.offset, error.hint.as_str()), (place, format!("write {hint}").as_str()), "{source}");
+        }
+        for (source, place) in [
+            ("{% if orders > 3 %}many{% endif %}", 6),
+            ("{{ 'many' if 3 < orders else 'few' }}", 17),
+            ("{{ orders == 3 }}", 3),
+        ] {
+            assert_eq!(refused(source).0, place, "{source}: {}", refused(source).1);
+        }
+        for fine in [
+            "var.orders | round(2) > var.plan",
+            "var.plan == '3'",
+            "var.plan == var.orders",
+            "var.plan in ['1', '2']",
+            "replied == delivered",
+        ] {
+            assert!(Condition::parse(fine).is_ok(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_filter_makes_numbers_of_texts_before_they_are_compared() {
+        for (source, wanted) in [
+            ("var.orders | int >= 3", true),
+            ("3 <= var.orders | int", true),
+            ("not var.orders | int > 10", true),
+            ("var.orders | int in [2, 10]", true),
+            ("(var.orders | int) == 10 and var.orders | int < 11", true),
+            ("2 < var.orders | int < 10", false),
+        ] {
+            let condition = Condition::parse(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+            for orders in [json!("10"), json!(10), json!("10.0")] {
+                let vars = vars(json!({"orders": orders}));
+                let facts = Facts { replied: false, delivered: false, vars: &vars, labels: &BTreeMap::new() };
+                assert_eq!(condition.holds(facts), Ok(wanted), "{source}: {orders}");
+            }
+            for orders in ["several", "nan", "inf", "-1e999", "3 or 4"] {
+                let vars = vars(json!({"orders": orders}));
+                let facts = Facts { replied: false, delivered: false, vars: &vars, labels: &BTreeMap::new() };
+                assert!(matches!(condition.holds(facts), Err(RenderError::Mismatch(_))), "{source}: {orders}");
+            }
+        }
+        let many = "{% if orders | int >= 3 %}many{% else %}few{% endif %}";
+        assert_eq!(rendered(many, json!({"orders": "10"})), Ok("many".to_owned()));
+        assert_eq!(rendered(many, json!({"orders": 2})), Ok("few".to_owned()));
+    }
+
     proptest! {
         #[test]
-        fn reading_never_panics_and_points_into_the_text(source in "([a-z é.|('\"=-]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|if |endif|is ){0,30}") {
+        fn reading_never_panics_and_points_into_the_text(source in "([a-z é.|()'\"=<>!0-9\\[\\]-]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|if |endif|is ){0,30}") {
             for error in [Template::parse(&source).err(), Condition::parse(&source).err()].into_iter().flatten() {
                 prop_assert!(source.is_char_boundary(error.offset), "{} of {:?}", error.offset, source);
             }
