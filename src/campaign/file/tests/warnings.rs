@@ -50,6 +50,40 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
 }
 
 #[test]
+fn a_link_is_one_without_a_scheme_too() {
+    let told = |text: &str| told("Hi {{ first_name }}!", &format!("\"{text} {{{{ first_name }}}}\""));
+    for link in [
+        "acme.example/tour",
+        "see (acme.example/tour)!",
+        "shop.acme.co.uk/{{ first_name }}",
+        "www.acme.example",
+        "Acme.Example/",
+    ] {
+        let told = told(link);
+        assert!(told.len() == 1 && told[0].contains("there is a link in a first message"), "{link}: {told:?}");
+    }
+    for text in
+        ["e.g./i.e.", "24/7", "1.5/2.5", "and/or", "9 a.m./p.m.", "a.m/p.m", "Wed./Thu.", "at 7.Come by", "//", "./x"]
+    {
+        assert_eq!(told(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn a_text_that_reckons_with_numbers_is_tried_with_numbers() {
+    let told = |text: &str| told("Hi {{ first_name }}!", &format!("Hi {text}!"));
+    for text in ["{{ first_name | int }}", "{{ first_name | round(2) }}", "{{ first_name | title }} {{ plan }}"] {
+        assert_eq!(told(text), [""; 0], "{text}");
+    }
+    assert_eq!(
+        told("{{ first_name - 'a' }}"),
+        [
+            "warning 14:13: steps[0].send.body: the template fails on texts and on numbers as variables — look at its filters"
+        ]
+    );
+}
+
+#[test]
 fn a_message_is_a_first_one_unless_every_way_to_it_has_sent() {
     let linked = |arms: &str| {
         let head = GOOD.split("  - name: hello").next().expect("the part before").to_owned();
