@@ -76,6 +76,10 @@ impl Lint<'_> {
     fn send(&mut self, step: &SendStep, path: &str, new: bool) {
         let Send { content, name, external_id, phone_line_id } = &step.send;
         self.uses([name, external_id, phone_line_id].into_iter().flatten());
+        if external_id.as_ref().is_some_and(|id| id.variables().is_empty()) {
+            let hint = "write your own id of the recipient, such as {{ member_id }}";
+            self.warn(format!("{path}.send.external_id"), "everybody gets the same external_id", hint);
+        }
         self.content(content, &format!("{path}.send"), new);
         for (index, variant) in step.variants.iter().enumerate() {
             let bubbles = variant.content.bubbles.or(content.bubbles);

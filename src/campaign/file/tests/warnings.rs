@@ -84,6 +84,23 @@ fn a_text_that_reckons_with_numbers_is_tried_with_numbers() {
 }
 
 #[test]
+fn an_id_of_the_recipient_is_one_of_each() {
+    let told = |id: &str| {
+        told(
+            "      body: Hi {{ first_name }}!",
+            &format!("      body: Hi {{{{ first_name }}}}!\n      external_id: {id}"),
+        )
+    };
+    assert_eq!(
+        told("check-in"),
+        [
+            "warning 15:20: steps[0].send.external_id: everybody gets the same external_id — write your own id of the recipient, such as {{ member_id }}"
+        ]
+    );
+    assert_eq!(told("\"{{ first_name }}\""), [""; 0]);
+}
+
+#[test]
 fn a_message_is_a_first_one_unless_every_way_to_it_has_sent() {
     let linked = |arms: &str| {
         let head = GOOD.split("  - name: hello").next().expect("the part before").to_owned();
