@@ -153,9 +153,14 @@ impl Condition {
         &self.variables
     }
 
-    /// Where a variable is used first, as a byte of the text.
+    /// The labels that it asks for, without `label.`.
+    pub fn labels(&self) -> &BTreeSet<String> {
+        &self.labels
+    }
+
+    /// Where a name such as `var.plan` is used first, as a byte of the text.
     pub fn offset_of(&self, name: &str) -> usize {
-        self.source.find(&format!("var.{name}")).unwrap_or(0)
+        self.source.find(name).unwrap_or(0)
     }
 
     /// Whether it is so.

@@ -58,12 +58,14 @@ pub fn campaign(root: &Place<'_>, findings: &mut Findings) -> Option<Campaign> {
     }
     let variables = of.given("variables", findings, variables).unwrap_or_default();
     let calendar = of.given("calendar", findings, calendar);
-    // What is written wrong under `variables` is known all the same: each mistake is told once.
-    let names: Vec<&str> = match of.place("variables").map(|place| &place.node.value) {
+    // What is written wrong under `variables` or `labels` is known all the same: each mistake is told once.
+    let names = |key: &str| match of.place(key).map(|place| &place.node.value) {
         Some(Value::Map(entries)) => entries.iter().map(|(key, _)| key.name.as_str()).collect(),
         _ => Vec::new(),
     };
-    let known = Known { variables: &names, calendar: of.place("calendar").is_some() };
+    let (variable_names, label_names) = (names("variables"), names("labels"));
+    let calendar_is_given = of.place("calendar").is_some();
+    let known = Known { variables: &variable_names, labels: &label_names, calendar: calendar_is_given };
     let windows = of.given("windows", findings, |place, findings| each(place, window, findings)).unwrap_or_default();
     let quiet_hours = of.given("quiet_hours", findings, quiet_hours).unwrap_or_default();
     let steps = of.needed("steps", "[{ send: { body: \"Hi\" } }]", findings, |place, findings| {
