@@ -164,20 +164,23 @@ impl Checking {
     }
 }
 
-/// Two files of one name would be two versions of one campaign.
 fn refuse_shared_names(results: &mut [Checking]) {
-    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let mut names = BTreeMap::new();
     for result in results {
         let Ok(checked) = &result.checked else { continue };
-        let name = checked.campaign.name.to_string();
-        match names.get(&name) {
-            Some(first) => {
-                let message = format!("the campaign `{name}` is in {first} already");
-                result.checked = Err(vec![whole(message, "give it a name of its own")]);
-            }
-            None => drop(names.insert(name, result.path.clone())),
+        if let Some(twin) = shared_name(&mut names, checked.campaign.name.as_str(), &result.path) {
+            result.checked = Err(vec![twin]);
         }
     }
+}
+
+/// Two files of one name would be two versions of one campaign. `names` holds which file each name was found in.
+fn shared_name(names: &mut BTreeMap<String, String>, name: &str, path: &str) -> Option<Finding> {
+    if let Some(first) = names.get(name) {
+        return Some(whole(format!("the campaign `{name}` is in {first} already"), "give it a name of its own"));
+    }
+    names.insert(name.to_owned(), path.to_owned());
+    None
 }
 
 /// The text of a file, of which no more is read than a campaign may have.

@@ -1,5 +1,6 @@
 //! `campaign apply`: files into the database, as new versions.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -57,8 +58,13 @@ pub struct Apply {
 impl Apply {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let mut read = Vec::new();
+        let mut names = BTreeMap::new();
         for path in &self.files {
-            read.push(self.read(path)?);
+            let (checked, new) = self.read(path)?;
+            if let Some(twin) = super::shared_name(&mut names, &new.name, &path.display().to_string()) {
+                bail!("{}:{twin}", path.display());
+            }
+            read.push((checked, new));
         }
         let pool = self.database.outbox(2).await?;
         if !self.yes && !self.agreed(&pool, &read).await? {

@@ -66,6 +66,20 @@ async fn at_a_terminal_the_plan_is_shown_and_the_answer_counts() {
     assert!(told.contains("apply 1 file [y/N]?") && !told.contains("other: the application"), "{told}");
 }
 
+#[tokio::test]
+async fn two_files_of_one_name_are_no_two_versions() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let paths = ["first.yaml", "second.yaml"].map(|name| directory.path().join(name).display().to_string());
+    for (path, text) in paths.iter().zip(["one", "two"]) {
+        std::fs::write(path, file("", &format!("[{{ send: {{ body: {text} }} }}]"))).expect("written");
+    }
+    let (code, _, error) = it.run(&["campaign", "apply", &paths[0], &paths[1], "--yes"]).await;
+    let told = format!("{}:1:1: the campaign `drip` is in {} already — give it a name of its own", paths[1], paths[0]);
+    assert!(code == 1 && error.contains(&told), "{error}");
+    assert_eq!(campaigns(&it).await, "");
+}
+
 /// Runs the binary at a terminal of its own, and answers.
 async fn at_terminal(it: &Harness, args: &[&str], answer: &str) -> (i32, String) {
     let binary = it.binary();
