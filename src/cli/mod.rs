@@ -8,6 +8,7 @@ macro_rules! outln {
     }};
 }
 
+mod ask;
 pub mod bench;
 pub mod campaign;
 pub mod demo;

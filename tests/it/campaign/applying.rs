@@ -81,7 +81,7 @@ async fn two_files_of_one_name_are_no_two_versions() {
 }
 
 /// Runs the binary at a terminal of its own, and answers.
-async fn at_terminal(it: &Harness, args: &[&str], answer: &str) -> (i32, String) {
+pub async fn at_terminal(it: &Harness, args: &[&str], answer: &str) -> (i32, String) {
     let binary = it.binary();
     let program = binary.as_std().get_program().to_str().expect("UTF-8");
     let line = [&[program], args].concat().iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");

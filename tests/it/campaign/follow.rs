@@ -189,7 +189,7 @@ async fn the_end_is_foretold_from_where_everybody_stands() {
     assert!(hours(&eta["by"], now) < 0.1, "{eta}");
     it.execute("update outbox.lines set paused_at = now()").await;
     has(&status(&it).await["eta"], &json!({"stuck": 7, "from": null}));
-    it.run(&["campaign", "stop", "drip"]).await;
+    it.run(&["campaign", "stop", "drip", "--yes"]).await;
     assert_eq!(status(&it).await["eta"], Value::Null);
 }
 
