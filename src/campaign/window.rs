@@ -75,6 +75,12 @@ impl Windows {
         Windows { parts: self.parts.iter().filter(concerns).cloned().collect() }
     }
 
+    /// The countries and states that its presets have rules of.
+    pub fn regions(&self) -> Vec<&'static str> {
+        let region = |part: &Part| if let Part::Rule(rule) = part { Some(rule.region()) } else { None };
+        self.parts.iter().filter_map(region).collect()
+    }
+
     /// The first instant from `at` on that is open in every zone: `at` itself if it is. None if there is none within
     /// three weeks, because the parts of the windows never agree in these zones; or no zone is given.
     pub fn next_open(&self, at: DateTime<Utc>, zones: &[Tz]) -> Option<DateTime<Utc>> {
