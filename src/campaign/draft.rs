@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_message_names_the_field_and_not_what_it_holds() {
         let running = running("", "{ body: '{{ name }}' }");
-        assert_eq!(drafted(&running, json!({"name": "  "}), None), Err(Fault::Unreadable("body".into())));
+        assert_eq!(drafted(&running, json!({"name": "  "}), None), Err(Fault::Missing("name".into())));
         assert_eq!(drafted(&running, json!({"name": "x".repeat(30_000)}), None), Err(Fault::Unreadable("body".into())));
     }
 

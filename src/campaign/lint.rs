@@ -76,6 +76,10 @@ impl Lint<'_> {
     fn send(&mut self, step: &SendStep, path: &str, new: bool) {
         let Send { content, name, external_id, phone_line_id } = &step.send;
         self.uses([name, external_id, phone_line_id].into_iter().flatten());
+        if external_id.as_ref().is_some_and(|id| id.variables().is_empty()) {
+            let hint = "write your own id of the recipient, such as {{ member_id }}";
+            self.warn(format!("{path}.send.external_id"), "everybody gets the same external_id", hint);
+        }
         self.content(content, &format!("{path}.send"), new);
         for (index, variant) in step.variants.iter().enumerate() {
             let bubbles = variant.content.bubbles.or(content.bubbles);
@@ -105,7 +109,7 @@ impl Lint<'_> {
     fn body(&mut self, body: &Template, meant: usize, path: &str, new: bool) {
         let source = body.source();
         let lower = source.to_lowercase();
-        if new && ["http://", "https://", "www."].iter().any(|begin| lower.contains(begin)) {
+        if new && has_link(&lower) {
             let hint = "send it in a later step: Chert refuses links in the first message of a chat";
             self.warn(path.to_owned(), "there is a link in a first message to somebody", hint);
         }
@@ -117,7 +121,11 @@ impl Lint<'_> {
         }
         let counts: BTreeSet<usize> = texts.iter().map(|text| bubbles(text)).collect();
         match counts.iter().copied().collect::<Vec<_>>().as_slice() {
-            [] => self.warn(path.to_owned(), "the template fails on texts as variables", "look at its filters"),
+            [] => self.warn(
+                path.to_owned(),
+                "the template fails on texts and on numbers as variables",
+                "look at its filters",
+            ),
             [count] if *count == meant => {}
             [0] => self.warn(path.to_owned(), "nothing is left of this text", "write something outside of {% if … %}"),
             [count] => {
@@ -127,26 +135,42 @@ impl Lint<'_> {
             }
             [.., _] => {
                 let hint = "put the line and its line break into {% if … %}, or join it with another";
-                self.warn(path.to_owned(), "where a variable is blank, another bubble comes or goes", hint);
+                self.warn(path.to_owned(), "by what a variable holds, another bubble comes or goes", hint);
             }
         }
     }
 
-    /// The text with something in each variable, and with nothing in those that have no default.
+    /// The text with a word in each variable that has no default, and with a number: filters may fail on one of the two.
     fn samples(&self, body: &Template) -> Vec<String> {
         let default = |name: &str| match self.campaign.variables.get(name) {
             Some(Variable::Default { default }) => Some(default.clone()),
             _ => None,
         };
-        ["sample", ""]
+        [Value::from("sample"), Value::from(7)]
             .into_iter()
             .filter_map(|sample| {
-                let value = |name: &String| Value::from(default(name).unwrap_or_else(|| sample.to_owned()));
+                let value = |name: &String| default(name).map_or_else(|| sample.clone(), Value::from);
                 let vars: Vars = body.variables().iter().map(|name| (name.clone(), value(name))).collect();
                 body.render(&vars).ok()
             })
             .collect()
     }
+}
+
+/// Whether a text in small letters has a link, also one without a scheme, such as `acme.example/tour`.
+fn has_link(text: &str) -> bool {
+    let begins = |begin: &&str| text.contains(*begin);
+    ["http://", "https://", "www."].iter().any(begins)
+        || text.match_indices('/').any(|(at, _)| ends_with_domain(&text[..at]))
+}
+
+/// Two names or more with dots between them, of which the last is letters: not `24`, `1.5`, `e.g.` or `p.m`.
+fn ends_with_domain(text: &str) -> bool {
+    let of_domain = |c: char| c.is_alphanumeric() || c == '.' || c == '-';
+    let domain = text.trim_end_matches(of_domain).len();
+    let names: Vec<&str> = text[domain..].trim_start_matches('.').split('.').collect();
+    let top = names.last().is_some_and(|top| top.chars().count() >= 2 && top.chars().all(char::is_alphabetic));
+    top && names.len() >= 2 && names.iter().all(|name| !name.is_empty())
 }
 
 /// How many bubbles Chert makes of a text: blank lines part them.

@@ -1,5 +1,6 @@
 //! Campaigns: files that say who is written to, when and what, and the engine that does it. All but the engine is pure.
 
+mod compared;
 pub mod file;
 pub mod lint;
 pub mod program;

@@ -18,6 +18,9 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("uk", include_str!("presets/uk.txt")),
 ];
 
+/// Presets that only add to another, which holds with them.
+const IMPLIED: [(&str, &str); 1] = [("us-states", "us-federal")];
+
 static PRESETS: LazyLock<HashMap<&str, Vec<Rule>>> = LazyLock::new(|| {
     let read = |(name, text)| (name, read(text).expect("the built-in presets are read by a test"));
     BUILT_IN.map(read).into()
@@ -34,6 +37,12 @@ pub struct Rule {
 /// The rules of a preset, one a region.
 pub fn named(name: &str) -> Option<&'static [Rule]> {
     PRESETS.get(name).map(Vec::as_slice)
+}
+
+/// The rules of a preset, after those of the preset to which it only adds.
+pub fn with_implied(name: &str) -> Option<impl Iterator<Item = &'static Rule>> {
+    let implied = IMPLIED.iter().find(|(adds, _)| *adds == name).and_then(|(_, to)| named(to)).unwrap_or_default();
+    Some(implied.iter().chain(named(name)?))
 }
 
 /// The preset that a rule is of.

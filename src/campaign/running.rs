@@ -8,7 +8,7 @@ use crate::campaign::calendar::Calendar;
 use crate::campaign::file::shape::{Campaign, Missing, Schedule, Variable};
 use crate::campaign::file::{self, Finding};
 use crate::campaign::program::{Op, Program};
-use crate::campaign::template::Vars;
+use crate::campaign::template::{Vars, is_missing};
 use crate::campaign::window::Windows;
 
 /// A version that people go through.
@@ -53,10 +53,10 @@ impl Running {
         self.program.get(0).is_some_and(|step| matches!(step.op, Op::Send(_)))
     }
 
-    /// What is known of a person, with the defaults for what is not.
+    /// What is known of a person, with the defaults for what is not. A text of blanks says nothing.
     /// Errors: the first variable, by name, that has none.
     pub fn vars(&self, given: Map<String, Value>) -> Result<Vars, Lacking> {
-        let mut vars: Vars = given.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        let mut vars: Vars = given.into_iter().filter(|(_, value)| !is_missing(value)).collect();
         for (name, variable) in &self.campaign.variables {
             if vars.contains_key(name) {
                 continue;
@@ -111,5 +111,11 @@ mod tests {
         assert_eq!(vars(json!({})), Err(Lacking { variable: "b".into(), missing: Missing::Skip }));
         let whole = vars(json!({"b": 1, "c": "x"})).expect("whole");
         assert_eq!(whole, serde_json::from_value(json!({"a": "there", "b": 1, "c": "x"})).expect("vars"));
+        for blank in ["", "  ", "\t\n", "\u{a0}"] {
+            let lacking = |variable: &str, missing| Err(Lacking { variable: variable.into(), missing });
+            assert_eq!(vars(json!({"b": blank, "c": "x"})), lacking("b", Missing::Skip), "{blank:?}");
+            assert_eq!(vars(json!({"b": false, "c": blank})), lacking("c", Missing::Hold), "{blank:?}");
+            assert_eq!(vars(json!({"a": blank, "b": 1, "c": "x"})), Ok(whole.clone()), "{blank:?}");
+        }
     }
 }

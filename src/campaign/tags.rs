@@ -1,5 +1,6 @@
 //! The words inside `{{ … }}` and `{% … %}`, and which of them have no place in a message. Pure.
 
+use crate::campaign::compared::refuse_texts_as_numbers;
 use crate::campaign::template::TemplateError;
 
 /// What may stand in `{% … %}`.
@@ -140,6 +141,7 @@ pub fn refuse_the_rest(tags: &[Tag<'_>]) -> Result<(), TemplateError> {
                 _ => {}
             }
         }
+        refuse_texts_as_numbers(tag.source, &tokens)?;
     }
     Ok(())
 }

@@ -7,15 +7,20 @@ use std::fmt;
 use std::io;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, filters};
+use minijinja::value::{Kwargs, Serde};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, filters};
 use serde::{Serialize, Serializer};
 
 use crate::campaign::tags::{Tag, refuse_the_rest, tags};
 use crate::job::BODY_MAX_CHARS;
 
-/// The variables of one person: texts, numbers and truth values by name. A null is as good as missing.
+/// The variables of one person: texts, numbers and truth values by name. A null, or a text of blanks, is as good as missing.
 pub type Vars = BTreeMap<String, serde_json::Value>;
+
+/// Whether a value is as good as none, since it would leave a gap in a text.
+pub fn is_missing(value: &serde_json::Value) -> bool {
+    value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty())
+}
 
 /// Enough for any text that fits into a file, and reached in well under a millisecond.
 const FUEL: u64 = 50_000;
@@ -93,7 +98,7 @@ impl Template {
     /// The text for one person, without blanks at its ends.
     /// Errors: a variable is missing or does not fit, or the text is too long.
     pub fn render(&self, vars: &Vars) -> Result<String, RenderError> {
-        let missing = || self.variables.iter().find(|name| vars.get(*name).is_none_or(serde_json::Value::is_null));
+        let missing = || self.variables.iter().find(|name| vars.get(*name).is_none_or(is_missing));
         if let Some(name) = missing() {
             return Err(RenderError::Missing(name.clone()));
         }
@@ -148,16 +153,20 @@ impl Condition {
         &self.variables
     }
 
-    /// Where a variable is used first, as a byte of the text.
+    /// The labels that it asks for, without `label.`.
+    pub fn labels(&self) -> &BTreeSet<String> {
+        &self.labels
+    }
+
+    /// Where a name such as `var.plan` is used first, as a byte of the text.
     pub fn offset_of(&self, name: &str) -> usize {
-        self.source.find(&format!("var.{name}")).unwrap_or(0)
+        self.source.find(name).unwrap_or(0)
     }
 
     /// Whether it is so.
     /// Errors: a variable is missing, or its kind does not fit.
     pub fn holds(&self, facts: Facts<'_>) -> Result<bool, RenderError> {
-        let value = |name: &String| facts.vars.get(name).filter(|value| !value.is_null());
-        if let Some(name) = self.variables.iter().find(|name| value(name).is_none()) {
+        if let Some(name) = self.variables.iter().find(|name| facts.vars.get(*name).is_none_or(is_missing)) {
             return Err(RenderError::Missing(name.clone()));
         }
         let label: BTreeMap<_, _> = self.labels.iter().map(|name| (name, facts.labels.get(name))).collect();
@@ -204,13 +213,28 @@ fn environment<'s>() -> Environment<'s> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     env.set_syntax(syntax.expect("the delimiters are the usual ones"));
     env.add_filter("capitalize", filters::capitalize);
-    env.add_filter("int", filters::int);
+    env.add_filter("int", int);
     env.add_filter("lower", filters::lower);
     env.add_filter("round", filters::round);
     env.add_filter("title", filters::title);
     env.add_filter("trim", filters::trim);
     env.add_filter("upper", filters::upper);
     env
+}
+
+/// The filter of minijinja, which makes 0 of `nan`: a text that is no number is one to nobody.
+fn int(
+    state: &State<'_, '_>,
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    more: Kwargs,
+) -> Result<Value, Error> {
+    let number = value.as_str().and_then(|text| text.parse::<f64>().ok());
+    if number.is_some_and(|number| !number.is_finite()) {
+        return Err(Error::new(ErrorKind::InvalidOperation, "this is no number"));
+    }
+    filters::int(state, value, default, base, more)
 }
 
 /// What minijinja says of a template, and what is usually behind it.
@@ -283,7 +307,7 @@ mod tests {
             Ok("Hi ann".to_owned()),
             "no blanks at its ends"
         );
-        let lines = "Hi\n{% if count > 5 %}\nmany\n{% endif %}\nbye";
+        let lines = "Hi\n{% if count | int > 5 %}\nmany\n{% endif %}\nbye";
         assert_eq!(rendered(lines, ann.clone()), Ok("Hi\nbye".to_owned()), "an if leaves no blank line");
         assert_eq!(
             rendered("{{ first_name }} <b>&amp;</b> {# for us #}", ann),
@@ -308,6 +332,10 @@ mod tests {
         let missing = Err(RenderError::Missing("name".to_owned()));
         assert_eq!(rendered("Hi {{ name }}", json!({})), missing);
         assert_eq!(rendered("Hi {{ name }}", json!({"name": null})), missing);
+        for blank in ["", " ", "\n\u{a0}"] {
+            assert_eq!(rendered("Hi {{ name }},", json!({"name": blank})), missing, "{blank:?}");
+            assert_eq!(rendered("{% if name %}Hi {{ name }}{% endif %}", json!({"name": blank})), missing, "{blank:?}");
+        }
         assert_eq!(
             rendered("{% if false %}{{ name }}{% endif %}Hi", json!({})),
             missing,
@@ -338,7 +366,7 @@ mod tests {
         let long = "x".repeat(BODY_MAX_CHARS);
         assert_eq!(rendered("{{ a }}{{ a }}{{ a }}{{ a }}{{ a }}", json!({"a": long})), Err(RenderError::TooLong));
         assert_eq!(refused("{{ a * 1000000000 }}"), (5, "nothing is multiplied in a message".to_owned()));
-        assert_eq!(rendered(&"{{ a }}".repeat(40_000), json!({"a": ""})), Err(RenderError::TooLong), "fuel");
+        assert_eq!(rendered(&"{{ a }}".repeat(40_000), json!({"a": "x"})), Err(RenderError::TooLong), "fuel");
     }
 
     #[test]
@@ -349,7 +377,7 @@ mod tests {
 
     fn holds(source: &str, replied: bool, label: &str) -> Result<bool, RenderError> {
         let labels = BTreeMap::from([("tier".to_owned(), label.to_owned())]);
-        let vars = vars(json!({"plan": "pro", "orders": 3}));
+        let vars = vars(json!({"plan": "pro", "orders": 3, "nick": " "}));
         let facts = Facts { replied, delivered: true, vars: &vars, labels: &labels };
         Condition::parse(source).expect(source).holds(facts)
     }
@@ -359,7 +387,7 @@ mod tests {
         for (source, wanted) in [
             ("replied", true),
             ("not replied or not delivered", false),
-            ("var.plan == 'pro' and var.orders >= 3", true),
+            ("var.plan == 'pro' and var.orders | int >= 3", true),
             ("label.tier == 'gold'", true),
             ("label.tier in ['silver', 'gold']", true),
             ("label.unknown == 'gold'", false),
@@ -369,7 +397,8 @@ mod tests {
             assert_eq!(holds(source, true, "gold"), Ok(wanted), "{source}");
         }
         assert_eq!(holds("replied", false, ""), Ok(false));
-        assert_eq!(holds("var.age > 3", true, ""), Err(RenderError::Missing("age".to_owned())));
+        assert_eq!(holds("var.age == 'old'", true, ""), Err(RenderError::Missing("age".to_owned())));
+        assert_eq!(holds("not var.nick", true, ""), Err(RenderError::Missing("nick".to_owned())), "blank");
         for bad in [
             "plan == 'pro'",
             "var['plan'] == 'pro'",
@@ -385,16 +414,79 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_text_is_never_compared_as_a_number() {
+        for (source, place, hint) in [
+            ("var.orders >= 3", 0, "var.orders | int >= 3"),
+            ("replied and var.orders<3", 12, "var.orders | int < 3"),
+            ("3 <= var.orders", 5, "3 <= var.orders | int"),
+            ("-3.5 != var.orders", 8, "-3.5 != var.orders | int"),
+            ("var.orders == 3.5 or replied", 0, "var.orders | int == 3.5"),
+            ("var.plan == 'pro' and not (var.orders) > -3", 27, "var.orders | int > -3"),
+            ("1 < var.orders < 5", 4, "1 < var.orders | int"),
+            ("label.level > 3", 0, "label.level | int > 3"),
+            ("var.orders | trim > 3", 0, "var.orders | trim | int > 3"),
+            ("var.orders in [1, 2]", 0, "var.orders | int in [1, 2]"),
+            ("var.orders not in (1, 2)", 0, "var.orders | int not in (1, 2)"),
+        ] {
+            let error = Condition::parse(source).expect_err(source);
+            assert_eq!((error.offset, error.hint.as_str()), (place, format!("write {hint}").as_str()), "{source}");
+        }
+        for (source, place) in [
+            ("{% if orders > 3 %}many{% endif %}", 6),
+            ("{{ 'many' if 3 < orders else 'few' }}", 17),
+            ("{{ orders == 3 }}", 3),
+        ] {
+            assert_eq!(refused(source).0, place, "{source}: {}", refused(source).1);
+        }
+        for fine in [
+            "var.orders | round(2) > var.plan",
+            "var.plan == '3'",
+            "var.plan == var.orders",
+            "var.plan in ['1', '2']",
+            "replied == delivered",
+        ] {
+            assert!(Condition::parse(fine).is_ok(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_filter_makes_numbers_of_texts_before_they_are_compared() {
+        for (source, wanted) in [
+            ("var.orders | int >= 3", true),
+            ("3 <= var.orders | int", true),
+            ("not var.orders | int > 10", true),
+            ("var.orders | int in [2, 10]", true),
+            ("(var.orders | int) == 10 and var.orders | int < 11", true),
+            ("2 < var.orders | int < 10", false),
+        ] {
+            let condition = Condition::parse(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+            for orders in [json!("10"), json!(10), json!("10.0")] {
+                let vars = vars(json!({"orders": orders}));
+                let facts = Facts { replied: false, delivered: false, vars: &vars, labels: &BTreeMap::new() };
+                assert_eq!(condition.holds(facts), Ok(wanted), "{source}: {orders}");
+            }
+            for orders in ["several", "nan", "inf", "-1e999", "3 or 4"] {
+                let vars = vars(json!({"orders": orders}));
+                let facts = Facts { replied: false, delivered: false, vars: &vars, labels: &BTreeMap::new() };
+                assert!(matches!(condition.holds(facts), Err(RenderError::Mismatch(_))), "{source}: {orders}");
+            }
+        }
+        let many = "{% if orders | int >= 3 %}many{% else %}few{% endif %}";
+        assert_eq!(rendered(many, json!({"orders": "10"})), Ok("many".to_owned()));
+        assert_eq!(rendered(many, json!({"orders": 2})), Ok("few".to_owned()));
+    }
+
     proptest! {
         #[test]
-        fn reading_never_panics_and_points_into_the_text(source in "([a-z é.|('\"=-]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|if |endif|is ){0,30}") {
+        fn reading_never_panics_and_points_into_the_text(source in "([a-z é.|()'\"=<>!0-9\\[\\]-]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|if |endif|is ){0,30}") {
             for error in [Template::parse(&source).err(), Condition::parse(&source).err()].into_iter().flatten() {
                 prop_assert!(source.is_char_boundary(error.offset), "{} of {:?}", error.offset, source);
             }
         }
 
         #[test]
-        fn variables_are_never_read_as_templates(value in ".{0,40}") {
+        fn variables_are_never_read_as_templates(value in ".{0,40}[^\\s]") {
             let shown = rendered("<{{ a }}>", json!({"a": value}));
             prop_assert_eq!(shown, Ok(format!("<{value}>")));
         }

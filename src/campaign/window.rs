@@ -50,8 +50,14 @@ impl Windows {
         // Any day will do: without rules, weeks are alike, and UTC has them whole.
         own.next_open(DateTime::UNIX_EPOCH, &[Tz::UTC]).ok_or(WindowError::NeverOpen)?;
         for name in presets {
-            let rules = preset::named(name).ok_or_else(|| WindowError::Preset { name: (*name).to_owned() })?;
-            parts.extend(rules.iter().map(Part::Rule));
+            let rules = preset::with_implied(name).ok_or_else(|| WindowError::Preset { name: (*name).to_owned() })?;
+            for rule in rules {
+                let part = Part::Rule(rule);
+                // Another preset may have brought it along.
+                if !parts.contains(&part) {
+                    parts.push(part);
+                }
+            }
         }
         Ok(Windows { parts })
     }
@@ -67,6 +73,12 @@ impl Windows {
             _ => true,
         };
         Windows { parts: self.parts.iter().filter(concerns).cloned().collect() }
+    }
+
+    /// The countries and states that its presets have rules of.
+    pub fn regions(&self) -> Vec<&'static str> {
+        let region = |part: &Part| if let Part::Rule(rule) = part { Some(rule.region()) } else { None };
+        self.parts.iter().filter_map(region).collect()
     }
 
     /// The first instant from `at` on that is open in every zone: `at` itself if it is. None if there is none within
@@ -276,6 +288,31 @@ mod tests {
         assert_eq!(eleventh(Some("FR")).as_deref(), Some("Thu 11-12 08:00 to Thu 11-12 20:00"));
         let unknown = Windows::new(Vec::new(), Vec::new(), &["sundays"]).expect_err("no such preset");
         assert!(unknown.to_string().contains("\"sundays\": write one of us-federal, us-states"), "{unknown}");
+    }
+
+    #[test]
+    fn the_hours_of_states_come_with_those_of_the_whole_country() {
+        let states = open(&[], &["us-states"]);
+        for region in [Some("US-NY"), Some("US-CA"), Some("GB"), None] {
+            assert_eq!(
+                hours(&states.in_region(region), "2026-11-07T08:00:00Z", &[America::New_York]).as_deref(),
+                Some("Sat 11-07 08:00 to Sat 11-07 21:00"),
+                "at 3 a.m., {region:?}"
+            );
+        }
+        assert_eq!(
+            hours(&states.in_region(Some("US-FL")), "2026-11-07T08:00:00Z", &[America::New_York]).as_deref(),
+            Some("Sat 11-07 08:00 to Sat 11-07 20:00")
+        );
+        for both in [&["us-federal", "us-states"], &["us-states", "us-federal"]] {
+            assert_eq!(open(&[], both).parts.len(), states.parts.len(), "no rule holds twice");
+        }
+        assert_eq!(
+            open(&[], &["us-states", "us-federal"])
+                .in_region(Some("US-NY"))
+                .closed_by(utc("2026-11-07T08:00:00Z"), &[America::New_York]),
+            ["us-federal (US)"]
+        );
     }
 
     #[test]

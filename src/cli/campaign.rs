@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use crate::campaign::file::node::MAX_BYTES;
 use crate::campaign::file::shape::{Audience, Missing, Schedule, Variable};
 use crate::campaign::file::{self, Checked, Finding};
+use crate::campaign::opening::Opening;
 use crate::campaign::program::Op;
 use crate::campaign::zone::first_instant;
 use crate::cli::{print_json, table};
@@ -127,11 +128,9 @@ impl Checking {
     fn of(path: &Path, from: DateTime<Utc>) -> Checking {
         let mut checked = read(path).and_then(|source| file::read(&source).map(Box::new));
         let fires = checked.as_ref().map(|checked| fires(checked, from)).unwrap_or_default();
-        if let Ok(checked) = &mut checked
-            && matches!(checked.campaign.schedule, Schedule::At { .. })
-            && fires.is_empty()
-        {
-            checked.warnings.push(whole("`schedule.at` has passed", "write a later time"));
+        if let Ok(checked) = &mut checked {
+            checked.warnings.extend(fires_no_more(&checked.campaign, &fires));
+            checked.warnings.extend(never_opens(&checked.campaign, from));
         }
         Checking { path: path.display().to_string(), checked, fires }
     }
@@ -164,20 +163,23 @@ impl Checking {
     }
 }
 
-/// Two files of one name would be two versions of one campaign.
 fn refuse_shared_names(results: &mut [Checking]) {
-    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let mut names = BTreeMap::new();
     for result in results {
         let Ok(checked) = &result.checked else { continue };
-        let name = checked.campaign.name.to_string();
-        match names.get(&name) {
-            Some(first) => {
-                let message = format!("the campaign `{name}` is in {first} already");
-                result.checked = Err(vec![whole(message, "give it a name of its own")]);
-            }
-            None => drop(names.insert(name, result.path.clone())),
+        if let Some(twin) = shared_name(&mut names, checked.campaign.name.as_str(), &result.path) {
+            result.checked = Err(vec![twin]);
         }
     }
+}
+
+/// Two files of one name would be two versions of one campaign. `names` holds which file each name was found in.
+fn shared_name(names: &mut BTreeMap<String, String>, name: &str, path: &str) -> Option<Finding> {
+    if let Some(first) = names.get(name) {
+        return Some(whole(format!("the campaign `{name}` is in {first} already"), "give it a name of its own"));
+    }
+    names.insert(name.to_owned(), path.to_owned());
+    None
 }
 
 /// The text of a file, of which no more is read than a campaign may have.
@@ -199,6 +201,37 @@ fn read(path: &Path) -> Result<String, Vec<Finding>> {
 /// About a file as a whole.
 fn whole(message: impl Into<String>, hint: &str) -> Finding {
     Finding { line: 1, column: 1, path: String::new(), message: message.into(), hint: hint.to_owned() }
+}
+
+fn fires_no_more(campaign: &file::Campaign, fires: &[DateTime<Utc>]) -> Option<Finding> {
+    match campaign.schedule {
+        _ if !fires.is_empty() => None,
+        Schedule::At { .. } => Some(whole("`schedule.at` has passed", "write a later time")),
+        Schedule::Cron { .. } => Some(whole("`schedule.cron` fires no more", "write a later year, or leave it out")),
+        Schedule::Manual { .. } => None,
+    }
+}
+
+/// Hours that never open, or not for long enough, for the people of some countries or states.
+fn never_opens(campaign: &file::Campaign, from: DateTime<Utc>) -> Option<Finding> {
+    let hours = campaign.hours().ok()?;
+    let never = |region| Opening::of(&hours.in_region(region), &[campaign.zone], from) == Opening::Never;
+    let regions = hours.regions();
+    let shown = |region: &str| {
+        let has_parts = regions.iter().any(|part| part.starts_with(&format!("{region}-")));
+        if has_parts { format!("{region} (state not known)") } else { region.to_owned() }
+    };
+    let mut closed: Vec<String> =
+        regions.iter().filter(|region| never(Some(region))).map(|region| shown(region)).collect();
+    let everybody = closed.len() == regions.len();
+    if never(None) {
+        closed.push("other countries".to_owned());
+    } else if closed.is_empty() {
+        return None;
+    }
+    let whom = if everybody { String::new() } else { format!(" for people in {}", closed.join(", ")) };
+    let message = format!("`windows` and `quiet_hours` never leave time for a message{whom}");
+    Some(whole(message, "let them leave some minutes a week"))
 }
 
 /// When it fires after an instant, the next [`FIRES`] times at most.

@@ -8,6 +8,7 @@ macro_rules! outln {
     }};
 }
 
+mod ask;
 pub mod bench;
 pub mod campaign;
 pub mod demo;
@@ -31,9 +32,9 @@ pub mod suppress;
 pub mod webhooks;
 pub mod worker;
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -177,10 +178,34 @@ pub fn table(header: &[&str]) -> comfy_table::Table {
 }
 
 /// Where an export goes: a file for the owner's eyes only, since it holds whole numbers, or standard output.
-/// Errors: the file cannot be opened.
+/// Errors: the file cannot be opened, or is somebody else's.
 fn output(file: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
     let Some(file) = file else { return Ok(Box::new(io::stdout().lock())) };
-    let mut options = File::options();
-    let opened = options.create(true).write(true).truncate(true).mode(0o600).open(file);
-    Ok(Box::new(opened.with_context(|| format!("opening {}", file.display()))?))
+    let opened = private(file).with_context(|| format!("opening {} for its owner's eyes only", file.display()))?;
+    Ok(Box::new(opened))
+}
+
+/// An empty file that others may not read, also where one was there that they may.
+fn private(path: &Path) -> io::Result<File> {
+    let file = File::options().create(true).write(true).truncate(false).mode(0o600).open(path)?;
+    // A terminal or a pipe has no owner's eyes, and belongs to more than this export.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.set_len(0)?;
+    }
+    Ok(file)
+}
+
+/// Whether whoever read standard output has gone away, such as `head`: to an export that is no error.
+fn has_reader_gone(error: &anyhow::Error) -> bool {
+    let of_csv = |error: &csv::Error| match error.kind() {
+        csv::ErrorKind::Io(error) => Some(error.kind()),
+        _ => None,
+    };
+    let kind = match (error.downcast_ref::<io::Error>(), error.downcast_ref(), error.downcast_ref()) {
+        (Some(error), ..) => Some(error.kind()),
+        (_, Some(error), _) => of_csv(error),
+        (.., error) => error.and_then(serde_json::Error::io_error_kind),
+    };
+    kind == Some(io::ErrorKind::BrokenPipe)
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::import::{BadRecord, Format, Row};
 use crate::cli::load::{Load, Stopped, load};
-use crate::cli::{DatabaseOptions, ListOptions, output, print_json, table};
+use crate::cli::{DatabaseOptions, ListOptions, has_reader_gone, output, print_json, table};
 use crate::outbox::suppress::{self, Exported, NewSuppression};
 use crate::phone::Phone;
 use crate::scope::Scope;
@@ -280,6 +280,13 @@ pub struct Export {
 
 impl Export {
     async fn run(self) -> anyhow::Result<()> {
+        match self.write().await {
+            Err(error) if self.file.is_none() && has_reader_gone(&error) => Ok(()),
+            written => written,
+        }
+    }
+
+    async fn write(&self) -> anyhow::Result<()> {
         let pool = self.database.outbox(1).await?;
         let mut writer = csv::Writer::from_writer(output(self.file.as_deref())?);
         let mut written = 0;

@@ -74,6 +74,42 @@ fn what_is_wrong_is_told_by_file_line_and_column_and_fails() {
 }
 
 #[test]
+fn what_never_happens_is_told() {
+    let directory = tempfile::tempdir().expect("made");
+    let told = |name: &str, hours: &str, cron: &str| {
+        let steps = "audience: { csv: a.csv }\nsteps: [{ send: { body: Hi } }]\n";
+        let source = format!("name: {name}\nzone: Europe/Berlin\n{hours}\nschedule: {{ cron: \"{cron}\" }}\n{steps}");
+        std::fs::write(directory.path().join("a.yaml"), source).expect("written");
+        let (code, out) = campaign(directory.path(), &["check", "--from", "2027-01-01T00:00:00Z", "a.yaml"]);
+        assert_eq!(code, 0, "{out}");
+        let warnings: Vec<String> =
+            out.lines().filter_map(|line| Some(line.strip_suffix(" (warning)")?.to_owned())).collect();
+        warnings.join("\n")
+    };
+    let (daily, nine) = ("0 9 * * *", "windows: [{ from: \"09:00\", to: \"18:00\" }]");
+    let sunday = "windows: [{ days: sun, from: \"09:00\", to: \"18:00\" }]";
+    assert_eq!(told("good", nine, daily), "");
+    assert_eq!(
+        told("past", nine, "0 0 9 * * * 2025"),
+        "a.yaml:1:1: `schedule.cron` fires no more — write a later year, or leave it out"
+    );
+    let never = "a.yaml:1:1: `windows` and `quiet_hours` never leave time for a message";
+    let hint = " — let them leave some minutes a week";
+    for (hours, whom) in [
+        (format!("{sunday}\nquiet_hours: germany"), ""),
+        ("windows: [{ from: \"09:00\", to: \"09:01\" }]".to_owned(), ""),
+        (format!("{sunday}\nquiet_hours: [germany, uk, us-federal]"), " for people in DE, other countries"),
+        (
+            format!("{sunday}\nquiet_hours: us-states"),
+            " for people in US (state not known), US-LA, US-MS, US-RI, US-UT",
+        ),
+    ] {
+        assert_eq!(told("never", &hours, daily), format!("{never}{whom}{hint}"), "{hours}");
+    }
+    assert_eq!(told("short", "windows: [{ from: \"09:00\", to: \"09:02\" }]", daily), "");
+}
+
+#[test]
 fn programs_read_the_same() {
     let directory = tempfile::tempdir().expect("made");
     std::fs::write(directory.path().join("bad.yaml"), "name: a\n").expect("written");

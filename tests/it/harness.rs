@@ -194,6 +194,15 @@ impl Harness {
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
+    /// Runs the binary to its end while nobody reads its standard output: exit code, standard error.
+    pub async fn run_unread(&self, args: &[&str]) -> (i32, String) {
+        let mut command = self.binary();
+        let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        drop(child.stdout.take());
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").expect("it ran");
+        (output.status.code().unwrap_or(-1), String::from_utf8(output.stderr).expect("UTF-8"))
+    }
+
     /// Waits until the condition holds.
     pub async fn until<F: Future<Output = bool>>(&self, what: &str, condition: impl Fn() -> F) {
         until(what, condition).await;

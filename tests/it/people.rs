@@ -181,6 +181,7 @@ async fn the_list_is_shown_masked_taken_back_and_carried_to_another_database() {
     assert_eq!(refuses(&it, &["suppress", "remove", ANN]).await, "error: +1******2200 is not suppressed");
     assert_eq!(says(&it, &["suppress", "import", &path(&out)]).await, "suppressed 1 · already there 1 · rejected 0");
     assert_eq!(says(&it, &["suppress", "export"]).await, exported.trim());
+    assert_eq!(it.run_unread(&["suppress", "export"]).await, (0, String::new()), "as by head");
 }
 
 #[tokio::test]

@@ -58,12 +58,14 @@ pub fn campaign(root: &Place<'_>, findings: &mut Findings) -> Option<Campaign> {
     }
     let variables = of.given("variables", findings, variables).unwrap_or_default();
     let calendar = of.given("calendar", findings, calendar);
-    // What is written wrong under `variables` is known all the same: each mistake is told once.
-    let names: Vec<&str> = match of.place("variables").map(|place| &place.node.value) {
+    // What is written wrong under `variables` or `labels` is known all the same: each mistake is told once.
+    let names = |key: &str| match of.place(key).map(|place| &place.node.value) {
         Some(Value::Map(entries)) => entries.iter().map(|(key, _)| key.name.as_str()).collect(),
         _ => Vec::new(),
     };
-    let known = Known { variables: &names, calendar: of.place("calendar").is_some() };
+    let (variable_names, label_names) = (names("variables"), names("labels"));
+    let calendar_is_given = of.place("calendar").is_some();
+    let known = Known { variables: &variable_names, labels: &label_names, calendar: calendar_is_given };
     let windows = of.given("windows", findings, |place, findings| each(place, window, findings)).unwrap_or_default();
     let quiet_hours = of.given("quiet_hours", findings, quiet_hours).unwrap_or_default();
     let steps = of.needed("steps", "[{ send: { body: \"Hi\" } }]", findings, |place, findings| {
@@ -199,13 +201,39 @@ fn audience(place: &Place<'_>, findings: &mut Findings) -> Option<Audience> {
 /// A query; what else it may not do is for the database to refuse, which runs it in a transaction that only reads.
 fn query(place: &Place<'_>, findings: &mut Findings) -> Option<String> {
     let sql = filled(place, findings)?;
-    let first = sql.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("--")).unwrap_or_default();
-    let first = first.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_lowercase();
+    let first = beginning(sql).split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_lowercase();
     if !matches!(first.as_str(), "select" | "with" | "values" | "table") {
         findings.add(place, "this is no query that only reads", "begin with select or with; name a column phone");
         return None;
     }
     Some(sql.to_owned())
+}
+
+/// A query without the comments and parentheses that it begins with.
+fn beginning(sql: &str) -> &str {
+    let mut rest = sql.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+    while rest.starts_with("--") || rest.starts_with("/*") {
+        let comment = if rest.starts_with("--") { rest.find('\n').unwrap_or(rest.len()) } else { block_comment(rest) };
+        rest = rest[comment..].trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+    }
+    rest
+}
+
+/// The length of a comment, in which others may stand.
+fn block_comment(sql: &str) -> usize {
+    let (mut at, mut open) = (2, 1);
+    while open > 0
+        && let Some(found) = sql[at..].find(['/', '*'])
+    {
+        at += found;
+        let (step, deeper) = match sql.as_bytes().get(at..at + 2) {
+            Some(b"/*") => (2, 1),
+            Some(b"*/") => (2, -1),
+            _ => (1, 0),
+        };
+        (at, open) = (at + step, open + deeper);
+    }
+    if open > 0 { sql.len() } else { at }
 }
 
 fn variables(place: &Place<'_>, findings: &mut Findings) -> Option<BTreeMap<String, Variable>> {

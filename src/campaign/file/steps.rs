@@ -22,6 +22,7 @@ pub const END: &str = "end";
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     pub variables: &'a [&'a str],
+    pub labels: &'a [&'a str],
     pub calendar: bool,
 }
 
@@ -165,7 +166,16 @@ impl Reading<'_, '_> {
         };
         let condition = Condition::parse(written).map_err(|error| self.template_error(place, error)).ok()?;
         for name in condition.variables() {
-            self.must_know(place, name, condition.offset_of(name));
+            self.must_know(place, name, condition.offset_of(&format!("var.{name}")));
+        }
+        for name in condition.labels().iter().filter(|name| !self.known.labels.contains(&name.as_str())) {
+            let offset = condition.offset_of(&format!("label.{name}"));
+            let declare = "labels are the campaign's own, the same for everybody: declare a variable, and write var.";
+            let hint = match did_you_mean(name, self.known.labels.iter().copied()) {
+                meant if meant.starts_with("did") => format!("{meant} else {declare}{name}"),
+                _ => format!("{declare}{name}"),
+            };
+            self.findings.add_within(place, offset, format!("the campaign has no label `{name}`"), hint);
         }
         Some(condition)
     }

@@ -1,6 +1,6 @@
 //! `campaign apply`: files into the database, as new versions.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::campaign::fires;
 use crate::campaign::running::Running;
 use crate::cli::campaign::people::{self, People};
 use crate::cli::campaign::plan::{self, PlanArgs};
-use crate::cli::{DatabaseOptions, print_json};
+use crate::cli::{DatabaseOptions, ask, print_json};
 use crate::outbox::campaigns::versions::{self, NewVersion};
 
 /// So many bad lines are shown.
@@ -57,8 +57,13 @@ pub struct Apply {
 impl Apply {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let mut read = Vec::new();
+        let mut names = BTreeMap::new();
         for path in &self.files {
-            read.push(self.read(path)?);
+            let (checked, new) = self.read(path)?;
+            if let Some(twin) = super::shared_name(&mut names, &new.name, &path.display().to_string()) {
+                bail!("{}:{twin}", path.display());
+            }
+            read.push((checked, new));
         }
         let pool = self.database.outbox(2).await?;
         if !self.yes && !self.agreed(&pool, &read).await? {
@@ -105,7 +110,7 @@ impl Apply {
             return Ok(true);
         }
         ensure!(
-            !self.json && io::stdin().is_terminal() && io::stdout().is_terminal(),
+            !self.json && ask::is_anybody_there(),
             "{} of {} files would change something, and there is nobody to ask: look at chert-outbox campaign plan, then add --yes",
             news.len(),
             read.len()
@@ -120,11 +125,7 @@ impl Apply {
             plan::show_short(&plan, checked.campaign.zone);
         }
         let s = if news.len() == 1 { "" } else { "s" };
-        eprint!("apply {} file{s} [y/N]? ", news.len());
-        let mut answer = String::new();
-        // A line that is no answer is none however long it is.
-        io::stdin().lock().take(1_000).read_line(&mut answer).context("reading the answer")?;
-        Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+        ask::agreed(&format!("apply {} file{s}", news.len()))
     }
 
     /// A file and its CSV; nothing is applied before all are read.

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use sqlx::PgPool;
 
 use crate::campaign::fires;
 use crate::campaign::running::Running;
-use crate::cli::DatabaseOptions;
+use crate::cli::{DatabaseOptions, ask};
 use crate::database;
 use crate::outbox::campaigns::{CampaignsError, manage, overview, versions};
 
@@ -60,18 +60,30 @@ impl Resume {
     }
 }
 
-/// Stop a campaign: all its enrolments end, and what is queued is canceled.
+/// Stop a campaign: all its enrolments end for good, and what is queued is canceled.
+///
+/// Says first how many, and asks; with --yes it does neither. A pause can be taken back, this cannot.
 #[derive(Debug, Args)]
+#[command(after_help = "Where nobody can be asked, --yes is needed.
+
+Exit code: 0 stopped, 1 it could not be, or the answer was no: then nothing has ended.")]
 pub struct Stop {
     #[command(flatten)]
     database: DatabaseOptions,
     /// The campaign.
     name: String,
+    /// Stop it without asking.
+    #[arg(long)]
+    yes: bool,
 }
 
 impl Stop {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let pool = self.database.outbox(1).await?;
+        if !self.yes && !self.agreed(&pool).await? {
+            eprintln!("nothing was stopped");
+            return Ok(ExitCode::FAILURE);
+        }
         manage::stop(&pool, &self.name).await?;
         // From here on nothing of it is sent; workers end the rest too, should this be interrupted.
         let mut sum = manage::Ended::default();
@@ -85,6 +97,19 @@ impl Stop {
         }
         outln!("{} is stopped: {} enrolments ended here", self.name, sum.enrolments);
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Says what would end, and asks.
+    /// Errors: there is no such campaign; there is nobody to ask.
+    async fn agreed(&self, pool: &PgPool) -> anyhow::Result<bool> {
+        let campaign = overview::one(pool, &self.name).await?;
+        let (name, people, queued) = (&self.name, campaign.active + campaign.held, campaign.queued);
+        ensure!(
+            ask::is_anybody_there(),
+            "a stop of {name} ends {people} enrolments for good and cancels {queued} queued jobs, and there is nobody to ask: \
+             add --yes, or hold it by chert-outbox campaign pause {name}"
+        );
+        ask::agreed(&format!("stop {name}, which ends {people} enrolments for good and cancels {queued} queued jobs"))
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::cli::campaign::list::shown;
 use crate::cli::import::Format;
-use crate::cli::{DatabaseOptions, ListOptions, output, print_json, table};
+use crate::cli::{DatabaseOptions, ListOptions, has_reader_gone, output, print_json, table};
 use crate::outbox::campaigns::everybody::{Filter, Person, Reader};
 
 /// People of one page of an export.
@@ -142,6 +142,14 @@ const COLUMNS: [&str; 20] = [
 
 impl Export {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.write().await {
+            Err(error) if self.to.is_none() && has_reader_gone(&error) => {}
+            written => written?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn write(&self) -> anyhow::Result<()> {
         let pool = self.database.outbox(1).await?;
         let mut reader = Reader::of(&pool, &self.which.name, self.which.filter()).await?;
         let out = output(self.to.as_deref())?;
@@ -167,7 +175,7 @@ impl Export {
         if let Some(file) = &self.to {
             outln!("{written} people written to {}", file.display());
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 

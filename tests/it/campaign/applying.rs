@@ -113,8 +113,22 @@ async fn a_file_that_is_being_stored_holds_up_no_pause_and_applies_at_once_come_
     assert_eq!(it.scalar("select version::bigint from outbox.campaigns").await, 4);
 }
 
+#[tokio::test]
+async fn two_files_of_one_name_are_no_two_versions() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let paths = ["first.yaml", "second.yaml"].map(|name| directory.path().join(name).display().to_string());
+    for (path, text) in paths.iter().zip(["one", "two"]) {
+        std::fs::write(path, file("", &format!("[{{ send: {{ body: {text} }} }}]"))).expect("written");
+    }
+    let (code, _, error) = it.run(&["campaign", "apply", &paths[0], &paths[1], "--yes"]).await;
+    let told = format!("{}:1:1: the campaign `drip` is in {} already — give it a name of its own", paths[1], paths[0]);
+    assert!(code == 1 && error.contains(&told), "{error}");
+    assert_eq!(campaigns(&it).await, "");
+}
+
 /// Runs the binary at a terminal of its own, and answers.
-async fn at_terminal(it: &Harness, args: &[&str], answer: &str) -> (i32, String) {
+pub async fn at_terminal(it: &Harness, args: &[&str], answer: &str) -> (i32, String) {
     let binary = it.binary();
     let program = binary.as_std().get_program().to_str().expect("UTF-8");
     let line = [&[program], args].concat().iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");

@@ -10,6 +10,7 @@ use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::suppressions::stopped;
 use chrono::TimeDelta;
 
+use crate::campaign::applying::at_terminal;
 use crate::campaign::{ANN, BOB, THREE, file};
 use crate::claim::{DAY, claimer};
 use crate::harness::Harness;
@@ -90,7 +91,7 @@ async fn a_stop_ends_enrolments_and_what_is_queued_and_somebody_else_can_finish_
     assert_eq!(it.scalar("select count(*) from outbox.enrolments where reason = 'campaign_stopped'").await, 200);
     assert_eq!(it.count("state = 'canceled'").await, 50);
     assert_eq!(it.text("select coalesce(outbox.enrol('drip', '+15550142200')::text, 'nobody')").await, "nobody");
-    let (code, told, error) = it.run(&["campaign", "stop", "drip"]).await;
+    let (code, told, error) = it.run(&["campaign", "stop", "drip", "--yes"]).await;
     assert!(code == 0 && told.contains("drip is stopped: 0 enrolments ended here"), "{told} {error}");
     let (code, ..) = it.run(&["campaign", "resume", "drip"]).await;
     assert_eq!(code, 0);
@@ -106,7 +107,7 @@ async fn a_firing_that_a_stop_has_not_ended_yet_is_not_revived_by_a_resume() {
     // Its query still runs somewhere.
     let mut reading = it.pool().begin().await.expect("begins");
     sqlx::query("select * from outbox.ticks for update").execute(&mut *reading).await.expect("held");
-    assert_eq!(it.run(&["campaign", "stop", "drip"]).await.0, 0);
+    assert_eq!(it.run(&["campaign", "stop", "drip", "--yes"]).await.0, 0);
     let (code, _, error) = it.run(&["campaign", "resume", "drip"]).await;
     assert!(code == 1 && error.contains("some of its enrolments are not ended yet"), "{error}");
     reading.rollback().await.expect("let go");
@@ -116,6 +117,32 @@ async fn a_firing_that_a_stop_has_not_ended_yet_is_not_revived_by_a_resume() {
     assert_eq!(code, 0, "{error}");
     it.settle(&it.engine()).await;
     assert_eq!(it.scalar("select count(*) from outbox.enrolments").await, 0);
+}
+
+#[tokio::test]
+async fn a_stop_says_what_it_ends_and_asks_first() {
+    let it = Harness::start().await;
+    it.apply(&file("variables: { name: { missing: hold } }", "[{ send: { body: 'Hi {{ name }}' } }]")).await;
+    it.enrol_with(ANN, r#"{"name": "Ann"}"#).await;
+    it.enrol(BOB).await;
+    it.settle(&it.engine()).await;
+    let standing = async || it.text("select state from outbox.campaigns").await + " " + &it.enrolments().await;
+    let (code, _, error) = it.run(&["campaign", "stop", "drip"]).await;
+    let told =
+        "a stop of drip ends 2 enrolments for good and cancels 1 queued jobs, and there is nobody to ask: add --yes";
+    assert!(code == 1 && error.contains(told), "{error}");
+    assert_eq!(standing().await, "running active held/missing_variable");
+    for (answer, wanted, state) in [
+        ("n\n", 1, "running active held/missing_variable"),
+        ("y\n", 0, "stopped stopped/campaign_stopped stopped/campaign_stopped"),
+    ] {
+        let (code, told) = at_terminal(&it, &["campaign", "stop", "drip"], answer).await;
+        let asked = "stop drip, which ends 2 enrolments for good and cancels 1 queued jobs [y/N]?";
+        assert!(code == wanted && told.contains(asked), "{told}");
+        assert_eq!(standing().await, state);
+    }
+    let (code, _, error) = it.run(&["campaign", "stop", "drop"]).await;
+    assert!(code == 1 && error.contains("drop"), "{error}");
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ async fn the_end_is_foretold_from_where_everybody_stands() {
     assert!(hours(&eta["by"], now) < 0.1, "{eta}");
     it.execute("update outbox.lines set paused_at = now()").await;
     has(&status(&it).await["eta"], &json!({"stuck": 7, "from": null}));
-    it.run(&["campaign", "stop", "drip"]).await;
+    it.run(&["campaign", "stop", "drip", "--yes"]).await;
     assert_eq!(status(&it).await["eta"], Value::Null);
 }
 
@@ -263,6 +263,9 @@ async fn an_export_has_everybody_once_with_whole_numbers() {
     let directory = tempfile::tempdir().expect("made");
     let path = directory.path().join("people.csv");
     let shown = path.to_str().expect("UTF-8");
+    // One was there before, longer, that everybody may read.
+    std::fs::write(&path, "x".repeat(100_000)).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("set");
     let (code, told, error) = it.run(&["campaign", "export", "drip", "--to", shown]).await;
     assert_eq!((code, told.as_str()), (0, format!("10 people written to {shown}\n").as_str()), "{error}");
     assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
@@ -291,6 +294,14 @@ async fn an_export_has_everybody_once_with_whole_numbers() {
     for (name, value) in fields {
         let text = value.as_str().map_or_else(|| value.to_string().replace("null", ""), str::to_owned);
         assert_eq!(held[column(name)], text, "{name}");
+    }
+
+    for format in ["csv", "jsonl"] {
+        assert_eq!(
+            it.run_unread(&["campaign", "export", "drip", "--format", format]).await,
+            (0, String::new()),
+            "{format}"
+        );
     }
 
     let mut reader = Reader::of(it.pool(), "drip", Filter::default()).await.expect("there is one");

@@ -1,6 +1,6 @@
 //! Who is enrolled: by query, by file, by the application; and who is not, and why.
 
-use crate::campaign::{ANN, BOB, THREE, file};
+use crate::campaign::{ANN, BOB, CID, THREE, file};
 use crate::harness::Harness;
 
 const HI: &str = "[{ send: { body: Hi } }]";
@@ -175,6 +175,11 @@ async fn who_lacks_a_variable_is_held_until_it_comes() {
     let ann = it.enrol(ANN).await;
     it.settle(&it.engine()).await;
     assert_eq!((it.enrolments().await.as_str(), it.count("true").await), ("held/missing_variable", 0));
+    for blank in ["", "  "] {
+        it.enrol_with(ANN, &format!(r#"{{"name": "{blank}"}}"#)).await;
+        it.settle(&it.engine()).await;
+        assert_eq!((it.enrolments().await.as_str(), it.count("true").await), ("held/missing_variable", 0), "{blank:?}");
+    }
     assert_eq!(it.enrol_with(ANN, r#"{"name": "Ann"}"#).await, ann);
     it.settle(&it.engine()).await;
     it.drain().await;
@@ -183,16 +188,30 @@ async fn who_lacks_a_variable_is_held_until_it_comes() {
 
 #[tokio::test]
 async fn what_cannot_be_written_holds_one_person_and_not_the_campaign() {
-    let it = Harness::start().await;
-    it.apply(&file("variables: { name: { missing: hold } }", "[{ send: { body: '{{ name }}' } }]")).await;
-    it.enrol_with(ANN, r#"{"name": "   "}"#).await;
-    it.enrol_with(BOB, r#"{"name": "Bob"}"#).await;
-    it.settle(&it.engine()).await;
-    it.drain().await;
-    it.settle(&it.engine()).await;
-    assert_eq!(it.enrolments().await, "held/unreadable done");
-    assert_eq!(it.text("select detail from outbox.enrolments where state = 'held'").await, "body");
-    assert_eq!(it.texts().len(), 1);
+    for (steps, field) in [
+        ("[{ send: { body: '{% if orders | int >= 3 %}many{% else %}few{% endif %}' } }]", "body"),
+        (
+            "[{ branch: { if: var.orders | int >= 3, then: [{ send: { body: many } }], else: [{ send: { body: few } }] } }]",
+            "if",
+        ),
+    ] {
+        let it = Harness::start().await;
+        it.apply(&file("variables: { orders: { missing: hold } }", steps)).await;
+        it.enrol_with(ANN, r#"{"orders": "several"}"#).await;
+        it.enrol_with(BOB, r#"{"orders": "10"}"#).await;
+        it.enrol_with(CID, r#"{"orders": 2}"#).await;
+        for _ in 0..3 {
+            it.settle(&it.engine()).await;
+            it.drain().await;
+        }
+        assert_eq!(it.enrolments().await, "held/unreadable done done");
+        assert_eq!(it.text("select detail from outbox.enrolments where state = 'held'").await, field);
+        let texts = it.texts();
+        assert_eq!(
+            (texts.len(), texts[BOB].as_slice(), texts[CID].as_slice()),
+            (2, &["many".to_owned()][..], &["few".to_owned()][..])
+        );
+    }
 }
 
 #[tokio::test]

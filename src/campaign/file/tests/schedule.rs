@@ -57,6 +57,11 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
         ),
         (
             "csv: people.csv",
+            "sql: /* select */ (delete from people)",
+            "6:8: audience.sql: this is no query that only reads — begin with select or with; name a column phone",
+        ),
+        (
+            "csv: people.csv",
             "csv: people.csv\n  row_limit: 5",
             "7:3: audience.row_limit: the key `row_limit` is unknown here — known here: csv, again",
         ),
@@ -86,4 +91,23 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
             "9:36: variables.plan.default: a variable with a default is never missing — keep one of the two",
         ),
     ]);
+}
+
+#[test]
+fn a_query_may_begin_with_comments_and_parentheses() {
+    for sql in [
+        "select phone from people",
+        "-- all\n\n-- of them\nSELECT phone from people",
+        "/* all */ select phone from people",
+        "/* all /* of\n */ them */\n-- them\n/**/with x as (select 1) table people",
+        "(select phone from people) union (select phone from others)",
+        "( -- first\n (/* x */ values ('+15550142200')))",
+    ] {
+        let source = GOOD.replace("csv: people.csv", &format!("sql: {}", serde_json::json!(sql)));
+        assert_eq!(told_of(&source), [""; 0], "{sql}");
+    }
+    for sql in ["/* select", "-- select", "(", "/* */ insert into people", "((delete from people))", "selective"] {
+        let source = GOOD.replace("csv: people.csv", &format!("sql: {}", serde_json::json!(sql)));
+        assert!(told_of(&source)[0].contains("no query that only reads"), "{sql}");
+    }
 }

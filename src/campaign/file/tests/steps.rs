@@ -138,6 +138,21 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
         ),
         (
             "var.plan == 'pro'",
+            "replied or label.vip == 'yes'",
+            "18:22: steps[2].branch.if: the campaign has no label `vip` — labels are the campaign's own, the same for everybody: declare a variable, and write var.vip",
+        ),
+        (
+            "var.plan == 'pro'",
+            "var.plan > 3",
+            "18:11: steps[2].branch.if: a variable may be a text, which is not compared as a number — write var.plan | int > 3",
+        ),
+        (
+            "Hi {{ first_name }}!",
+            "Hi {% if plan == 3 %}you{% endif %}!",
+            "14:22: steps[0].send.body: a variable may be a text, which is not compared as a number — write plan | int == 3",
+        ),
+        (
+            "var.plan == 'pro'",
             "true",
             "18:11: steps[2].branch.if: this is always the same — write `replied`, `delivered` or `var.plan == 'pro'`",
         ),

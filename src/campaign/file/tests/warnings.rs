@@ -13,7 +13,7 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
         ),
         (
             body("|\n        Hi\n\n       "),
-            "warning 15:9: steps[0].send.body: where a variable is blank, another bubble comes or goes — put the line and its line break into {% if … %}, or join it with another",
+            "warning 15:9: steps[0].send.body: blank lines make this 2 bubbles, not 1 — take the blank lines out, or write `bubbles: 2` beside it",
         ),
         (
             body("|\n        Hi\n\n        you,"),
@@ -47,6 +47,57 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
         .replace("zone:", "lines: { pinned_only: true }\nzone:")
         .replace("body: Hi", "body: https://acme.example Hi");
     assert_eq!(told_of(&known), [""; 0], "they have had a first message");
+}
+
+#[test]
+fn a_link_is_one_without_a_scheme_too() {
+    let told = |text: &str| told("Hi {{ first_name }}!", &format!("\"{text} {{{{ first_name }}}}\""));
+    for link in [
+        "acme.example/tour",
+        "see (acme.example/tour)!",
+        "shop.acme.co.uk/{{ first_name }}",
+        "www.acme.example",
+        "Acme.Example/",
+    ] {
+        let told = told(link);
+        assert!(told.len() == 1 && told[0].contains("there is a link in a first message"), "{link}: {told:?}");
+    }
+    for text in
+        ["e.g./i.e.", "24/7", "1.5/2.5", "and/or", "9 a.m./p.m.", "a.m/p.m", "Wed./Thu.", "at 7.Come by", "//", "./x"]
+    {
+        assert_eq!(told(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn a_text_that_reckons_with_numbers_is_tried_with_numbers() {
+    let told = |text: &str| told("Hi {{ first_name }}!", &format!("Hi {text}!"));
+    for text in ["{{ first_name | int }}", "{{ first_name | round(2) }}", "{{ first_name | title }} {{ plan }}"] {
+        assert_eq!(told(text), [""; 0], "{text}");
+    }
+    assert_eq!(
+        told("{{ first_name - 'a' }}"),
+        [
+            "warning 14:13: steps[0].send.body: the template fails on texts and on numbers as variables — look at its filters"
+        ]
+    );
+}
+
+#[test]
+fn an_id_of_the_recipient_is_one_of_each() {
+    let told = |id: &str| {
+        told(
+            "      body: Hi {{ first_name }}!",
+            &format!("      body: Hi {{{{ first_name }}}}!\n      external_id: {id}"),
+        )
+    };
+    assert_eq!(
+        told("check-in"),
+        [
+            "warning 15:20: steps[0].send.external_id: everybody gets the same external_id — write your own id of the recipient, such as {{ member_id }}"
+        ]
+    );
+    assert_eq!(told("\"{{ first_name }}\""), [""; 0]);
 }
 
 #[test]

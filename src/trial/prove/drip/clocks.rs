@@ -80,7 +80,7 @@ pub async fn fire(world: &mut World) -> Result<(), ProveError> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    world.command(&["campaign", "stop", "pulse"]).await?;
+    world.command(&["campaign", "stop", "pulse", "--yes"]).await?;
     let pool = world.pool.clone();
     let over = "select not exists (select from outbox.enrolments where state in ('active', 'held'))
                    and not exists (select from outbox.jobs where state in ('queued', 'sending'))";

@@ -66,7 +66,7 @@ pub async fn fall(world: &mut World) -> Result<(), ProveError> {
                   from outbox.jobs where campaign = 'noon'";
     kills.until(world, "the first hours have ended", Duration::from_secs(120), over).await?;
     for name in ["noon", "evening"] {
-        world.command(&["campaign", "stop", name]).await?;
+        world.command(&["campaign", "stop", name, "--yes"]).await?;
     }
     let ended = "select not exists (select from outbox.enrolments where state in ('active', 'held'))";
     kills.until(world, "the campaigns have stopped", Duration::from_secs(30), ended).await?;
