@@ -276,6 +276,35 @@ async fn a_way_through_a_campaign_goes_on_when_it_is_foretold() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_stopped_campaign_is_told_to_end_and_not_to_be_resumed() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ send: { body: one }, name: first }]")).await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    for (state, what, word) in [("paused", "send", "campaign_paused"), ("stopped", "end", "campaign_stopped")] {
+        let change = "update outbox.campaigns set state = $1";
+        sqlx::query(change).bind(state).execute(it.pool()).await.expect("set");
+        admit_all(&it).await;
+        let person = it.explain(ANN).await;
+        for next in [&it.next_of(1).await, &person["waiting"][0]["next"]] {
+            assert_eq!((&next["what"], binds(next)[0]), (&what.into(), word), "{next}");
+        }
+        assert_eq!(binds(&person["enrolments"][0]["next"])[0], word);
+        assert_eq!(it.explain("drip").await["queued"][0]["what"], word);
+        for subject in ["1", ANN, "drip"] {
+            let (_, told, _) = it.run(&["explain", subject]).await;
+            assert_eq!(told.contains("campaign resume"), state == "paused", "{told}");
+            assert_eq!(told.contains("was stopped: the next pass of an engine"), state == "stopped", "{told}");
+        }
+    }
+    it.settle(&it.engine()).await;
+    assert_eq!(
+        (it.state(1).await.as_str(), it.enrolments().await.as_str()),
+        ("canceled/canceled", "stopped/campaign_stopped")
+    );
+}
+
+#[tokio::test]
 async fn a_window_and_a_cap_are_told_with_what_closes_and_when_it_opens() {
     let it = Harness::start().await;
     let engine = it.engine();

@@ -80,6 +80,10 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
     let firsts: Vec<i64> = queued.iter().map(|(first, _)| *first).collect();
     for view in jobs(&mut tx, &firsts, &world, rules).await? {
         if let Some((_, share)) = queued.iter_mut().find(|(first, _)| *first == view.job.id) {
+            // Admission has one word for both.
+            if row.state == "stopped" && share.what == "campaign_paused" {
+                share.what = "campaign_stopped".to_owned();
+            }
             (share.earliest_at, share.next) = (view.next.at, Some(view.next));
         }
     }
