@@ -185,7 +185,7 @@ impl Show {
 #[derive(Debug, Args)]
 #[command(
     after_help = "A job keeps its idempotency key, so that Chert answers a repeated one with the first answer for as long as it
-remembers the key. One of a campaign is tried again only while its enrolment waits for it.
+remembers the key. One of a campaign is tried again only while its enrolment waits for it and its window is open.
 
 Example:
   chert-outbox jobs retry 41 42"

@@ -24,7 +24,8 @@ was known of them as a recipient. That they must not be written to is kept by a 
 writes to nobody. Texts of other people that mention the number stay. A message that is on its way is waited for.
 
 Deleting takes out what has ended for longer than the given time, in small batches beside the workers. Jobs that wait, are being sent or
-are parked stay, and so do events that were not applied. The dedupe_key of a deleted job is free again: a producer that repeats it
+are parked stay, and so do events that were not applied. Of campaigns, jobs of enrolments that go on stay too, and messages for as long
+as the longest frequency cap of any version counts them. The dedupe_key of a deleted job is free again: a producer that repeats it
 sends once more. An event that Chert repeats after it was deleted is applied anew. Texts are what people wrote to us; what was
 written to them goes with the job, since a job must say the same at every attempt.
 

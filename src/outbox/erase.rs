@@ -148,16 +148,25 @@ pub async fn erase(
     let mut races = 0;
     loop {
         match try_erase(pool, phone, reason, may_return, mentions).await {
-            Ok(Ok(receipt)) => return Ok(receipt),
-            Ok(Err(flying)) if began.elapsed() < MAX_WAIT => {
+            Ok(Tried::Erased(receipt)) => return Ok(receipt),
+            Ok(Tried::Flying(flying)) if began.elapsed() < MAX_WAIT => {
                 waiting(flying);
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            Ok(Err(flying)) => return Err(EraseError::StillSending(flying.jobs)),
+            Ok(Tried::Flying(flying)) => return Err(EraseError::StillSending(flying.jobs)),
+            Ok(Tried::Enrolled) => {}
             Err(EraseError::Erase(error)) if races < MAX_RACES && is_conflict(&error) => races += 1,
             Err(error) => return Err(error),
         }
     }
+}
+
+/// What one transaction came to.
+enum Tried {
+    Erased(Receipt),
+    Flying(Flying),
+    /// Somebody enrolled the person meanwhile, and nothing is done: it is begun anew, with that enrolment.
+    Enrolled,
 }
 
 async fn try_erase(
@@ -166,20 +175,24 @@ async fn try_erase(
     reason: Option<&str>,
     may_return: bool,
     mentions: u64,
-) -> Result<Result<Receipt, Flying>, EraseError> {
+) -> Result<Tried, EraseError> {
     let mut tx = database::begin(pool).await.map_err(EraseError::Erase)?;
     // Whoever applies events (inbound::apply) has read theirs, and would write down the number again: it goes first, or not at all.
     sqlx::query!("select pg_advisory_xact_lock(hashtext('chert-outbox'), hashtext('apply'))")
         .fetch_one(&mut *tx)
         .await
         .map_err(EraseError::Erase)?;
-    // Before all else, so that nothing is claimed while we wait; it is taken back by whoever may return.
+    let enrolments = lock_enrolments(&mut tx, phone).await.map_err(EraseError::Erase)?;
+    // Before the jobs are looked for, so that nothing is claimed while we wait; it is taken back by whoever may return.
     let suppressed = suppress(&mut tx, phone, &Scope::all(), REASON, SOURCE, None).await.map_err(EraseError::Erase)?;
     let (jobs, flying) = lock_jobs(&mut tx, phone).await.map_err(EraseError::Erase)?;
     if let Some(flying) = flying {
         tx.commit().await.map_err(EraseError::Erase)?;
         wake_after_commit(pool, &suppressed.ended).await;
-        return Ok(Err(flying));
+        return Ok(Tried::Flying(flying));
+    }
+    if has_others(&mut tx, phone, &enrolments).await.map_err(EraseError::Erase)? {
+        return Ok(Tried::Enrolled);
     }
     if may_return {
         let unapplied = sqlx::query_scalar!(
@@ -193,9 +206,10 @@ async fn try_erase(
             return Err(EraseError::NotApplied(unapplied));
         }
     }
-    let receipt = take_out(&mut tx, phone, &jobs, reason, may_return, mentions).await.map_err(EraseError::Erase)?;
+    let theirs = Theirs { enrolments, jobs };
+    let receipt = take_out(&mut tx, phone, &theirs, reason, may_return, mentions).await.map_err(EraseError::Erase)?;
     tx.commit().await.map_err(EraseError::Erase)?;
-    Ok(Ok(receipt))
+    Ok(Tried::Erased(receipt))
 }
 
 /// What we wrote to them comes back as an event that has no sender. It is looked for in every text, which takes long: by itself, so that
@@ -215,6 +229,31 @@ async fn take_out_mentions(pool: &PgPool, phone: &Phone) -> Result<u64, sqlx::Er
     .await?;
     tx.commit().await?;
     Ok(mentions.rows_affected())
+}
+
+/// What is locked of a person, and goes.
+struct Theirs {
+    enrolments: Vec<i64>,
+    jobs: Vec<i64>,
+}
+
+/// All enrolments of the person, locked. Before any of their jobs, as everybody does who takes both: an engine that has made a job and
+/// not committed it yet is waited for here, so that whoever looks for jobs after this finds that one too.
+async fn lock_enrolments(tx: &mut PgTransaction<'_>, phone: &Phone) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar!("select id from outbox.enrolments where phone = $1 order by id for update", phone.as_str())
+        .fetch_all(&mut **tx)
+        .await
+}
+
+/// Whether the person has enrolments beside these. Their jobs may have been made after we looked for jobs.
+async fn has_others(tx: &mut PgTransaction<'_>, phone: &Phone, enrolments: &[i64]) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (select from outbox.enrolments where phone = $1 and id <> all ($2)) as "others!""#,
+        phone.as_str(),
+        enrolments,
+    )
+    .fetch_one(&mut **tx)
+    .await
 }
 
 /// All jobs of the person, locked, and whether any of them is being sent under a lease that lasts.
@@ -244,12 +283,12 @@ async fn lock_jobs(tx: &mut PgTransaction<'_>, phone: &Phone) -> Result<(Vec<i64
 async fn take_out(
     tx: &mut PgTransaction<'_>,
     phone: &Phone,
-    jobs: &[i64],
+    theirs: &Theirs,
     reason: Option<&str>,
     may_return: bool,
     mentions: u64,
 ) -> Result<Receipt, sqlx::Error> {
-    let deleted = delete_jobs(tx, jobs).await?;
+    let deleted = delete_jobs(tx, &theirs.jobs).await?;
     let events = sqlx::query!(
         r#"
         update outbox.events
@@ -260,7 +299,7 @@ async fn take_out(
     )
     .execute(&mut **tx)
     .await?;
-    let enrolments = take_out_enrolments(tx, phone).await?;
+    let enrolments = take_out_enrolments(tx, phone, &theirs.enrolments).await?;
     let recipients =
         sqlx::query!("delete from outbox.recipients where phone = $1", phone.as_str()).execute(&mut **tx).await?;
     let consents =
@@ -307,11 +346,15 @@ async fn take_out(
 }
 
 /// Who is taken out of an audience is not counted by its firing.
-async fn take_out_enrolments(tx: &mut PgTransaction<'_>, phone: &Phone) -> Result<u64, sqlx::Error> {
+async fn take_out_enrolments(
+    tx: &mut PgTransaction<'_>,
+    phone: &Phone,
+    enrolments: &[i64],
+) -> Result<u64, sqlx::Error> {
     let taken = sqlx::query_scalar!(
         r#"
         with enrolments as (
-            delete from outbox.enrolments where phone = $1 returning 1
+            delete from outbox.enrolments where id = any ($2) returning 1
         ), audiences as (
             delete from outbox.audience_rows where phone = $1 returning 1
         ), goals as (
@@ -320,6 +363,7 @@ async fn take_out_enrolments(tx: &mut PgTransaction<'_>, phone: &Phone) -> Resul
         select (select count(*) from enrolments) + (select count(*) from audiences) + (select count(*) from goals) as "taken!"
         "#,
         phone.as_str(),
+        enrolments,
     )
     .fetch_one(&mut **tx)
     .await?;

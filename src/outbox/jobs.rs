@@ -31,6 +31,11 @@ pub enum JobsError {
          Tried again, it could come beside or behind that one"
     )]
     EnrolmentGoesOn(i64),
+    #[error(
+        "job {0} is of a campaign, and may not go any more: its window has closed, or its step's deadline has passed. Leave it: where \
+         the step is still worth its message, the enrolment makes its own next one when that may go"
+    )]
+    TooLate(i64),
 }
 
 /// Which jobs to list.
@@ -151,7 +156,13 @@ pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsE
     let mut tx = database::begin(pool).await.map_err(JobsError::Write)?;
     enrolment_waits_for(&mut tx, id).await?;
     let job = sqlx::query!(
-        "select state, unknown_since is not null as \"unknown!\" from outbox.jobs where id = $1 for update",
+        r#"
+        select state, unknown_since is not null as "unknown!",
+               (enrolment is not null and expires_at <= clock_timestamp()) is true as "too_late!"
+          from outbox.jobs
+         where id = $1
+           for update
+        "#,
         id
     )
     .fetch_optional(&mut *tx)
@@ -161,10 +172,14 @@ pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsE
     if !["failed", "expired", "canceled", "suppressed", "parked"].contains(&job.state.as_str()) {
         return Err(JobsError::NotRetryable { id, state: job.state });
     }
+    if job.too_late {
+        return Err(JobsError::TooLate(id));
+    }
     if job.unknown && !may_double {
         return Err(JobsError::MayDouble(id));
     }
-    // Its due time stays, so it keeps its place among its recipient's messages; an expiry that has passed is lifted.
+    // Its due time stays, so it keeps its place among its recipient's messages; an expiry that has passed is lifted. One of
+    // a campaign has not: it is the end of its window, and nobody looks at the hour after this.
     sqlx::query!(
         r#"
         update outbox.jobs

@@ -11,11 +11,14 @@ use crate::outbox::campaigns::pruning;
 
 /// Rows of one transaction.
 pub(super) const BATCH: i64 = 1_000;
+/// Jobs, or enrolments, that one transaction looks at: of some campaigns all stay.
+pub(super) const LOOKED_AT: i64 = 5_000;
 
 /// A kind of data that has a retention of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Ended jobs, with their attempts; parked ones wait for a decision, and stay.
+    /// Ended jobs, with their attempts. Parked ones wait for a decision, and stay; so do those of enrolments that go on, whose conditions
+    /// ask what became of them, and messages of campaigns for as long as the longest frequency cap counts them.
     FinishedJobs,
     /// Attempts of jobs that have ended, or are gone.
     Attempts,
@@ -47,8 +50,8 @@ pub enum PruneError {
 pub struct Old {
     pub count: i64,
     pub oldest: Option<DateTime<Utc>>,
-    /// As old, and kept, since they are not finished or still needed: parked jobs, events that were not applied, enrolments that keep
-    /// their people from being enrolled again.
+    /// As old, and kept, since they are not finished or still needed: parked jobs, jobs that campaigns still ask
+    /// for, events that were not applied, enrolments that keep their people from being enrolled again.
     pub kept: i64,
 }
 
@@ -65,20 +68,7 @@ pub async fn before(pool: &PgPool, age: Duration) -> Result<DateTime<Utc>, Prune
 pub async fn look(pool: &PgPool, kind: Kind, before: DateTime<Utc>) -> Result<Old, PruneError> {
     let mut tx = database::begin(pool).await.map_err(PruneError::Look)?;
     let old = match kind {
-        Kind::FinishedJobs => {
-            sqlx::query_as!(
-                Old,
-                r#"
-                select count(*) filter (where state <> 'parked') as "count!", min(finished_at) filter (where state <> 'parked') as oldest,
-                       count(*) filter (where state = 'parked') as "kept!"
-                  from outbox.jobs
-                 where finished_at < $1
-                "#,
-                before,
-            )
-            .fetch_one(&mut *tx)
-            .await
-        }
+        Kind::FinishedJobs => look_at_jobs(&mut tx, before).await,
         Kind::Attempts => {
             sqlx::query_as!(
                 Old,
@@ -188,26 +178,72 @@ pub(super) async fn delete_jobs(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Resu
     Ok(Deleted { jobs: jobs.rows_affected(), attempts: attempts.rows_affected() })
 }
 
+async fn look_at_jobs(tx: &mut PgTransaction<'_>, before: DateTime<Utc>) -> Result<Old, sqlx::Error> {
+    let longest_cap = pruning::longest_cap(tx).await?.map(interval);
+    sqlx::query_as!(
+        Old,
+        r#"
+        select count(*) filter (where not is_kept) as "count!", min(finished_at) filter (where not is_kept) as oldest,
+               count(*) filter (where is_kept) as "kept!"
+          from (select j.finished_at,
+                       j.state = 'parked'
+                       or exists (select from outbox.enrolments e where e.id = j.enrolment and e.finished_at is null offset 0)
+                       or (j.campaign is not null and j.sent_at > now() - $2::interval) is true as is_kept
+                  from outbox.jobs j
+                 where j.finished_at < $1) old
+        "#,
+        before,
+        longest_cap,
+    )
+    .fetch_one(&mut **tx)
+    .await
+}
+
+/// Jobs are locked after it was seen which of them go: an enrolment that has ended does not begin again, and one of its jobs that is
+/// tried again meanwhile is not finished any more.
 async fn prune_jobs(tx: &mut PgTransaction<'_>, before: DateTime<Utc>, mark: Mark) -> Result<(u64, Mark), sqlx::Error> {
+    let longest_cap = pruning::longest_cap(tx).await?.map(interval);
     let old = sqlx::query!(
         r#"
-        select id, finished_at as "finished_at!"
-          from outbox.jobs
-         where finished_at < $1 and (finished_at, id) > ($2, $3) and state <> 'parked'
-         order by finished_at, id
-         limit $4
-           for update skip locked
+        with old as materialized (
+            select id, finished_at, state, campaign, enrolment, sent_at
+              from outbox.jobs
+             where finished_at < $1 and (finished_at, id) > ($2, $3)
+             order by finished_at, id
+             limit $4
+        )
+        select j.id, j.finished_at as "finished_at!",
+               (j.state = 'parked'
+                or exists (select from outbox.enrolments e where e.id = j.enrolment and e.finished_at is null offset 0)
+                or (j.campaign is not null and j.sent_at > now() - $5::interval) is true) as "is_kept!"
+          from old j
+         order by j.finished_at, j.id
         "#,
         before,
         mark.0,
         mark.1,
-        BATCH,
+        LOOKED_AT,
+        longest_cap,
     )
     .fetch_all(&mut **tx)
     .await?;
-    let ids: Vec<i64> = old.iter().map(|job| job.id).collect();
+    let going: Vec<_> = old.iter().filter(|job| !job.is_kept).take(BATCH as usize).collect();
+    let ids = sqlx::query_scalar!(
+        r#"
+        select id
+          from outbox.jobs
+         where id = any ($1) and (finished_at < $2 and state <> 'parked') is true
+         order by id
+           for update skip locked
+        "#,
+        &going.iter().map(|job| job.id).collect::<Vec<_>>(),
+        before,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
     let deleted = delete_jobs(tx, &ids).await?;
-    Ok((deleted.jobs, old.last().map_or(mark, |last| Mark(last.finished_at, last.id, 0))))
+    let last = if going.len() == BATCH as usize { going.last().copied() } else { old.last() };
+    Ok((deleted.jobs, last.map_or(mark, |last| Mark(last.finished_at, last.id, 0))))
 }
 
 async fn prune_attempts(

@@ -276,6 +276,35 @@ async fn a_way_through_a_campaign_goes_on_when_it_is_foretold() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_stopped_campaign_is_told_to_end_and_not_to_be_resumed() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ send: { body: one }, name: first }]")).await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    for (state, what, word) in [("paused", "send", "campaign_paused"), ("stopped", "end", "campaign_stopped")] {
+        let change = "update outbox.campaigns set state = $1";
+        sqlx::query(change).bind(state).execute(it.pool()).await.expect("set");
+        admit_all(&it).await;
+        let person = it.explain(ANN).await;
+        for next in [&it.next_of(1).await, &person["waiting"][0]["next"]] {
+            assert_eq!((&next["what"], binds(next)[0]), (&what.into(), word), "{next}");
+        }
+        assert_eq!(binds(&person["enrolments"][0]["next"])[0], word);
+        assert_eq!(it.explain("drip").await["queued"][0]["what"], word);
+        for subject in ["1", ANN, "drip"] {
+            let (_, told, _) = it.run(&["explain", subject]).await;
+            assert_eq!(told.contains("campaign resume"), state == "paused", "{told}");
+            assert_eq!(told.contains("was stopped: the next pass of an engine"), state == "stopped", "{told}");
+        }
+    }
+    it.settle(&it.engine()).await;
+    assert_eq!(
+        (it.state(1).await.as_str(), it.enrolments().await.as_str()),
+        ("canceled/canceled", "stopped/campaign_stopped")
+    );
+}
+
+#[tokio::test]
 async fn a_window_and_a_cap_are_told_with_what_closes_and_when_it_opens() {
     let it = Harness::start().await;
     let engine = it.engine();
@@ -341,4 +370,48 @@ async fn i11_explaining_reads_no_more_than_its_rows_of_a_large_table() {
     let after = read().await;
     assert_eq!(after.0, before.0, "no job was looked for in the whole table");
     assert!(after.1 - before.1 < 60_000, "{} entries were read for eleven readings", after.1 - before.1);
+}
+
+#[tokio::test]
+async fn i11_explaining_a_campaign_reads_no_more_the_more_people_it_has() {
+    let database = Database::create().await;
+    let watching = connect(database.url(), 2).await.expect("connects");
+    // Most wait for their turn, some rest, a few have a message on its way, and a few are held.
+    let people = "
+        insert into outbox.campaigns (name, version) values ('drip', 1);
+        insert into outbox.enrolments (campaign, version, phone, ready, sent_at, due_at)
+        select 'drip', 1, '+1' || (2000000000 + n), n % 4 <> 0, case when n % 3 = 0 then now() end, now() + n % 977 * interval '1 minute'
+          from generate_series(1, 100000) n;
+        insert into outbox.enrolments (campaign, version, phone, waiting, job_id, due_at)
+        select 'drip', 1, '+1' || (3000000000 + n), true, n, now() + interval '2 minutes' from generate_series(1, 500) n;
+        insert into outbox.jobs (phone, body, campaign, enrolment) select phone, 'Hi', campaign, id from outbox.enrolments where waiting;
+        insert into outbox.enrolments (campaign, version, phone, state, reason, due_at)
+        select 'drip', 1, '+1' || (4000000000 + n), 'held', 'missing_variable', null from generate_series(1, 20) n;
+        update outbox.enrolments set due_at = '2020-01-01' where phone in ('+12000000003', '+12000000008');
+        analyze";
+    sqlx::raw_sql(people).execute(&watching).await.expect("fills");
+    let read = || async {
+        sqlx::query_as::<_, (i64, i64, i64)>(
+            "select sum(n_tup_ins)::bigint, sum(seq_scan)::bigint, (select sum(idx_tup_read)::bigint from pg_stat_user_indexes where relname in ('enrolments', 'jobs'))
+               from pg_stat_user_tables where relname in ('enrolments', 'jobs')",
+        )
+        .fetch_one(&watching)
+        .await
+        .expect("readable")
+    };
+    let pool = connect(database.url(), 1).await.expect("connects");
+    until("what was filled in is known", || async { read().await.0 == 101_020 }).await;
+    let before = read().await;
+    let told = explain::campaign(&pool, "drip", &Rules::default()).await.expect("explains");
+    pool.close().await;
+    until("what was read is known", || async { read().await.2 > before.2 }).await;
+    let after = read().await;
+    let mut people: Vec<_> = told.people.iter().map(|share| (share.what.as_str(), share.count)).collect();
+    people.sort_unstable();
+    assert_eq!(people, [("job", 500), ("missing_variable", 20), ("turn", 10_000), ("wait", 10_000)]);
+    for share in told.people.iter().filter(|share| ["turn", "wait"].contains(&share.what.as_str())) {
+        assert!(share.earliest_at.is_some_and(|at| at < told.now - TimeDelta::days(1000)), "{share:?}");
+    }
+    assert_eq!(after.1, before.1, "nobody was looked for in a whole table");
+    assert!(after.2 - before.2 < 30_000, "{} entries were read", after.2 - before.2);
 }

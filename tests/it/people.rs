@@ -434,6 +434,54 @@ async fn an_erasure_waits_for_whoever_applies_events_and_takes_out_what_they_wro
 }
 
 #[tokio::test]
+async fn an_erasure_takes_out_what_an_engine_makes_while_it_waits() {
+    let it = Harness::start().await;
+    it.execute("insert into outbox.enrolments (campaign, version, phone) values ('drip', 1, '+15550142200')").await;
+    it.insert(ANN, "first").await;
+    let mut engine = it.pool().begin().await.expect("begins");
+    sqlx::raw_sql(
+        "select from outbox.enrolments for update;
+         insert into outbox.jobs (phone, body, campaign, enrolment, step) values ('+15550142200', 'second', 'drip', 1, 0)",
+    )
+    .execute(&mut *engine)
+    .await
+    .expect("makes a job");
+    let pool = it.pool().clone();
+    let erasure = tokio::spawn(async move { erase(&pool, &ann(), None, true, |_| {}).await.expect("erases") });
+    it.until("it waits for the engine", || waits_for_a_lock(&it)).await;
+    // Whoever holds the enrolment may take its jobs: the erasure has none of them yet.
+    sqlx::raw_sql("set local lock_timeout = '300ms'; select outbox.cancel(1)")
+        .execute(&mut *engine)
+        .await
+        .expect("it holds no job");
+    engine.commit().await.expect("commits");
+    let receipt = erasure.await.expect("it ends");
+    assert_eq!((receipt.counts.jobs, receipt.counts.enrolments), (2, 1));
+    assert_eq!(places_of(it.pool(), "15550142200").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_erasure_takes_out_whoever_was_enrolled_while_it_waited() {
+    let it = Harness::start().await;
+    it.insert(ANN, "first").await;
+    let mut holder = it.pool().begin().await.expect("begins");
+    sqlx::raw_sql("select from outbox.jobs for update").execute(&mut *holder).await.expect("held");
+    let pool = it.pool().clone();
+    let erasure = tokio::spawn(async move { erase(&pool, &ann(), None, true, |_| {}).await.expect("erases") });
+    it.until("it waits for the job", || waits_for_a_lock(&it)).await;
+    it.execute("insert into outbox.enrolments (campaign, version, phone) values ('drip', 1, '+15550142200')").await;
+    holder.rollback().await.expect("let go");
+    assert_eq!(erasure.await.expect("it ends").counts.enrolments, 1);
+    assert_eq!(places_of(it.pool(), "15550142200").await, [""; 0]);
+}
+
+async fn waits_for_a_lock(it: &Harness) -> bool {
+    let waits =
+        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
+    sqlx::query_scalar(waits).fetch_one(it.pool()).await.expect("a superuser")
+}
+
+#[tokio::test]
 async fn i06_while_an_erasure_reads_all_texts_others_say_stop() {
     let it = Harness::start().await;
     it.execute(
@@ -445,12 +493,7 @@ async fn i06_while_an_erasure_reads_all_texts_others_say_stop() {
     sqlx::query("select from outbox.events for update").execute(&mut *text).await.expect("held");
     let pool = it.pool().clone();
     let erasure = tokio::spawn(async move { erase(&pool, &ann(), None, false, |_| {}).await.expect("erases") });
-    let waits =
-        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
-    it.until("it has come to the text", || async {
-        sqlx::query_scalar::<_, bool>(waits).fetch_one(it.pool()).await.expect("a superuser")
-    })
-    .await;
+    it.until("it has come to the text", || waits_for_a_lock(&it)).await;
     store(it.pool(), Source::List, &[message("e2", BOB, "stop")]).await.expect("stores");
     assert_eq!(applier(&[]).apply(it.pool()).await.expect("applies").opted_out, 1);
     text.rollback().await.expect("let go");

@@ -98,7 +98,7 @@ const LEADS: [(&str, &str); 37] = [
 /// Words of a hot statement alone, and the indexes that it must be read by.
 type Hot = (&'static str, &'static [&'static str]);
 
-const HOT: [Hot; 42] = [
+const HOT: [Hot; 45] = [
     ("with due as", &["jobs_to_admit", "recipients_pkey", "one_in_flight_per_recipient", "jobs_of_recipient"]),
     ("for update of o skip locked", &["jobs_ready"]),
     ("select c.id", &["jobs_ready", "recipients_pkey", "suppressions_pkey", "jobs_of_recipient"]),
@@ -123,8 +123,11 @@ const HOT: [Hot; 42] = [
     ("set ready = false, wake_at = now(), reason = null", &["jobs_of_recipient"]),
     ("insert into outbox.recipients as r (phone, line_id, last_inbound_at", &["jobs_sent_to"]),
     ("update outbox.events e", &["events_pkey"]),
+    ("select id from outbox.enrolments where phone = $1 order by id for update", &["enrolments_of_phone"]),
+    ("and id <> all ($2)", &["enrolments_of_phone"]),
     ("as flies_until", &["jobs_of_recipient", "jobs_sent_to", "jobs_ended_unsent", "jobs_pkey"]),
-    ("where finished_at < $1 and (finished_at, id)", &["jobs_finished"]),
+    ("where finished_at < $1 and (finished_at, id)", &["jobs_finished", "enrolments_pkey"]),
+    ("and (finished_at < $2 and state <> 'parked') is true", &["jobs_pkey"]),
     ("delete from outbox.attempts where job_id", &["attempts_pkey"]),
     ("delete from outbox.jobs where id", &["jobs_pkey"]),
     ("delete from outbox.attempts a using old", &["attempts_started", "jobs_pkey", "attempts_pkey"]),

@@ -161,6 +161,7 @@ pub fn campaign(explained: &CampaignExplained) {
     print_shares(explained, &explained.people, "people", person_waits);
     print_shares(explained, &explained.queued, "queued", |what| match what {
         "slot" => "stand ready for a slot",
+        "campaign_stopped" => "the campaign was stopped: the next pass of an engine cancels them",
         word => crate::outbox::status::explain(word),
     });
 }

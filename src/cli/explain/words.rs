@@ -77,7 +77,10 @@ pub fn binds(bind: &Bind) -> String {
         "unanswered" => {
             format!("{count} messages are unanswered: marketing waits for a reply, or recipients release --unanswered")
         }
-        "campaign_paused" => format!("the campaign {of} does not run: campaign resume {of}"),
+        "campaign_paused" => format!("the campaign {of} is paused: campaign resume {of}"),
+        "campaign_stopped" => {
+            format!("the campaign {of} was stopped: the next pass of an engine ends what is left of it")
+        }
         "account_halted" => format!("dispatch is stopped for the whole account, until a probe is answered: {of}"),
         "rate_limit" => status::explain("rate_limit").to_owned(),
         "no_worker" => of.to_owned(),

@@ -1,13 +1,27 @@
 //! Retention of what campaigns leave behind: enrolments that ended, goals, firings with whom they left out, and the rows of files that a
 //! newer version has replaced.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgTransaction;
 
-use crate::outbox::prune::{BATCH, Mark, Old};
+use crate::campaign::file::words::Cap;
+use crate::outbox::prune::{BATCH, LOOKED_AT, Mark, Old};
 
-/// Enrolments that one transaction looks at: of some campaigns all stay.
-const LOOKED_AT: i64 = 5_000;
+/// For how long a message of a campaign counts, by the longest frequency cap of any version; none where none has one.
+pub async fn longest_cap(tx: &mut PgTransaction<'_>) -> Result<Option<Duration>, sqlx::Error> {
+    let caps = sqlx::query_scalar!(
+        r#"
+        select distinct definition #>> '{caps,per_recipient}' as "cap!"
+          from outbox.campaign_versions
+         where definition #>> '{caps,per_recipient}' is not null
+        "#
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(caps.iter().filter_map(|cap| cap.parse::<Cap>().ok()).map(|cap| cap.within.0).max())
+}
 
 pub async fn look_at_enrolments(tx: &mut PgTransaction<'_>, before: DateTime<Utc>) -> Result<Old, sqlx::Error> {
     sqlx::query_as!(

@@ -80,6 +80,10 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
     let firsts: Vec<i64> = queued.iter().map(|(first, _)| *first).collect();
     for view in jobs(&mut tx, &firsts, &world, rules).await? {
         if let Some((_, share)) = queued.iter_mut().find(|(first, _)| *first == view.job.id) {
+            // Admission has one word for both.
+            if row.state == "stopped" && share.what == "campaign_paused" {
+                share.what = "campaign_stopped".to_owned();
+            }
             (share.earliest_at, share.next) = (view.next.at, Some(view.next));
         }
     }
@@ -100,23 +104,41 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
     })
 }
 
+/// Each of these is read from its end of an index, so that a campaign of a million costs what one of a thousand does: the first of those
+/// who were written to and of all others stand apart there. Who waits for a job is counted by the jobs, since among all who rest only
+/// reading each of them would tell; those that are passed over for that are no more than the look-ahead lets be made.
 async fn people(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<Share>, ExplainError> {
     let rows = sqlx::query!(
         r#"
         select k.what as "what!", c.people as "people!", f.due_at as "due_at?"
-          from (values ('wait', false, false), ('job', false, true), ('turn', true, false)) as k (what, ready, waiting)
+          from (values ('wait', false), ('turn', true)) as k (what, ready)
          cross join lateral (
                select count(*) as people
                  from (select from outbox.enrolments e
-                        where e.campaign = $1 and e.state = 'active' and e.ready = k.ready and e.waiting = k.waiting
+                        where e.campaign = $1 and e.state = 'active' and e.ready = k.ready and not e.waiting
                         limit $2) counted) c
-          left join lateral (
-               select e.due_at
-                 from outbox.enrolments e
-                where e.campaign = $1 and e.state = 'active' and e.ready = k.ready and e.waiting = k.waiting
-                order by e.due_at, e.id
-                limit 1) f on k.what <> 'job'
+         cross join lateral (
+               select min(first.due_at) as due_at
+                 from (values (false), (true)) as w (written)
+                cross join lateral (
+                      select e.due_at
+                        from outbox.enrolments e
+                       where e.campaign = $1 and e.state = 'active' and e.ready = k.ready and (e.sent_at is not null) = w.written
+                         and not e.waiting
+                       order by e.due_at, e.id
+                       limit 1) first) f
          where c.people > 0
+         union all
+        select 'job', count(*), null
+          from (select from (select from outbox.jobs j
+                              where j.campaign = $1 and j.state = 'queued' and j.enrolment is not null
+                              limit $2) queued
+                 union all
+                select from (select from outbox.jobs j
+                              where j.state = 'sending' and j.campaign = $1 and j.enrolment is not null
+                              limit $2) sending
+                 limit $2) counted
+        having count(*) > 0
          union all
         select h.reason, count(*), null
           from (select e.reason from outbox.enrolments e where e.campaign = $1 and e.state = 'held' limit $2) h

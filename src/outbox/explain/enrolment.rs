@@ -157,12 +157,22 @@ impl Row {
     }
 
     fn stands_paused(&self) -> Option<Bind> {
-        (self.campaign_state != "running").then(|| Bind::unknown("campaign_paused").of(&self.campaign))
+        (self.campaign_state == "paused").then(|| Bind::unknown("campaign_paused").of(&self.campaign))
+    }
+
+    /// Of a campaign that was stopped the next pass of an engine ends it, wherever it stands.
+    fn is_to_end(&self, now: DateTime<Utc>) -> Option<Next> {
+        let is_live = ["active", "held"].contains(&self.state.as_str());
+        let stopped = Bind::not_before("campaign_stopped", Some(now)).of(&self.campaign);
+        (is_live && self.campaign_state == "stopped").then(|| Next::of("end", now, vec![stopped]))
     }
 }
 
 /// What comes next of an enrolment whose version cannot be read.
 pub(super) fn unreadable(row: &Row, now: DateTime<Utc>) -> Next {
+    if let Some(end) = row.is_to_end(now) {
+        return end;
+    }
     match row.state.as_str() {
         "active" => Next::of("step", now, vec![Bind::unknown("unreadable_version").of(row.version)]),
         _ => Next::nothing(),
@@ -172,6 +182,9 @@ pub(super) fn unreadable(row: &Row, now: DateTime<Utc>) -> Next {
 /// What comes next of an enrolment.
 pub(super) fn next(row: &Row, running: &Running, around: &Around<'_>) -> Next {
     let now = around.known.now;
+    if let Some(end) = row.is_to_end(now) {
+        return end;
+    }
     let mut binds: Vec<Bind> = row.stands_paused().into_iter().collect();
     match row.state.as_str() {
         "active" => {}
@@ -415,6 +428,13 @@ mod tests {
         assert_eq!(of(&held), [("missing_variable", None)]);
         let paused = Row { campaign_state: "paused".to_owned(), ..row() };
         assert_eq!(of(&paused), [("campaign_paused", None)]);
+        let stopped = Row { campaign_state: "stopped".to_owned(), ..row() };
+        assert_eq!(of(&stopped), [("campaign_stopped", Some(0))]);
+        assert_eq!(of(&Row { campaign_state: "stopped".to_owned(), ..held }), [("campaign_stopped", Some(0))]);
+        assert_eq!(unreadable(&stopped, at(0)).what, "end");
+        assert_eq!(unreadable(&row(), at(0)).binds[0].what, "unreadable_version");
+        let over = Row { state: "stopped".to_owned(), due_at: None, ..stopped };
+        assert_eq!((of(&over), unreadable(&over, at(0))), (vec![], Next::nothing()));
         let late = Row { reached_at: at(-40), due_at: Some(at(20)), ..row() };
         assert_eq!(of(&late), [("looked_at_again", Some(20))]);
         let lacks = Row { vars: json!({}), ..row() };

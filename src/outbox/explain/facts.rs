@@ -182,7 +182,7 @@ impl JobFacts {
         let is_marketing = self.class == "marketing";
         let limit = holds.unanswered_limit.0.map_or(i32::MAX, i32::from);
         [
-            ("campaign_paused", self.campaign_state.as_deref().is_some_and(|state| state != "running")),
+            ("campaign_paused", self.campaign_state.as_deref() == Some("paused")),
             ("in_review", self.in_review),
             ("inbound_stale", deaf && if is_marketing { marketing } else { others }),
             ("unanswered", is_marketing && self.unanswered >= limit),

@@ -80,6 +80,10 @@ fn ends(job: &JobFacts, now: DateTime<Utc>) -> Option<Next> {
         (Some(scope), _) => bind("suppressed").of(scope),
         (None, Some(reason)) => bind("enrolment_ended").of(reason),
         _ if job.expires_at.is_some_and(|at| at <= now) => bind("expired"),
+        // An engine cancels it, whenever admission would look at it.
+        _ if job.campaign_state.as_deref() == Some("stopped") && !job.past_suppression => {
+            Bind::not_before("campaign_stopped", Some(now)).of(job.campaign.as_deref().unwrap_or_default())
+        }
         _ => return None,
     };
     Some(Next::of("end", now, vec![bind]))
@@ -499,6 +503,9 @@ mod tests {
         assert_eq!(end(stopped), ("end", Some("suppressed"), Some(at(0))));
         let left = JobFacts { enrolment_ended: Some("replied".to_owned()), ..ready() };
         assert_eq!(end(left), ("end", Some("enrolment_ended"), Some(at(0))));
+        let stopped = JobFacts { campaign_state: Some("stopped".to_owned()), ..waits("campaign_paused", 900) };
+        assert_eq!(end(stopped.clone()), ("end", Some("campaign_stopped"), Some(at(0))));
+        assert_eq!(of(&JobFacts { past_suppression: true, ..stopped }, &free, &[]).what, "send");
         let short = JobFacts { expires_at: Some(at(30)), ..waits("retrying", 40) };
         assert_eq!(end(short), ("end", Some("expires"), Some(at(30))));
         let long = JobFacts { expires_at: Some(at(50)), ..waits("retrying", 40) };

@@ -137,3 +137,70 @@ async fn what_stays_does_not_hide_what_goes() {
     let told = purge(&it, &["--enrolments", "30d", "--yes"]).await;
     assert_eq!((&told[0]["deleted"], &told[0]["kept"]), (&2.into(), &5200.into()), "{told}");
 }
+
+#[tokio::test]
+async fn a_job_that_an_enrolment_still_asks_for_stays() {
+    let it = Harness::start().await;
+    let steps = "[{ send: { body: one } }, { wait: 100d }, { branch: { if: delivered, then: [{ send: { body: well } }], else: [{ send: { body: lost } }] } }]";
+    it.apply(&file("", steps)).await;
+    it.enrol(ANN).await;
+    it.enrol(BOB).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    it.drain().await;
+    it.settle(&engine).await;
+    it.execute(
+        "update outbox.jobs set delivered_at = sent_at;
+         update outbox.jobs set sent_at = sent_at - interval '100 days', finished_at = finished_at - interval '100 days';
+         update outbox.enrolments set state = 'stopped', reason = 'replied', due_at = null, ready = false, finished_at = now() where id = 2",
+    )
+    .await;
+    let expected = [("finished jobs".to_owned(), 1, 1)];
+    assert_eq!(counts(&purge(&it, &["--finished-jobs", "90d"]).await), expected);
+    let told = purge(&it, &["--finished-jobs", "90d", "--yes"]).await;
+    assert_eq!((counts(&told), &told[0]["deleted"]), (expected.to_vec(), &1.into()), "of one who goes no further");
+    it.time_passes().await;
+    it.settle(&engine).await;
+    it.drain().await;
+    assert_eq!(it.texts()[ANN], ["one", "well"]);
+}
+
+#[tokio::test]
+async fn a_message_stays_while_a_cap_counts_it() {
+    let it = Harness::start().await;
+    it.apply(&file("caps: { per_recipient: 1 in 180d }", HI)).await;
+    it.apply(&file("caps: { per_recipient: 1 in 7d }", HI).replace("drip", "other")).await;
+    // To Ann by a campaign within the longer cap, to Bob by a campaign before it, to Cid by the application; to Dot nothing went out.
+    it.execute(
+        "insert into outbox.jobs (phone, body, campaign, state, reason, sent_at, finished_at)
+         select phone, 'old', campaign, state, reason, case when state = 'sent' then at end, at
+           from (values ('+15550142200', 'gone', 'sent', null, now() - interval '179 days'), ('+15550142201', 'gone', 'sent', null, now() - interval '181 days'),
+                        ('+15550142202', null, 'sent', null, now() - interval '100 days'), ('+15550142203', 'gone', 'failed', 'rejected', now() - interval '100 days'))
+             as j (phone, campaign, state, reason, at)",
+    )
+    .await;
+    let expected = [("finished jobs".to_owned(), 3, 1)];
+    assert_eq!(counts(&purge(&it, &["--finished-jobs", "90d"]).await), expected);
+    assert_eq!(counts(&purge(&it, &["--finished-jobs", "90d", "--yes"]).await), expected);
+    for phone in [ANN, BOB] {
+        it.enrol(phone).await;
+    }
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select phone from outbox.jobs order by id").await, format!("{ANN} {BOB}"));
+}
+
+#[tokio::test]
+async fn jobs_that_stay_do_not_hide_those_that_go() {
+    let it = Harness::start().await;
+    // More than one look takes in, all older than those that go.
+    it.execute(
+        "insert into outbox.enrolments (campaign, version, phone) select 'drip', 1, '+1' || (2000000000 + n) from generate_series(1, 5200) n;
+         insert into outbox.jobs (phone, body, campaign, enrolment, state, sent_at, finished_at)
+         select phone, 'old', campaign, id, 'sent', now() - interval '100 days', now() - interval '100 days' from outbox.enrolments;
+         insert into outbox.jobs (phone, body, state, sent_at, finished_at)
+         select '+1' || (2000000000 + n), 'old', 'sent', now() - interval '95 days', now() - interval '95 days' from generate_series(1, 1200) n",
+    )
+    .await;
+    let told = purge(&it, &["--finished-jobs", "90d", "--yes"]).await;
+    assert_eq!((&told[0]["deleted"], &told[0]["kept"]), (&1200.into(), &5200.into()), "{told}");
+}

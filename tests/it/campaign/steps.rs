@@ -215,11 +215,19 @@ async fn a_job_is_tried_again_only_while_its_enrolment_waits_for_it() {
     it.execute(over).await;
     it.drain().await;
     assert_eq!(it.text("select state from outbox.jobs").await, "expired");
-    assert_eq!(retry("1").await.0, 0, "nobody has noticed yet: it is the step's own");
-    it.execute(over).await;
-    it.drain().await;
+    let (code, told) = retry("1").await;
+    assert!(code == 1 && told.contains("its window has closed"), "{told}");
+    assert_eq!(it.text("select state from outbox.jobs").await, "expired", "it would go at any hour");
     it.settle(&engine).await;
     assert_eq!(it.text("select state from outbox.jobs order by id").await, "expired queued");
+    it.execute(
+        "update outbox.jobs set state = 'failed', reason = 'rejected', finished_at = now(), expires_at = now() + interval '1 hour' where id = 2",
+    )
+    .await;
+    assert_eq!(retry("2").await.0, 0, "its window is open");
+    let kept =
+        "select (state = 'queued' and expires_at > now() + interval '50 minutes')::text from outbox.jobs where id = 2";
+    assert_eq!(it.text(kept).await, "true", "and closes as it did");
     let (code, told) = retry("1").await;
     assert!(code == 1 && told.contains("its enrolment goes on without it"), "{told}");
     it.drain().await;
