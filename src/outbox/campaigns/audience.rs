@@ -173,6 +173,8 @@ fn settings(query: Query<'_>) -> Vec<String> {
         "set transaction isolation level repeatable read, read only".to_owned(),
         format!("set local statement_timeout = {}", query.time_limit.as_millis().clamp(1, i32::MAX as u128)),
         "set local lock_timeout = '5s'".to_owned(),
+        // What a function warns of may quote a row, and would be logged.
+        "set local client_min_messages = error".to_owned(),
     ];
     settings.extend(query.role.map(|role| format!("set local role \"{}\"", role.replace('"', "\"\""))));
     settings

@@ -196,6 +196,10 @@ async fn i12_a_query_that_fails_on_a_row_says_nothing_of_what_stands_there() {
     .await;
     let directory = tempfile::tempdir().expect("made");
     let path = directory.path().join("drip.yaml");
+    let plan = async |source: &str| {
+        std::fs::write(&path, source).expect("written");
+        it.run(&["campaign", "plan", path.to_str().expect("UTF-8")]).await
+    };
     for (column, told) in [
         ("note::bigint", "22P02: a value does not fit the type it is cast to"),
         ("note::date", "22007: a value is no date or time"),
@@ -211,13 +215,22 @@ async fn i12_a_query_that_fails_on_a_row_says_nothing_of_what_stands_there() {
         it.apply(&source).await;
         it.run(&["campaign", "run", "drip"]).await;
         it.settle(&it.engine()).await;
-        std::fs::write(&path, &source).expect("written");
-        let (code, shown, error) = it.run(&["campaign", "plan", path.to_str().expect("UTF-8")]).await;
+        let (code, shown, error) = plan(&source).await;
         assert_eq!(code, 1, "{shown}");
         for said in [it.text("select error from outbox.ticks").await, format!("{shown}{error}")] {
             assert!(said.contains(told) && !said.contains("555") && !said.contains("014-2200"), "{column}: {said}");
         }
     }
+    // What a function only warns of would be logged.
+    it.execute(
+        "create function public.mutter(said text) returns text language plpgsql as
+         $$ begin raise warning '% is odd', said; return said; end $$",
+    )
+    .await;
+    let muttered = format!("audience: {{ sql: \"select '{ANN}' as phone, public.mutter(note) as more from people\" }}");
+    let (code, shown, error) =
+        plan(&file(&format!("{muttered}\nschedule: {{ manual: true }}"), "[{ send: { body: Hi } }]")).await;
+    assert!(code == 0 && !error.contains("014-2200"), "{shown}{error}");
 }
 
 #[tokio::test]
