@@ -86,6 +86,19 @@ async fn a_job_behind_others_of_its_line_leaves_when_it_is_foretold() {
 }
 
 #[tokio::test]
+async fn who_comes_later_is_told_nothing_of_who_stands_in_the_queue_now() {
+    let it = Harness::with(|options| options.lines = 1).await;
+    it.pace(Paces { gap: Some(Duration::from_secs(4)), ..Paces::default() }).await;
+    for phone in ["+15550142201", "+15550142202", ANN] {
+        it.knows(phone).await;
+        it.insert(phone, "Hi").await;
+    }
+    it.execute("update outbox.jobs set reason = 'retrying', wake_at = now() + interval '1 hour' where id = 3").await;
+    admit_all(&it).await;
+    assert_eq!(binds(&it.next_of(3).await), ["retrying", "no_worker"]);
+}
+
+#[tokio::test]
 async fn a_first_touch_leaves_when_its_gap_is_foretold_to_end() {
     let it = Harness::with(|options| options.lines = 1).await;
     it.pace(Paces { first_touch_gap: Some(Duration::from_secs(4)), ..Paces::default() }).await;

@@ -309,9 +309,15 @@ mod tests {
     use crate::campaign::file;
 
     fn running(more: &str) -> Running {
+        running_with(
+            more,
+            "[{ send: { body: 'Hi {{ name }}' }, name: hello, expires_after: 2d }, { wait: 2d }, { send: { body: Bye } }]",
+        )
+    }
+
+    fn running_with(more: &str, steps: &str) -> Running {
         let source = format!(
-            "name: drip\nzone: UTC\naudience: {{ enrolled: true }}\nvariables: {{ name: {{ missing: hold }} }}\n{more}\n\
-             steps: [{{ send: {{ body: 'Hi {{{{ name }}}}' }}, name: hello, expires_after: 2d }}, {{ wait: 2d }}, {{ send: {{ body: Bye }} }}]\n"
+            "name: drip\nzone: UTC\naudience: {{ enrolled: true }}\nvariables: {{ name: {{ missing: hold }} }}\n{more}\nsteps: {steps}\n"
         );
         let checked = file::read(&source).unwrap_or_else(|findings| panic!("{findings:?}"));
         Running::read(&serde_json::to_value(&checked.campaign).expect("serialisable")).expect("it reads back")
@@ -380,6 +386,9 @@ mod tests {
         assert_eq!(of(&row()), [], "its turn");
         let rests = Row { step: 2, reached_at: at(48), due_at: Some(at(48)), ..row() };
         assert_eq!(of(&rests), [("wait", Some(48))]);
+        let comes_by = Row { step: 1, ready: false, ..row() };
+        assert_eq!(of(&comes_by), [("wait", Some(47))], "from when it was reached");
+        assert_eq!(of(&Row { step: 3, ready: false, ..row() }), [("end", Some(0))]);
         let ended = Row { state: "done".to_owned(), due_at: None, finished_at: Some(at(-1)), ..row() };
         assert_eq!(of(&ended), []);
     }
@@ -399,6 +408,39 @@ mod tests {
         let spread = Row { due_at: Some(at(20) + TimeDelta::minutes(4)), ..row() };
         let binds = next(&spread, &running(nine), &around(&noon)).binds;
         assert_eq!(binds.iter().map(|bind| bind.what).collect::<Vec<_>>(), ["window", "looked_at_again"]);
+        let twice = Row { due_at: Some(at(2)), ..row() };
+        assert_eq!(told(nine, &twice, &noon, &uncapped, 1), [("window", Some(20))], "closed now and then");
+        let afternoon = "windows: [{ from: '12:00', to: '14:00' }]";
+        assert_eq!(told(afternoon, &row(), &noon, &uncapped, 1), []);
+        let then = Row { due_at: Some(at(3)), ..row() };
+        assert_eq!(told(afternoon, &then, &noon, &uncapped, 1), [("window", Some(23))], "closed when it is looked at");
+        let short = Row { reached_at: at(-40), ..row() };
+        assert_eq!(told(nine, &short, &noon, &uncapped, 1), [("window", Some(20)), ("deadline", Some(8))]);
+    }
+
+    #[test]
+    fn a_branch_is_taken_by_what_is_known_of_the_last_message() {
+        let (known, uncapped) = (known(), Capped::default());
+        let replied = Known { last_inbound_at: Some(at(0)), ..known.clone() };
+        let delivered = Known { delivered: true, ..known.clone() };
+        for (word, yes) in [("replied", &replied), ("delivered", &delivered)] {
+            let steps = format!(
+                "[{{ send: {{ body: Hi }} }}, {{ branch: {{ if: {word}, then: [{{ wait: 1d }}], else: [{{ wait: 3d }}] }} }}]"
+            );
+            let running = running_with("", &steps);
+            let waits = |row: &Row, known| {
+                let around = Around { known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+                next(row, &running, &around).at
+            };
+            let branch = Row { step: 1, ready: false, sent_at: Some(at(-1)), ..row() };
+            assert_eq!((waits(&branch, yes), waits(&branch, &known)), (Some(at(23)), Some(at(71))), "{word}");
+            let unsent = Row { sent_at: None, ..branch };
+            assert_eq!(waits(&unsent, yes), Some(at(71)), "{word}, of which nothing was sent");
+        }
+        let running = running_with("", "[{ branch: { if: \"'a' in var.name\", then: [{ send: { body: Hi } }] } }]");
+        let around = Around { known: &known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+        let bind = next(&Row { vars: json!({"name": 5}), ..row() }, &running, &around).binds.remove(0);
+        assert_eq!((bind.what, bind.of.as_deref()), ("held", Some("if")), "what it holds cannot be asked that");
     }
 
     #[test]
@@ -413,6 +455,12 @@ mod tests {
         let unanswered = Known { unanswered: 3, ..known() };
         assert_eq!(told("", &row(), &unanswered, &Capped::default(), 1), [("unanswered", None)]);
         assert_eq!(told("class: transactional", &row(), &unanswered, &Capped::default(), 1), []);
+        let again_at = |due_at| {
+            let (uncapped, row) = (Capped::default(), Row { due_at: Some(due_at), ..row() });
+            let around = Around { known: &unanswered, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+            next(&row, &running(""), &around).binds[0].again_at
+        };
+        assert_eq!((again_at(at(6)), again_at(at(-1))), (Some(at(6)), None));
         assert_eq!(told("", &row(), &known(), &Capped::default(), 0), [("look_ahead", None)]);
     }
 
@@ -437,6 +485,8 @@ mod tests {
         assert_eq!((of(&over), unreadable(&over, at(0))), (vec![], Next::nothing()));
         let late = Row { reached_at: at(-40), due_at: Some(at(20)), ..row() };
         assert_eq!(of(&late), [("looked_at_again", Some(20))]);
+        assert_eq!(of(&Row { vars: json!([]), ..row() }), [("held", None)]);
+        assert_eq!(of(&Row { phone: "555".to_owned(), ..row() }), [("held", None)]);
         let lacks = Row { vars: json!({}), ..row() };
         assert_eq!(of(&lacks), [("missing_variable", None)]);
     }
@@ -450,5 +500,9 @@ mod tests {
             Around { known: &known, capped: &Capped::default(), room: 1, unanswered_limit: 3, job: Some(&job) };
         let told = next(&waiting, &running(""), &around);
         assert_eq!((told.at, told.certain, told.binds[0].of.as_deref()), (Some(at(2)), false, Some("9")));
+        let sent = Known { job_state: Some("sent".to_owned()), ..known.clone() };
+        let told = next(&waiting, &running(""), &Around { known: &sent, ..around });
+        let bind = &told.binds[0];
+        assert_eq!((bind.what, bind.of.as_deref(), bind.until), ("looked_at_again", Some("job 9"), Some(at(1))));
     }
 }

@@ -400,6 +400,13 @@ mod tests {
         assert_eq!((secs, certain), (Some(17 * 3_600), true));
         let next = of(&first_touch(), &world(vec![scarce]), &[]);
         assert_eq!(next.binds[2].zone.as_deref(), Some("America/New_York"), "whose day it is");
+        let full = Line {
+            next_first_touch_at: at(300),
+            saturated_until: Some(at(500)),
+            first_touches_left: Some(0),
+            ..line("a")
+        };
+        assert_eq!(told(&ready(), &world(vec![full])), (vec![], Some(0), true), "a follow-up waits for none of it");
         let late = Line { next_first_touch_at: midnight_in_new_york() - TimeDelta::milliseconds(500), ..line("a") };
         assert_eq!(
             told(&first_touch(), &world(vec![late])),
@@ -432,7 +439,7 @@ mod tests {
         let due = JobFacts { ready: false, due_at: at(90), ..ready() };
         assert_eq!(told(&due, &free), (vec!["not_due"], Some(90), true));
         assert_eq!(told(&JobFacts { ready: false, ..ready() }, &free), (vec!["new"], Some(0), true));
-        for reason in ["retrying", "outcome_unknown", "recipient_saturated"] {
+        for reason in ["retrying", "outcome_unknown", "recipient_saturated", "account_stopped", "unreachable"] {
             assert_eq!(told(&waits(reason, 40), &free), (vec![reason], Some(40), true));
         }
         let busy = Line { next_at: at(60), ..line("a") };
@@ -456,7 +463,11 @@ mod tests {
         );
         let deaf = World { deaf: true, ..free.clone() };
         assert_eq!(told(&JobFacts { unanswered: 0, ..offer.clone() }, &deaf), (vec!["inbound_stale"], None, false));
+        assert_eq!(told(&ready(), &deaf), (vec![], Some(0), true), "marketing alone");
         assert_eq!(told(&JobFacts { past_suppression: true, ..offer }, &deaf), (vec![], Some(0), true));
+        let both = JobFacts { in_review: true, ..waits("retrying", 40) };
+        let binds = of(&both, &free, &[]).binds;
+        assert_eq!((binds[1].what, binds[1].again_at), ("in_review", None), "it is looked at again for the other one");
         assert_eq!(
             told(&waits("in_review", 900), &free),
             (vec!["looked_at_again"], Some(900), true),
@@ -474,6 +485,10 @@ mod tests {
         assert_eq!((next.at, next.certain, next.binds[0].of.as_deref()), (Some(at(40)), false, Some("3")));
         let flying = JobFacts { flying: Some(4), ..behind };
         assert_eq!(told(&flying, &free), (vec!["behind_earlier"], None, false));
+        let alone = JobFacts { head: None, flying_until: Some(at(60)), ..flying };
+        let bind = of(&alone, &free, &[]).binds.remove(0);
+        assert_eq!((bind.what, bind.of.as_deref(), bind.again_at), ("behind_earlier", Some("4"), Some(at(60))));
+        assert_eq!(told(&alone, &free).0.len(), 1);
     }
 
     #[test]
@@ -488,6 +503,7 @@ mod tests {
         assert_eq!(told(&ready(), &nobody), (vec!["no_worker"], None, false));
         let shut = Line { day: None, ..line("a") };
         assert_eq!(told(&ready(), &world(vec![shut.clone()])), (vec!["line_paused"], None, false));
+        assert_eq!(told(&ready(), &world(vec![shut.clone(), line("b")])), (vec!["line_paused"], None, false));
         let gone = Line { active: false, ..shut };
         assert_eq!(told(&ready(), &world(vec![gone])), (vec!["line_inactive"], None, false));
     }
@@ -503,6 +519,8 @@ mod tests {
         assert_eq!(end(stopped), ("end", Some("suppressed"), Some(at(0))));
         let left = JobFacts { enrolment_ended: Some("replied".to_owned()), ..ready() };
         assert_eq!(end(left), ("end", Some("enrolment_ended"), Some(at(0))));
+        let late = JobFacts { expires_at: Some(at(-1)), ..ready() };
+        assert_eq!(end(late), ("end", Some("expired"), Some(at(0))));
         let stopped = JobFacts { campaign_state: Some("stopped".to_owned()), ..waits("campaign_paused", 900) };
         assert_eq!(end(stopped.clone()), ("end", Some("campaign_stopped"), Some(at(0))));
         assert_eq!(of(&JobFacts { past_suppression: true, ..stopped }, &free, &[]).what, "send");
@@ -523,6 +541,12 @@ mod tests {
         let free = world(vec![line("a")]);
         assert_eq!(told(&flies("w"), &free), (vec!["under_way"], None, false));
         assert_eq!(told(&flies("dead"), &free), (vec!["lease"], Some(60), true));
+        let over = JobFacts { lease_until: Some(at(-1)), ..flies("w") };
+        assert_eq!(told(&over, &free), (vec!["lease"], Some(0), true));
+        let mut stopping = free.clone();
+        stopping.workers[0].stopping = true;
+        assert_eq!(told(&flies("w"), &stopping).0, ["under_way"], "it ends what it has begun");
+        assert_eq!(told(&flies("dead"), &stopping).0, ["lease", "no_worker"]);
         let sent = JobFacts { state: "sent".to_owned(), ..ready() };
         assert_eq!(of(&sent, &free, &[]), Next::nothing());
         let followed = JobFacts { look_at: Some(at(5)), ..sent };

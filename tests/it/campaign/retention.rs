@@ -68,7 +68,12 @@ async fn an_earlier_round_goes_and_what_still_decides_stays() {
     it.execute("insert into outbox.ticks (campaign, at, version, state) values ('drip', now(), 1, 'new')").await;
     assert_eq!(counts(&purge(&it, &["--enrolments", "30d", "--yes"]).await), [("enrolments".to_owned(), 0, 3)]);
     it.execute("update outbox.ticks set state = 'done', finished_at = now()").await;
+    it.execute("update outbox.jobs set state = 'sending', lease_until = now() + interval '1 minute', worker = 'w', idempotency_key = 'k'").await;
+    assert_eq!(counts(&purge(&it, &["--enrolments", "30d"]).await), [("enrolments".to_owned(), 1, 2)]);
     assert_eq!(counts(&purge(&it, &["--enrolments", "30d", "--yes"]).await), [("enrolments".to_owned(), 1, 2)]);
+    it.execute("update outbox.jobs set state = 'queued', lease_until = null, worker = null, idempotency_key = null")
+        .await;
+    assert_eq!(counts(&purge(&it, &["--enrolments", "30d", "--yes"]).await), [("enrolments".to_owned(), 0, 2)]);
     it.drain().await;
     assert_eq!((it.text("select state from outbox.jobs").await.as_str(), it.ledger().len()), ("canceled", 0));
     assert_eq!(counts(&purge(&it, &["--enrolments", "30d", "--yes"]).await), [("enrolments".to_owned(), 1, 1)]);
@@ -109,6 +114,12 @@ async fn firings_goals_and_replaced_files_go_with_all_their_rows_and_what_is_nee
          update outbox.campaign_versions set created_at = created_at - interval '40 days'",
     )
     .await;
+    // While a firing of the replaced version goes through its people, they stay.
+    it.execute("insert into outbox.ticks (campaign, at, version, state, audience) select campaign, now() + interval '1 day', 1, 'enrolling', audience from outbox.campaign_versions where version = 1").await;
+    for args in [&["--replaced-files", "30d"][..], &["--replaced-files", "30d", "--yes"]] {
+        assert_eq!(counts(&purge(&it, args).await), [("replaced files".to_owned(), 0, 6)]);
+    }
+    it.execute("delete from outbox.ticks where finished_at is null").await;
     let told = [("enrolments", 0, 0), ("goals", 1, 0), ("firings", 3 + 2403 + 1500, 0), ("replaced files", 3, 3)]
         .map(|(what, rows, kept)| (what.to_owned(), rows, kept));
     assert_eq!(counts(&purge(&it, &AGES).await), told);
