@@ -38,6 +38,8 @@ pub enum EraseError {
     NotApplied(i64),
     #[error("{0} messages to this person are still being sent; nothing more will be: run this again later")]
     StillSending(usize),
+    #[error("this person is enrolled anew all the time; nothing was erased: end what enrols them, and run this again")]
+    EnrolledAgain,
 }
 
 /// How much is known of a person, by kind of data.
@@ -154,7 +156,8 @@ pub async fn erase(
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             Ok(Tried::Flying(flying)) => return Err(EraseError::StillSending(flying.jobs)),
-            Ok(Tried::Enrolled) => {}
+            Ok(Tried::Enrolled) if races < MAX_RACES => races += 1,
+            Ok(Tried::Enrolled) => return Err(EraseError::EnrolledAgain),
             Err(EraseError::Erase(error)) if races < MAX_RACES && is_conflict(&error) => races += 1,
             Err(error) => return Err(error),
         }

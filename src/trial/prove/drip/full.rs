@@ -17,7 +17,7 @@ const LEAD: TimeDelta = TimeDelta::minutes(5);
 /// More than half of what a line has to begin with; it comes to that before midnight.
 const CAP: u32 = 560;
 /// Two minutes are quiet for those whose noon it is; the others' morning is never near an end.
-const HOURS: &[(&str, &str)] = &[("00:00", "11:59"), ("12:01", "12:16")];
+const HOURS: &[(&str, &str)] = &[("00:00", "11:59"), ("12:01", "12:21")];
 
 pub fn setup() -> Setup {
     Setup {
