@@ -68,6 +68,13 @@ impl Embedded {
         Embedded::make(Watcher::start_with_a_clock, |watcher| watcher.make_cluster(Durability::None)).await
     }
 
+    /// The same without durability, and with a clock that is this many seconds off the machine's. It cannot be set, and costs less.
+    /// Errors: `PostgresError::NoFakeClock` where libfaketime is not installed.
+    pub async fn start_off_by(offset_secs: i32) -> Result<Embedded, PostgresError> {
+        let watch = move || Watcher::start_off_by(offset_secs);
+        Embedded::make(watch, |watcher| watcher.make_cluster(Durability::None)).await
+    }
+
     /// Sets the server's clock this many seconds off the machine's.
     pub fn set_clock(&self, offset_secs: i32) -> Result<(), PostgresError> {
         watcher::write_clock(&self.root, offset_secs)

@@ -106,6 +106,20 @@ impl Watcher {
         Ok(watcher)
     }
 
+    /// A watcher with an empty directory, whose server's time is so many seconds off the machine's, and stays so.
+    pub fn start_off_by(offset_secs: i32) -> Result<Watcher, PostgresError> {
+        let library = fake_clock()?;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", WATCHER, "chert-outbox-postgres"]);
+        let offset = PathBuf::from(format!("{offset_secs:+}"));
+        let settings = [
+            ("LD_PRELOAD", library.as_path()),
+            ("FAKETIME", offset.as_path()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", Path::new("1")),
+        ];
+        Watcher::start_with(shell, &settings)
+    }
+
     fn start_as(shell: Command) -> Result<Watcher, PostgresError> {
         Watcher::start_with(shell, &[])
     }

@@ -33,7 +33,7 @@ pub enum Machine {
     SmallDisk,
     /// With a clock that can be set.
     Clock,
-    /// The same, and it begins so long before a full hour, by Chert's clock too.
+    /// It begins so long before a full hour, by Chert's clock too.
     BeforeTheHour(TimeDelta),
 }
 

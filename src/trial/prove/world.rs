@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use rand::rngs::StdRng;
@@ -69,20 +69,19 @@ pub struct Suppression {
 impl World {
     /// Starts Postgres and Chert, migrates, and sets the lines' paces. No worker runs yet.
     pub async fn make(setup: Setup, seed: u64) -> Result<World, ProveError> {
+        let (mut full_hour, mut ahead_secs) = (None, 0);
         let server = match setup.machine {
             Machine::Plain => Embedded::start(Durability::None).await?,
             Machine::SmallDisk => Embedded::start_on_a_small_disk().await?,
-            Machine::Clock | Machine::BeforeTheHour(_) => Embedded::start_with_a_clock().await?,
+            Machine::Clock => Embedded::start_with_a_clock().await?,
+            Machine::BeforeTheHour(lead) => {
+                let now = DateTime::<Utc>::from(SystemTime::now());
+                let hour = next_full_hour(now + lead);
+                (full_hour, ahead_secs) = (Some(hour), (hour - lead - now).num_seconds());
+                Embedded::start_off_by(i32::try_from(ahead_secs).unwrap_or(0)).await?
+            }
         };
         let pool = database::connect(&server.url("postgres"), 4).await?;
-        let (mut full_hour, mut ahead) = (None, TimeDelta::zero());
-        if let Machine::BeforeTheHour(lead) = setup.machine {
-            let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()").fetch_one(&pool).await?;
-            let hour = next_full_hour(now + lead);
-            ahead = TimeDelta::seconds((hour - lead - now).num_seconds());
-            server.set_clock(i32::try_from(ahead.num_seconds()).unwrap_or(0))?;
-            full_hour = Some(hour);
-        }
         database::migrate(&pool, "default").await?;
         let options = simulate::Options {
             port: 0,
@@ -90,7 +89,7 @@ impl World {
             first_touch_gap: Duration::ZERO,
             first_touch_cap: Cap(None),
             seed: Some(seed),
-            calendar_ahead: ahead,
+            calendar_ahead: TimeDelta::seconds(ahead_secs),
             ..setup.simulator
         };
         // Its greeting is for those who run it by itself.
