@@ -24,11 +24,11 @@ use crate::trial::prove::{ProveError, Scenario, Verdict, prove, scenarios};
 Exit codes: 0 if every count is 0, else 1.
 
 Examples:
-  chert-outbox prove                                    # all of it, in under five minutes on two cores
+  chert-outbox prove                                    # all of it, in five minutes on two cores
   chert-outbox prove --quick                            # in less than one
   chert-outbox prove --list
   chert-outbox prove --scenario kill-random --seed 42
-  chert-outbox prove --scenario drip-full               # 20,000 people, in ten minutes or more
+  chert-outbox prove --scenario drip-full               # 20,000 people, in a quarter of an hour, by a release build
   chert-outbox prove --json 2>/dev/null | jq '.verdicts[] | select(.ok | not)'"
 )]
 pub struct Prove {
