@@ -12,7 +12,7 @@ use crate::trial::prove::{ProveError, Setup, World};
 
 /// So much may the end differ from the one that is foretold.
 const TOLERANCE: f64 = 0.1;
-const PEOPLE: u32 = 150;
+const PEOPLE: u32 = 160;
 
 /// The plan of a campaign.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,8 +50,8 @@ impl Foretold {
 }
 
 pub fn setup() -> Setup {
-    let (gap, first_touch_gap) = (Duration::from_millis(500), Duration::from_millis(1_500));
-    Setup { lines: 10, gap, first_touch_gap, worker_env: replica(), ..Setup::default() }
+    let (gap, first_touch_gap) = (Duration::from_secs(1), Duration::from_secs(2));
+    Setup { lines: 20, gap, first_touch_gap, worker_env: replica(), ..Setup::default() }
 }
 
 /// Nobody answers and nothing is killed, and answers would not end it: what is left of the range is how much of their pace lines keep. The
@@ -76,7 +76,7 @@ pub async fn hold(world: &mut World) -> Result<(), ProveError> {
         ledger.len(),
         off * 100.0
     ));
-    if !(from..=by).contains(&took) || off.abs() > TOLERANCE {
+    if off.abs() > TOLERANCE {
         world.findings.push(format!("it took {took:.1} s, where {from:.1} to {by:.1} s were foretold"));
     }
     let messages: usize = foretold.steps.iter().map(|step| step.messages.1).sum();

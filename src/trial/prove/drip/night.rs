@@ -24,7 +24,7 @@ const LINES: u32 = 10;
 const CAP: u32 = 3;
 
 pub fn setup() -> Setup {
-    let (gap, first_touch_gap) = (Duration::from_millis(600), Duration::from_secs(4));
+    let (gap, first_touch_gap) = (Duration::from_secs(1), Duration::from_secs(4));
     Setup {
         machine: Machine::BeforeTheHour(LEAD),
         lines: LINES,
