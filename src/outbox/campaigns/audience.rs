@@ -77,7 +77,7 @@ pub struct Query<'a> {
 pub enum QueryError {
     #[error("reading the audience: {}", database::describe(.0))]
     Database(#[source] sqlx::Error),
-    /// As [`refused`] tells it: the error itself is not kept, since whoever prints it prints what the database said.
+    /// As `refused` tells it: the error itself is not kept, since whoever prints it prints what the database said.
     #[error("the query: {0}")]
     Refused(String),
     #[error("the query brought no column named phone")]
