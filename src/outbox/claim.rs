@@ -24,7 +24,7 @@ use crate::outbox::marks::Marks;
 use crate::outbox::progress::announce_each;
 use crate::outbox::queues::{Bars, FoundJob, LockedLine, find_jobs, lock_lines};
 use crate::pace::allot::{Candidate, allot};
-use crate::pace::slots::{HORIZON, Schedule, stagger};
+use crate::pace::slots::{HORIZON, Schedule, Touch, stagger};
 use crate::retry::Standing;
 
 /// A claim that lost a race for a recipient is tried again at once, this often.
@@ -156,7 +156,7 @@ impl Claimer {
             .iter()
             .map(|job| Candidate {
                 line: index.get(job.line_id.as_str()).copied().filter(|_| job.line_id != ANY_LINE),
-                first_touch: job.first_touch,
+                touch: job.touch(&lines),
                 turn: job.turn(),
             })
             .collect();
@@ -169,7 +169,7 @@ impl Claimer {
             .map(|allotment| {
                 let job = found[allotment.candidate].take().expect("allot deals each candidate once");
                 let line = &lines[allotment.line];
-                let counted = job.first_touch && !line.has_counted(&job);
+                let counted = candidates[allotment.candidate].touch == Touch::First;
                 first_touches[allotment.line] += i32::from(counted);
                 self.prepare(job, line.claimed(before[allotment.line].clone(), allotment.slot), counted, now, anchor)
             })
@@ -294,12 +294,15 @@ async fn lease(
     let lines: Vec<String> = prepared.iter().map(|prepared| prepared.claim.line.id.clone()).collect();
     let keys: Vec<String> = prepared.iter().map(|prepared| prepared.key.clone()).collect();
     let named: Vec<Option<String>> = prepared.iter().map(|prepared| prepared.named_line_id.clone()).collect();
+    let counted: Vec<Option<NaiveDate>> =
+        prepared.iter().map(|prepared| prepared.claim.counted.then_some(prepared.claim.line.day)).collect();
     sqlx::query!(
         r#"
         update outbox.jobs j
            set state = 'sending', reason = null, ready = false, wake_at = null, claims = j.claims + 1, worker = $5,
-               lease_until = $6, line_id = u.line_id, idempotency_key = u.key, named_line_id = u.named_line_id
-          from unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) as u (id, line_id, key, named_line_id)
+               lease_until = $6, line_id = u.line_id, idempotency_key = u.key, named_line_id = u.named_line_id,
+               counted_on = coalesce(u.counted_on, j.counted_on)
+          from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $7::date[]) as u (id, line_id, key, named_line_id, counted_on)
          where j.id = u.id
         "#,
         &ids,
@@ -308,6 +311,7 @@ async fn lease(
         &named as &[Option<String>],
         worker,
         lease_until,
+        &counted as &[Option<NaiveDate>],
     )
     .execute(&mut **tx)
     .await?;

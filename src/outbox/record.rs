@@ -215,6 +215,8 @@ async fn update_jobs(
                lease_until = null, worker = null,
                idempotency_key = case when not u.forget_key then j.idempotency_key end,
                named_line_id = case when not u.forget_key then j.named_line_id end,
+               -- Whether it is counted is settled with its line's budget: it stays so while it may be on the phone.
+               counted_on = case when not u.counted or u.outcome = 'unknown' then j.counted_on end,
                unknown_since = case when u.outcome = 'unknown' then coalesce(j.unknown_since, u.started_at) else j.unknown_since end,
                message_id = coalesce(u.message_id, j.message_id), lead_id = coalesce(u.lead_id, j.lead_id),
                convo_id = coalesce(u.convo_id, j.convo_id), sent_line_id = coalesce(u.sent_line_id, j.sent_line_id),
@@ -227,9 +229,9 @@ async fn update_jobs(
                finished_at = case when u.state <> 'queued' then clock_timestamp() end
           from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::interval[], $7::bool[], $8::text[],
                       $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bool[], $15::text[],
-                      $16::int[], $17::text[], $18::jsonb[], $19::text[])
+                      $16::int[], $17::text[], $18::jsonb[], $19::text[], $20::bool[])
             as u (id, claim, state, reason, spent, wait, forget_key, outcome, started_at, message_id, lead_id, convo_id,
-                  sent_line_id, lead_created, status, error_code, error_message, error_detail, trace_id)
+                  sent_line_id, lead_created, status, error_code, error_message, error_detail, trace_id, counted)
          where j.id = u.id and j.claims = u.claim
            -- A late yes still counts while nobody has claimed the job again; anything else needs its claim.
            and (j.state = 'sending' or (j.state in ('queued', 'parked') and u.outcome in ('sent', 'duplicate')))
@@ -254,6 +256,7 @@ async fn update_jobs(
         &changes.iter().map(Change::error_message).collect::<Vec<_>>() as &[Option<String>],
         &changes.iter().map(|c| answer(c).detail).collect::<Vec<_>>() as &[Option<serde_json::Value>],
         &changes.iter().map(|c| answer(c).trace_id).collect::<Vec<_>>() as &[Option<String>],
+        &changes.iter().map(|c| c.finished.counted).collect::<Vec<_>>(),
     )
     .fetch_all(&mut **tx)
     .await?;

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::pace::slots::Schedule;
+use crate::pace::slots::{Schedule, Touch};
 
 /// Whose turn it is in a queue: priority, due time, insertion.
 pub type Turn = (i16, DateTime<Utc>, i64);
@@ -13,7 +13,7 @@ pub type Turn = (i16, DateTime<Utc>, i64);
 pub struct Candidate {
     /// Index of the one line that may take it; `None` for any line.
     pub line: Option<usize>,
-    pub first_touch: bool,
+    pub touch: Touch,
     pub turn: Turn,
 }
 
@@ -43,7 +43,7 @@ pub fn allot(
                 let offer = queues
                     .heads(line)
                     .filter_map(|head| {
-                        let slot = lines[line].peek(candidates[head].first_touch, now, horizon_end)?;
+                        let slot = lines[line].peek(candidates[head].touch, now, horizon_end)?;
                         Some((slot, candidates[head].turn, head))
                     })
                     .min()?;
@@ -51,7 +51,7 @@ pub fn allot(
             })
             .min();
         let Some((slot, _, _, line, candidate)) = best else { break };
-        lines[line].take(slot, candidates[candidate].first_touch);
+        lines[line].take(slot, candidates[candidate].touch);
         queues.pop(candidate, candidates);
         dealt[line] += 1;
         allotments.push(Allotment { candidate, line, slot });
@@ -75,7 +75,7 @@ impl Queues {
     }
 
     fn of(candidate: &Candidate, lines: usize) -> usize {
-        2 * candidate.line.unwrap_or(lines) + usize::from(candidate.first_touch)
+        2 * candidate.line.unwrap_or(lines) + usize::from(candidate.touch.is_first())
     }
 
     fn heads(&self, line: usize) -> impl Iterator<Item = usize> {
@@ -114,14 +114,19 @@ mod tests {
         }
     }
 
-    fn job(line: Option<usize>, first_touch: bool, id: i64) -> Candidate {
-        Candidate { line, first_touch, turn: (0, at(0), id) }
+    fn job(line: Option<usize>, touch: Touch, id: i64) -> Candidate {
+        Candidate { line, touch, turn: (0, at(0), id) }
     }
 
     #[test]
     fn i05_a_scarce_first_touch_slot_does_not_hold_up_follow_ups() {
         let mut lines = [line(100, 600_000)];
-        let jobs = [job(None, true, 1), job(None, true, 2), job(Some(0), false, 3), job(Some(0), false, 4)];
+        let jobs = [
+            job(None, Touch::First, 1),
+            job(None, Touch::First, 2),
+            job(Some(0), Touch::FollowUp, 3),
+            job(Some(0), Touch::FollowUp, 4),
+        ];
         let dealt = allot(&mut lines, &jobs, 10, at(0), at(2_000));
         let order: Vec<usize> = dealt.iter().map(|allotment| allotment.candidate).collect();
         assert_eq!(order, [0, 2, 3], "one first touch, then the follow-ups; the second first touch waits ten minutes");
@@ -130,7 +135,7 @@ mod tests {
     #[test]
     fn jobs_for_any_line_spread_over_the_lines() {
         let mut lines = [line(0, 0), line(0, 0), line(0, 0)];
-        let jobs: Vec<Candidate> = (0..9).map(|id| job(None, true, id)).collect();
+        let jobs: Vec<Candidate> = (0..9).map(|id| job(None, Touch::First, id)).collect();
         let dealt = allot(&mut lines, &jobs, 9, at(0), at(2_000));
         for line in 0..3 {
             assert_eq!(dealt.iter().filter(|allotment| allotment.line == line).count(), 3);
@@ -140,8 +145,8 @@ mod tests {
     #[test]
     fn an_unpaced_line_with_a_backlog_leaves_room_for_the_others() {
         let mut lines = [line(0, 0), line(50, 0)];
-        let mut jobs: Vec<Candidate> = (0..50).map(|id| job(Some(0), false, id)).collect();
-        jobs.push(job(Some(1), false, 50));
+        let mut jobs: Vec<Candidate> = (0..50).map(|id| job(Some(0), Touch::FollowUp, id)).collect();
+        jobs.push(job(Some(1), Touch::FollowUp, 50));
         let dealt = allot(&mut lines, &jobs, 10, at(0), at(2_000));
         assert!(dealt.iter().any(|allotment| allotment.line == 1));
     }
@@ -155,7 +160,7 @@ mod tests {
         ) {
             let mut lines: Vec<Schedule> = gaps.iter().map(|(gap, first)| line(*gap, *first)).collect();
             let mut candidates: Vec<Candidate> = jobs.iter().enumerate().map(|(id, (of, first_touch, priority))| Candidate {
-                line: of.map(|line| line % gaps.len()), first_touch: *first_touch, turn: (*priority, at(0), id as i64),
+                line: of.map(|line| line % gaps.len()), touch: if *first_touch { Touch::First } else { Touch::FollowUp }, turn: (*priority, at(0), id as i64),
             }).collect();
             candidates.sort_by_key(|candidate| candidate.turn);
             let dealt = allot(&mut lines, &candidates, limit, at(0), at(2_000));
@@ -166,7 +171,7 @@ mod tests {
                 let of_line: Vec<&Allotment> = dealt.iter().filter(|allotment| allotment.line == index).collect();
                 prop_assert!(of_line.iter().all(|allotment| candidates[allotment.candidate].line.is_none_or(|line| line == index)));
                 prop_assert!(of_line.windows(2).all(|pair| (pair[1].slot - pair[0].slot).num_milliseconds() >= *gap as i64));
-                let firsts: Vec<_> = of_line.iter().filter(|allotment| candidates[allotment.candidate].first_touch).collect();
+                let firsts: Vec<_> = of_line.iter().filter(|allotment| candidates[allotment.candidate].touch.is_first()).collect();
                 prop_assert!(firsts.windows(2).all(|pair| (pair[1].slot - pair[0].slot).num_milliseconds() >= *first_gap as i64));
             }
         }

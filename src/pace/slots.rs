@@ -45,6 +45,31 @@ pub fn stagger(place: usize, lines: usize, gap: Duration) -> Duration {
     Duration::from_micros(step) * count(place)
 }
 
+/// What a message asks of its line's schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touch {
+    FollowUp,
+    First,
+    /// A first touch that is counted on the line's day already, since an earlier call may be on the phone: it keeps the gap
+    /// of first touches, and needs no more room under the cap.
+    Counted,
+}
+
+impl Touch {
+    /// `is_counted`: the day of a line that may send it has counted it.
+    pub fn of(is_first: bool, is_counted: bool) -> Touch {
+        match (is_first, is_counted) {
+            (false, _) => Touch::FollowUp,
+            (true, false) => Touch::First,
+            (true, true) => Touch::Counted,
+        }
+    }
+
+    pub fn is_first(self) -> bool {
+        self != Touch::FollowUp
+    }
+}
+
 /// A line's schedule, as the database keeps it between claims.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
@@ -68,21 +93,22 @@ pub struct Schedule {
 
 impl Schedule {
     /// The slot that a message would get now, `None` if it lies beyond `horizon_end` or the class has none left today.
-    pub fn peek(&self, first_touch: bool, now: DateTime<Utc>, horizon_end: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn peek(&self, touch: Touch, now: DateTime<Utc>, horizon_end: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let soonest = if self.gap.is_zero() { now } else { now + self.lead };
         let any = self.next_at.max(soonest);
-        let slot = if first_touch { any.max(self.next_first_touch_at) } else { any };
-        let used_up = first_touch && (self.first_touches_left == Some(0) || slot + MOST_GUARD >= self.day_ends_at);
+        let slot = if touch.is_first() { any.max(self.next_first_touch_at) } else { any };
+        let used_up = touch == Touch::First && self.first_touches_left == Some(0)
+            || touch.is_first() && slot + MOST_GUARD >= self.day_ends_at;
         (slot <= horizon_end && !used_up).then_some(slot)
     }
 
     /// How many slots of one class are open up to `horizon_end`, counted no further than `most`.
-    pub fn count_open(&self, first_touch: bool, most: usize, now: DateTime<Utc>, horizon_end: DateTime<Utc>) -> usize {
+    pub fn count_open(&self, touch: Touch, most: usize, now: DateTime<Utc>, horizon_end: DateTime<Utc>) -> usize {
         let mut ahead = self.clone();
         (0..most)
-            .take_while(|_| match ahead.peek(first_touch, now, horizon_end) {
+            .take_while(|_| match ahead.peek(touch, now, horizon_end) {
                 Some(slot) => {
-                    ahead.take(slot, first_touch);
+                    ahead.take(slot, touch);
                     true
                 }
                 None => false,
@@ -91,14 +117,14 @@ impl Schedule {
     }
 
     /// Takes a slot that [`Schedule::peek`] named. Where no gap is kept nothing moves, so that there is nothing to write.
-    pub fn take(&mut self, slot: DateTime<Utc>, first_touch: bool) {
+    pub fn take(&mut self, slot: DateTime<Utc>, touch: Touch) {
         if !self.gap.is_zero() {
             self.next_at = slot + self.gap + guard(self.gap);
         }
-        if first_touch {
-            if !self.first_touch_gap.is_zero() {
-                self.next_first_touch_at = slot + self.first_touch_gap + guard(self.first_touch_gap);
-            }
+        if touch.is_first() && !self.first_touch_gap.is_zero() {
+            self.next_first_touch_at = slot + self.first_touch_gap + guard(self.first_touch_gap);
+        }
+        if touch == Touch::First {
             self.first_touches_left = self.first_touches_left.map(|left| left.saturating_sub(1));
         }
     }
@@ -126,10 +152,10 @@ mod tests {
             day_ends_at: at(86_400_000),
         };
         let now = at(3_600_000);
-        let slot = line.peek(false, now, now + HORIZON).expect("free");
+        let slot = line.peek(Touch::FollowUp, now, now + HORIZON).expect("free");
         assert_eq!(slot, now);
-        line.take(slot, false);
-        assert_eq!(line.peek(false, now, now + HORIZON), Some(now + Duration::from_millis(1_100)));
+        line.take(slot, Touch::FollowUp);
+        assert_eq!(line.peek(Touch::FollowUp, now, now + HORIZON), Some(now + Duration::from_millis(1_100)));
     }
 
     #[test]
@@ -139,12 +165,34 @@ mod tests {
         assert_eq!([last(200, 1_000), last(200, 60_000), last(200, 0)], [497, 995, 0]);
     }
 
+    fn touch() -> impl Strategy<Value = Touch> {
+        prop_oneof![Just(Touch::FollowUp), Just(Touch::First), Just(Touch::Counted)]
+    }
+
+    #[test]
+    fn a_used_up_cap_holds_first_touches_but_not_those_that_it_has_counted() {
+        let mut line = Schedule {
+            gap: Duration::ZERO,
+            lead: Duration::ZERO,
+            first_touch_gap: Duration::from_secs(10),
+            next_at: at(0),
+            next_first_touch_at: at(0),
+            first_touches_left: Some(0),
+            day_ends_at: at(86_400_000),
+        };
+        let peek = |line: &Schedule, touch, ms| line.peek(touch, at(ms), at(ms) + HORIZON);
+        assert_eq!([peek(&line, Touch::First, 0), peek(&line, Touch::Counted, 0)], [None, Some(at(0))]);
+        line.take(at(0), Touch::Counted);
+        assert_eq!([peek(&line, Touch::Counted, 0), peek(&line, Touch::Counted, 9_000)], [None, Some(at(11_000))]);
+        assert_eq!(peek(&line, Touch::Counted, 86_399_000), None, "it might arrive on a day that has not counted it");
+    }
+
     proptest! {
         /// Any number of workers that claim at any instants, in any mix of classes: the row lock makes their claims a
         /// sequence, and over every sequence the gaps and the cap hold.
         #[test]
         fn i03_any_interleaving_of_claims_keeps_slots_apart_and_within_the_cap(
-            claims in proptest::collection::vec((0i64..4_000, proptest::collection::vec(any::<bool>(), 0..20)), 1..60),
+            claims in proptest::collection::vec((0i64..4_000, proptest::collection::vec(touch(), 0..20)), 1..60),
             gap_ms in prop_oneof![Just(0u64), 1u64..3_000],
             first_gap_ms in prop_oneof![Just(0u64), 1u64..20_000],
             cap in proptest::option::of(0u32..12),
@@ -155,16 +203,17 @@ mod tests {
                 gap, lead: Duration::ZERO, first_touch_gap: first_gap, next_at: at(0), next_first_touch_at: at(0),
                 first_touches_left: cap, day_ends_at: at(50_000),
             };
-            let (mut now, mut slots, mut firsts) = (at(0), Vec::new(), Vec::new());
+            let (mut now, mut slots, mut firsts, mut counts) = (at(0), Vec::new(), Vec::new(), 0);
             for ((pause_ms, jobs), lead_ms) in claims.into_iter().zip(leads_ms.into_iter().cycle()) {
                 line.lead = Duration::from_millis(lead_ms);
                 now += Duration::from_millis(pause_ms as u64);
-                for first_touch in jobs {
-                    if let Some(slot) = line.peek(first_touch, now, now + HORIZON) {
+                for touch in jobs {
+                    if let Some(slot) = line.peek(touch, now, now + HORIZON) {
                         prop_assert!(slot >= now && slot <= now + HORIZON);
-                        line.take(slot, first_touch);
+                        line.take(slot, touch);
                         slots.push(slot);
-                        if first_touch { firsts.push(slot); }
+                        if touch.is_first() { firsts.push(slot); }
+                        counts += u32::from(touch == Touch::First);
                     }
                 }
             }
@@ -173,7 +222,7 @@ mod tests {
             };
             prop_assert!(gap.is_zero() || apart(&slots, gap));
             prop_assert!(first_gap.is_zero() || apart(&firsts, first_gap));
-            prop_assert!(cap.is_none_or(|cap| firsts.len() <= cap as usize));
+            prop_assert!(cap.is_none_or(|cap| counts <= cap));
             prop_assert!(firsts.iter().all(|slot| *slot < at(49_000)), "none in the last second of the day");
         }
     }

@@ -8,6 +8,8 @@ use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::claim::Claimer;
 use chert_outbox::outbox::lines::{self, Paces};
 use chert_outbox::outbox::marks::Marks;
+use chert_outbox::outbox::rescue::rescue;
+use chert_outbox::outbox::upcoming::upcoming;
 use chert_outbox::simulate::{Cap, Fault};
 use chrono::TimeDelta;
 use nix::sys::signal::{Signal, kill};
@@ -308,6 +310,102 @@ async fn a_first_touch_that_was_refused_gives_its_slot_back() {
         .await
         .expect("there");
     assert_eq!(touches, 1);
+}
+
+/// Lets the leases of all that is claimed run out, as if their workers had died, and admits those jobs again.
+async fn die(it: &Harness) {
+    it.execute("update outbox.jobs set lease_until = now() - interval '1 second' where state = 'sending'").await;
+    rescue(it.pool(), "heir").await.expect("rescues");
+    admit_all(it).await;
+}
+
+async fn first_touches(it: &Harness) -> i64 {
+    sqlx::query_scalar("select sum(first_touches) from outbox.lines").fetch_one(it.pool()).await.expect("readable")
+}
+
+async fn next_in(it: &Harness) -> Duration {
+    let ahead = upcoming(it.pool(), &Marks::default(), false).await.expect("reads");
+    ahead.next_in.expect("something is ahead")
+}
+
+#[tokio::test]
+async fn a_first_touch_whose_worker_died_is_asked_again_though_the_day_that_counted_it_is_used_up() {
+    let it = Harness::start().await;
+    it.pace(Paces { first_touch_cap: Some(Some(2)), ..Paces::default() }).await;
+    it.execute(
+        "update outbox.lines set paused_at = now() where id not in ('*', 'pl_1');
+         insert into outbox.jobs (phone, body) select '+1555014220' || n, 'Hi' from generate_series(1, 4) n",
+    )
+    .await;
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "one", 10).await, [1, 2], "two a day");
+    it.execute("insert into outbox.jobs (phone, body, priority) values ('+15550142205', 'urgent', -1)").await;
+    die(&it).await;
+    assert_eq!(next_in(&it).await, Duration::ZERO, "nobody sleeps over it");
+    let mut marks = Marks::default();
+    let again = claimer("two").claim(it.pool(), 10, false, &mut marks).await.expect("claims").claims;
+    assert_eq!(
+        again.iter().map(|claim| claim.job_id).collect::<Vec<_>>(),
+        [1, 2],
+        "past those that the cap holds back"
+    );
+    assert!(again.iter().all(|claim| claim.first_touch && !claim.counted));
+    assert_eq!(first_touches(&it).await, 2);
+    assert!(next_in(&it).await > Duration::from_millis(1_500), "the others wait for tomorrow");
+
+    it.pace(Paces { first_touch_cap: Some(Some(3)), ..Paces::default() }).await;
+    let next = claimer("two").claim(it.pool(), 10, false, &mut marks).await.expect("claims").claims;
+    assert_eq!(next.iter().map(|claim| claim.job_id).collect::<Vec<_>>(), [5], "who was passed is still seen");
+
+    it.pace(Paces { first_touch_gap: Some(Duration::from_secs(600)), ..Paces::default() }).await;
+    die(&it).await;
+    assert_eq!(claimed(&it, "three", 10).await, [5], "they keep the gap of first touches");
+    it.pace(Paces { first_touch_gap: Some(Duration::ZERO), ..Paces::default() }).await;
+    it.execute(
+        "update outbox.lines set next_first_touch_at = now(); update outbox.jobs set counted_on = counted_on - 1",
+    )
+    .await;
+    die(&it).await;
+    assert_eq!(claimed(&it, "four", 10).await, [0i64; 0], "today has not counted what yesterday did");
+    assert!(next_in(&it).await > Duration::from_millis(1_500));
+}
+
+#[tokio::test]
+async fn where_chert_chooses_the_line_any_of_them_asks_again_for_what_their_day_has_counted() {
+    let it = Harness::start().await;
+    let cap = |cap| it.pace(Paces { first_touch_cap: Some(Some(cap)), ..Paces::default() });
+    let claimer = Claimer::new(
+        "one".to_owned(),
+        "test".to_owned(),
+        Duration::from_secs(60),
+        DAY,
+        LineChoice::Chert,
+        HoldOptions::default(),
+    );
+    let claim = async || {
+        let claims = claimer.claim(it.pool(), 10, false, &mut Marks::default()).await.expect("claims").claims;
+        let mut ids: Vec<i64> = claims.iter().map(|claim| claim.job_id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    cap(1).await;
+    it.execute(
+        "update outbox.lines set paused_at = now() where id not in ('*', 'pl_1', 'pl_2');
+         insert into outbox.jobs (phone, body) select '+1555014220' || n, 'Hi' from generate_series(1, 4) n",
+    )
+    .await;
+    admit_all(&it).await;
+    assert_eq!(claim().await, [1, 2]);
+    die(&it).await;
+    assert_eq!(claim().await, [1, 2]);
+    assert_eq!(first_touches(&it).await, 2);
+    die(&it).await;
+    it.execute("update outbox.lines set first_touch_cap = 2 where id = 'pl_2'").await;
+    for next in [1, 2, 3] {
+        assert_eq!(claim().await, [next], "each is found once where one line has room for one");
+    }
+    assert_eq!(claim().await, [0i64; 0]);
+    assert_eq!(first_touches(&it).await, 3);
 }
 
 #[tokio::test]

@@ -42,7 +42,6 @@ pub(super) struct Line {
     pub time_zone: String,
     pub first_touches_left: Option<i32>,
     pub day: Option<NaiveDate>,
-    pub day_began_at: Option<DateTime<Utc>>,
     pub day_ends_at: Option<DateTime<Utc>>,
 }
 
@@ -59,8 +58,8 @@ impl Line {
             saturations: 0,
             first_touches_left: self.first_touches_left,
             day: self.day?,
-            day_began_at: self.day_began_at?,
             day_ends_at: self.day_ends_at?,
+            has_counted: false,
             now,
         })
     }
@@ -78,7 +77,7 @@ pub(super) async fn world(tx: &mut PgTransaction<'_>, stale_after: Duration) -> 
         r#"
         select l.id, l.active, l.gap_us, l.first_touch_gap_us, l.first_touch_cap, l.next_at,
                l.next_first_touch_at, l.saturated_until, l.slowdown, l.time_zone, o.first_touches_left as "first_touches_left?",
-               o.day as "day?", o.day_began_at as "day_began_at?", o.day_ends_at as "day_ends_at?"
+               o.day as "day?", o.day_ends_at as "day_ends_at?"
           from outbox.lines l
           left join outbox.openings o on o.id = l.id
          where l.removed_at is null
@@ -122,6 +121,8 @@ pub struct JobFacts {
     /// The queue that it stands or would stand in: its line, or `*` for any.
     pub line_id: String,
     pub first_touch: bool,
+    /// The line's day on which it is counted as a first touch, because an earlier call may be on the phone.
+    pub counted_on: Option<NaiveDate>,
     pub producer: String,
     pub created_at: DateTime<Utc>,
     pub sent_at: Option<DateTime<Utc>>,
@@ -203,7 +204,7 @@ pub(super) async fn jobs(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
                case when j.state = 'queued' then coalesce(l.id, '*') else coalesce(j.line_id, l.id, '*') end as "line_id!",
                case when j.state = 'queued' then r.first_touched_at is null and r.last_inbound_at is null
                     else coalesce(j.first_touch, false) end as "first_touch!",
-               j.producer, j.created_at, j.sent_at, j.finished_at, j.sent_line_id, j.message_id, j.error_code, j.error_message, j.trace_id,
+               j.counted_on, j.producer, j.created_at, j.sent_at, j.finished_at, j.sent_line_id, j.message_id, j.error_code, j.error_message, j.trace_id,
                j.delivery_state, j.delivered_at, j.read_at, j.replied_at, j.ready, j.line_id is not null as "looked_at!",
                j.past_suppression, j.lease_until, j.worker, w.name as "worker_name?",
                coalesce(stop.scope, gone.scope) as suppressed,
@@ -252,10 +253,11 @@ pub(super) async fn jobs(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
     .map_err(ExplainError::Read)
 }
 
-/// A job that stands ready.
+/// A job that stands ready, as `JobFacts` has it.
 pub(super) struct Queued {
     pub line_id: String,
     pub first_touch: bool,
+    pub counted_on: Option<NaiveDate>,
     pub priority: i16,
     pub due_at: DateTime<Utc>,
     pub id: i64,
@@ -270,10 +272,10 @@ pub(super) async fn before(
     sqlx::query_as!(
         Queued,
         r#"
-        select q.line_id as "line_id!", q.first_touch as "first_touch!", b.priority as "priority!", b.due_at as "due_at!", b.id as "id!"
+        select q.line_id as "line_id!", q.first_touch as "first_touch!", b.counted_on as "counted_on?", b.priority as "priority!", b.due_at as "due_at!", b.id as "id!"
           from unnest($1::text[], $2::bool[], $3::bigint[]) as q (line_id, first_touch, most)
          cross join lateral (
-               select j.priority, j.due_at, j.id
+               select j.counted_on, j.priority, j.due_at, j.id
                  from outbox.jobs j
                 where j.state = 'queued' and j.ready and j.line_id = q.line_id and j.first_touch = q.first_touch
                 order by j.priority, j.due_at, j.id

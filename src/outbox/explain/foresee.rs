@@ -65,6 +65,7 @@ mod tests {
     use chrono_tz::America;
 
     use super::*;
+    use crate::pace::slots::Touch;
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().expect("a time")
@@ -85,8 +86,8 @@ mod tests {
         Ahead { schedule, cap: left.map(|_| 2), zone: America::New_York }
     }
 
-    fn jobs(count: i64, line: Option<usize>, first_touch: bool) -> Vec<Candidate> {
-        (0..count).map(|id| Candidate { line, first_touch, turn: (0, at(NOW), id) }).collect()
+    fn jobs(count: i64, line: Option<usize>, touch: Touch) -> Vec<Candidate> {
+        (0..count).map(|id| Candidate { line, touch, turn: (0, at(NOW), id) }).collect()
     }
 
     fn slot(lines: Vec<Ahead>, candidates: &[Candidate]) -> Option<DateTime<Utc>> {
@@ -96,25 +97,32 @@ mod tests {
     #[test]
     fn who_stands_behind_others_waits_a_gap_for_each() {
         // A gap of ten seconds is kept as eleven.
-        let fourth = slot(vec![line(10, 0, None)], &jobs(4, Some(0), false));
+        let fourth = slot(vec![line(10, 0, None)], &jobs(4, Some(0), Touch::FollowUp));
         assert_eq!(fourth, Some(at(NOW) + TimeDelta::seconds(33)));
-        let two_lines = slot(vec![line(10, 0, None), line(10, 0, None)], &jobs(4, None, false));
+        let two_lines = slot(vec![line(10, 0, None), line(10, 0, None)], &jobs(4, None, Touch::FollowUp));
         assert_eq!(two_lines, Some(at(NOW) + TimeDelta::seconds(11)));
     }
 
     #[test]
     fn a_full_day_turns_at_the_lines_own_midnight() {
         let midnight = at("2026-12-02T05:00:00Z");
-        assert_eq!(slot(vec![line(0, 0, Some(0))], &jobs(1, None, true)), Some(midnight));
-        assert_eq!(slot(vec![line(0, 600, Some(1))], &jobs(3, None, true)), Some(midnight + TimeDelta::seconds(601)));
-        assert_eq!(slot(vec![line(0, 0, Some(0))], &jobs(3, None, true)), Some(at("2026-12-03T05:00:00Z")));
-        assert_eq!(slot(vec![line(0, 0, Some(0))], &jobs(1, None, false)), Some(at(NOW)), "a follow-up needs no day");
+        assert_eq!(slot(vec![line(0, 0, Some(0))], &jobs(1, None, Touch::First)), Some(midnight));
+        assert_eq!(
+            slot(vec![line(0, 600, Some(1))], &jobs(3, None, Touch::First)),
+            Some(midnight + TimeDelta::seconds(601))
+        );
+        assert_eq!(slot(vec![line(0, 0, Some(0))], &jobs(3, None, Touch::First)), Some(at("2026-12-03T05:00:00Z")));
+        assert_eq!(
+            slot(vec![line(0, 0, Some(0))], &jobs(1, None, Touch::FollowUp)),
+            Some(at(NOW)),
+            "a follow-up needs no day"
+        );
     }
 
     #[test]
     fn a_cap_of_none_a_day_is_never_told_a_day() {
         let closed = Ahead { cap: Some(0), ..line(0, 0, Some(0)) };
-        assert_eq!(slot(vec![closed], &jobs(1, None, true)), None);
-        assert_eq!(slot(Vec::new(), &jobs(1, None, true)), None, "no line, no slot");
+        assert_eq!(slot(vec![closed], &jobs(1, None, Touch::First)), None);
+        assert_eq!(slot(Vec::new(), &jobs(1, None, Touch::First)), None, "no line, no slot");
     }
 }

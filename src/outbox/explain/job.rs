@@ -1,6 +1,6 @@
 //! What binds a job: first what may keep it from its queue, then its place there. Deciding is pure; what it decides on was read before.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgTransaction;
 
 use crate::config::HoldOptions;
@@ -11,6 +11,7 @@ use crate::outbox::explain::foresee::{Ahead, foresee};
 use crate::outbox::explain::next::{Bind, Next};
 use crate::outbox::status::no_worker_sends;
 use crate::pace::allot::Candidate;
+use crate::pace::slots::Touch;
 
 /// So many jobs of its own queues are looked at that come before it; and of each other queue that draws from the same lines.
 const MOST_OWN: i64 = 1_000;
@@ -141,6 +142,16 @@ fn serving<'a>(job: &JobFacts, world: &'a World) -> impl Iterator<Item = &'a Lin
     world.lines.iter().filter(move |line| line_id == ANY_LINE || line.id == line_id)
 }
 
+/// Whether the day of a line that takes from this queue has counted a job of it already.
+fn is_counted(line_id: &str, counted_on: Option<NaiveDate>, world: &World) -> bool {
+    counted_on.is_some()
+        && world.lines.iter().any(|line| (line_id == ANY_LINE || line.id == line_id) && line.day == counted_on)
+}
+
+fn touch(job: &JobFacts, world: &World) -> Touch {
+    Touch::of(job.first_touch, is_counted(&job.line_id, job.counted_on, world))
+}
+
 /// The queues whose jobs may get a slot that it could have, with how many of each are looked at. Those that any line may take go
 /// elsewhere where that is sooner.
 fn queues(job: &JobFacts, world: &World) -> Vec<(String, bool, i64)> {
@@ -174,18 +185,22 @@ fn slot(
         .filter(|queued| queued.line_id == ANY_LINE || index(&queued.line_id).is_some())
         .map(|queued| Candidate {
             line: index(&queued.line_id),
-            first_touch: queued.first_touch,
+            touch: Touch::of(queued.first_touch, is_counted(&queued.line_id, queued.counted_on, world)),
             turn: (queued.priority, queued.due_at, queued.id),
         })
         .collect();
-    let turn = (job.priority, job.due_at, job.id);
-    candidates.push(Candidate { line: index(&job.line_id), first_touch: job.first_touch, turn });
+    let (touch, turn) = (touch(job, world), (job.priority, job.due_at, job.id));
+    if touch == Touch::Counted && serving(job, world).all(|line| line.first_touches_left == Some(0)) {
+        // Those whom the cap holds back do not stand in its way.
+        candidates.retain(|candidate| candidate.touch != Touch::First);
+    }
+    candidates.push(Candidate { line: index(&job.line_id), touch, turn });
     let lines: Vec<Ahead> = open.iter().map(|(_, ahead)| ahead.clone()).collect();
     let Some(mine) = foresee(lines, &candidates, from) else {
         return vec![Bind::unknown("first_touch_cap").of(&job.line_id)];
     };
     let line = open[mine.line].0;
-    let mut binds = standing(job, line, from);
+    let mut binds = standing(touch, line, from);
     let known = binds.iter().filter_map(|bind| bind.until).max().unwrap_or(from);
     if mine.slot > known {
         let others = i64::try_from(before.len()).unwrap_or(i64::MAX);
@@ -204,16 +219,16 @@ fn slot(
 }
 
 /// What a line's own columns hold back from an instant on, each by itself.
-fn standing(job: &JobFacts, line: &Line, from: DateTime<Utc>) -> Vec<Bind> {
+fn standing(touch: Touch, line: &Line, from: DateTime<Utc>) -> Vec<Bind> {
     let mut binds = Vec::new();
     let mut until = |what, at: Option<DateTime<Utc>>| {
         binds.extend(at.filter(|at| *at > from).map(|at| Bind::at(what, at).of(&line.id)));
     };
     until("line_slot", Some(line.next_at));
-    if job.first_touch {
+    if touch.is_first() {
         until("first_touch_gap", Some(line.next_first_touch_at));
         until("line_full", line.saturated_until);
-        if line.first_touches_left == Some(0) {
+        if touch == Touch::First && line.first_touches_left == Some(0) {
             until("first_touch_cap", line.day_ends_at);
         }
     }
@@ -278,6 +293,7 @@ mod tests {
             deferrals: 0,
             line_id: "a".to_owned(),
             first_touch: false,
+            counted_on: None,
             producer: "app".to_owned(),
             created_at: at(-90),
             sent_at: None,
@@ -332,7 +348,6 @@ mod tests {
             time_zone: "America/New_York".to_owned(),
             first_touches_left: Some(30),
             day: Some(at(0).date_naive()),
-            day_began_at: Some(at(-7 * 3_600)),
             day_ends_at: Some(midnight_in_new_york()),
         }
     }
@@ -406,7 +421,26 @@ mod tests {
             first_touches_left: Some(0),
             ..line("a")
         };
-        assert_eq!(told(&ready(), &world(vec![full])), (vec![], Some(0), true), "a follow-up waits for none of it");
+        assert_eq!(
+            told(&ready(), &world(vec![full.clone()])),
+            (vec![], Some(0), true),
+            "a follow-up waits for none of it"
+        );
+        let counted = JobFacts { counted_on: full.day, ..first_touch() };
+        let by_day = told(&counted, &world(vec![full.clone()]));
+        assert_eq!(by_day, (vec!["first_touch_gap", "line_full"], Some(500), true), "the cap has counted it");
+        let waits = Queued {
+            line_id: "*".to_owned(),
+            first_touch: true,
+            counted_on: None,
+            priority: 0,
+            due_at: at(-70),
+            id: 2,
+        };
+        let behind = of(&counted, &world(vec![full.clone()]), &[waits]);
+        assert_eq!(behind.at, Some(at(500)), "nor is it behind those that the cap holds back");
+        let yesterday = JobFacts { counted_on: full.day.and_then(|day| day.pred_opt()), ..first_touch() };
+        assert_eq!(told(&yesterday, &world(vec![full])).1, Some(17 * 3_600), "today has not counted it");
         let late = Line { next_first_touch_at: midnight_in_new_york() - TimeDelta::milliseconds(500), ..line("a") };
         assert_eq!(
             told(&first_touch(), &world(vec![late])),
@@ -418,7 +452,14 @@ mod tests {
 
     #[test]
     fn who_stands_before_it_takes_a_slot_each() {
-        let before = |id| Queued { line_id: "a".to_owned(), first_touch: false, priority: 0, due_at: at(-70), id };
+        let before = |id| Queued {
+            line_id: "a".to_owned(),
+            first_touch: false,
+            counted_on: None,
+            priority: 0,
+            due_at: at(-70),
+            id,
+        };
         let three: Vec<Queued> = (1..=3).map(before).collect();
         let next = of(&ready(), &world(vec![line("a")]), &three);
         // A gap of ten seconds is kept as eleven.
