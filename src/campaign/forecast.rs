@@ -156,14 +156,6 @@ enum Event {
     Line(usize),
 }
 
-/// Where people wait for a line.
-#[derive(Debug, Clone, Copy)]
-enum Queue {
-    FollowUps(usize),
-    FirstTouches(usize),
-    Anyone,
-}
-
 /// Where somebody stands.
 struct Standing {
     step: usize,
@@ -261,11 +253,11 @@ impl<'a> Play<'a> {
             Some(line) => {
                 let budget = &mut self.budgets[line];
                 let queue = if is_new { &mut budget.first_touches } else { &mut budget.follow_ups };
-                queue.push(group, person);
+                queue.push(group, person, at);
                 self.plan(line, at);
             }
             // Lines know of the others of the group.
-            None if self.anyone.push(group, person) => {
+            None if self.anyone.push(group, person, at) => {
                 (0..self.budgets.len()).for_each(|line| self.plan(line, at));
             }
             None => {}
@@ -288,24 +280,17 @@ impl<'a> Play<'a> {
         } else if opens.1 && queued.first_touches > 0 {
             queued.first_touches -= 1;
             self.budgets[line].spend(true, at);
-        } else if opens.0
-            && let Some(person) = self.take(at, Queue::FollowUps(line))
-        {
-            self.send(person, line, false, at);
-        } else if opens.1 {
-            let found = self.take(at, Queue::FirstTouches(line)).or_else(|| self.take(at, Queue::Anyone));
-            if let Some(person) = found {
-                // With a line left to Chert, who wrote to us first may have no pin and be no first touch.
-                let is_new = self.people[person].is_new;
-                self.send(person, line, is_new, at);
-            }
+        } else if let Some(person) = self.take(line, at, opens) {
+            // With a line left to Chert, who wrote to us first may have no pin and be no first touch.
+            let is_new = self.people[person].is_new;
+            self.send(person, line, is_new, at);
         }
         self.plan(line, at);
     }
 
-    /// The first of a queue who may be written to now; of those before them the message has expired.
-    fn take(&mut self, at: DateTime<Utc>, queue: Queue) -> Option<usize> {
-        while let Some(person) = self.pop(at, queue) {
+    /// Who may be written to now; of those before them the message has expired.
+    fn take(&mut self, line: usize, at: DateTime<Utc>, opens: (bool, bool)) -> Option<usize> {
+        while let Some(person) = self.pop(line, at, opens) {
             let standing = &self.people[person];
             let step = standing.step;
             let message = self.message(step);
@@ -320,13 +305,15 @@ impl<'a> Play<'a> {
         None
     }
 
-    fn pop(&mut self, at: DateTime<Utc>, queue: Queue) -> Option<usize> {
-        let waiting = match queue {
-            Queue::FollowUps(line) => &mut self.budgets[line].follow_ups,
-            Queue::FirstTouches(line) => &mut self.budgets[line].first_touches,
-            Queue::Anyone => &mut self.anyone,
-        };
-        waiting.pop(&mut self.groups, at)
+    /// Takes who has waited the longest for what the line may send now: a follow-up, a first touch, or both. So do claims.
+    fn pop(&mut self, line: usize, at: DateTime<Utc>, opens: (bool, bool)) -> Option<usize> {
+        let (budget, hours) = (&mut self.budgets[line], &mut self.groups);
+        let queues =
+            [(opens.0, &mut budget.follow_ups), (opens.1, &mut budget.first_touches), (opens.1, &mut self.anyone)];
+        let open = queues.into_iter().filter_map(|(opens, queue)| opens.then_some(queue));
+        let firsts = open.filter_map(|queue| queue.first(hours, at).map(|(turn, group)| (turn, group, queue)));
+        let (_, group, queue) = firsts.min_by_key(|((since, _), ..)| *since)?;
+        queue.pop(group)
     }
 
     fn send(&mut self, person: usize, line: usize, is_first_touch: bool, at: DateTime<Utc>) {
@@ -472,6 +459,17 @@ mod tests {
         assert_eq!(forecast.first_at, Some(start()));
         // The fourth day's tenth, ten minutes and a second apart, from midnight on.
         assert_eq!(forecast.last_at, Some(at("2026-12-03T05:00:00Z") + 9 * (10 * MINUTE + Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn a_line_that_could_send_either_class_sends_to_whom_has_waited_the_longest() {
+        let wordy =
+            "steps: [{ send: { body: One }, expires_after: 20s }, { send: { body: Two } }, { send: { body: Three } }]";
+        let brisk = Line { first_touch_gap: Duration::from_secs(2), ..line(None) };
+        let forecast = play(wordy, Way::Long, &[brisk], &people(10, true));
+        // First touches leave every 2.2 s, with one follow-up between them; the other follow-ups do not hold them up.
+        assert_eq!(forecast.steps[&0], Fate { sent: 10, expired: 0 });
+        assert_eq!(forecast.last_at, Some(start() + 29 * Duration::from_millis(1_100)));
     }
 
     #[test]

@@ -185,6 +185,9 @@ mod tests {
         line.take(at(0), Touch::Counted);
         assert_eq!([peek(&line, Touch::Counted, 0), peek(&line, Touch::Counted, 9_000)], [None, Some(at(11_000))]);
         assert_eq!(peek(&line, Touch::Counted, 86_399_000), None, "it might arrive on a day that has not counted it");
+        line.first_touches_left = Some(1);
+        line.take(at(11_000), Touch::Counted);
+        assert_eq!(peek(&line, Touch::First, 21_000), Some(at(22_000)), "it has taken nothing of the cap");
     }
 
     proptest! {

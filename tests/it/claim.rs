@@ -334,12 +334,15 @@ async fn a_first_touch_whose_worker_died_is_asked_again_though_the_day_that_coun
     it.pace(Paces { first_touch_cap: Some(Some(2)), ..Paces::default() }).await;
     it.execute(
         "update outbox.lines set paused_at = now() where id not in ('*', 'pl_1');
-         insert into outbox.jobs (phone, body) select '+1555014220' || n, 'Hi' from generate_series(1, 4) n",
+         insert into outbox.jobs (phone, body, phone_line_id) select '+1555014220' || n, 'Hi', 'pl_1' from generate_series(1, 4) n",
     )
     .await;
     admit_all(&it).await;
     assert_eq!(claimed(&it, "one", 10).await, [1, 2], "two a day");
-    it.execute("insert into outbox.jobs (phone, body, priority) values ('+15550142205', 'urgent', -1)").await;
+    it.execute(
+        "insert into outbox.jobs (phone, body, priority, phone_line_id) values ('+15550142205', 'urgent', -1, 'pl_1')",
+    )
+    .await;
     die(&it).await;
     assert_eq!(next_in(&it).await, Duration::ZERO, "nobody sleeps over it");
     let mut marks = Marks::default();
