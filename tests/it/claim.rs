@@ -371,6 +371,9 @@ async fn a_first_touch_whose_worker_died_is_asked_again_though_the_day_that_coun
     die(&it).await;
     assert_eq!(claimed(&it, "four", 10).await, [0i64; 0], "today has not counted what yesterday did");
     assert!(next_in(&it).await > Duration::from_millis(1_500));
+    it.pace(Paces { first_touch_cap: Some(Some(30)), ..Paces::default() }).await;
+    let anew = claimer("five").claim(it.pool(), 10, false, &mut Marks::default()).await.expect("claims").claims;
+    assert_eq!((anew.len(), anew.iter().filter(|claim| claim.counted).count()), (5, 5), "and counts it anew");
 }
 
 #[tokio::test]
