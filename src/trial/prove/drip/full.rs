@@ -15,16 +15,16 @@ const PEOPLE: u32 = 20_000;
 /// It begins so long before midnight.
 const LEAD: TimeDelta = TimeDelta::minutes(5);
 /// Of every second line; it comes to that before midnight. The others take what these leave.
-const CAP: u32 = 400;
+const CAP: u32 = 500;
 /// Two minutes are quiet for those whose noon it is; the others' morning is never near an end.
-const HOURS: &[(&str, &str)] = &[("00:00", "11:59"), ("12:01", "12:21")];
+const HOURS: &[(&str, &str)] = &[("00:00", "11:59"), ("12:01", "12:41")];
 
 pub fn setup() -> Setup {
     Setup {
         machine: Machine::BeforeTheHour(LEAD),
         alone: true,
         only_named: true,
-        ..super::setup(Duration::from_millis(200), Duration::from_millis(400))
+        ..super::setup(Duration::from_millis(400), Duration::from_millis(400))
     }
 }
 
