@@ -135,7 +135,7 @@ async fn prove_all<'a>(
         async move { Ok::<_, anyhow::Error>((place, scenario, prove_one(scenario, seed, stage).await?)) }
     };
     // The longest stand last in the list: begun first, none of them goes on when all others are over.
-    let beside = stream::iter(beside.into_iter().rev().map(play)).buffer_unordered(cores.min(AT_ONCE));
+    let beside = stream::iter(beside.into_iter().rev().map(play)).buffer_unordered((cores + 1).min(AT_ONCE));
     let alone = stream::iter(alone.into_iter().map(play)).buffered(1);
     let mut proved: Vec<_> = beside.chain(alone).try_collect().await?;
     proved.sort_by_key(|(place, ..)| *place);
@@ -159,8 +159,8 @@ async fn prove_one(scenario: &Scenario, seed: u64, mut stage: Stage) -> anyhow::
     }
 }
 
-/// Side by side are played as many as there are cores, and no more than this: most of their time they wait, but a call that a busy machine
-/// keeps for longer than the guard between slots looks like one that was sent too early.
+/// Side by side are played one more than there are cores, and no more than this: most of their time they wait, but a call that a busy
+/// machine keeps for longer than the guard between slots looks like one that was sent too early.
 const AT_ONCE: usize = 4;
 
 fn print_list(scenarios: &[&Scenario]) {

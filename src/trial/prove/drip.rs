@@ -25,8 +25,8 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "drip",
         breaks: "SIGKILL of workers all along a four-step drip, whose people reply and say stop; its plan against its end",
         quick: false,
-        setup: || Setup { alone: true, ..setup(Duration::from_millis(600), Duration::from_millis(1_500)) },
-        play: |world| Box::pin(drip(world, 240, 2_000..3_000, "")),
+        setup: || setup(Duration::from_secs(1), Duration::from_millis(1_500)),
+        play: |world| Box::pin(drip(world, 200, 2_000..3_000, "")),
     },
     Scenario {
         name: "drip-full",
