@@ -139,12 +139,7 @@ pub fn resume(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], places: Ve
 }
 
 fn run(mut play: Play<'_>) -> Forecast {
-    while let Some(Reverse((at, event))) = play.events.pop() {
-        match event {
-            Event::Person(person) => play.go_on(person, at),
-            Event::Line(line) => play.serve(line, at),
-        }
-    }
+    while play.turn() {}
     play.forecast.stuck += play.left_waiting();
     play.forecast
 }
@@ -202,6 +197,16 @@ impl<'a> Play<'a> {
         let lengths = Lengths::of(rules.program);
         let (anyone, forecast) = (Waiting::default(), Forecast::default());
         Play { rules, entrants, people, budgets, groups, anyone, half_answer: false, lengths, events, forecast }
+    }
+
+    /// Plays the next event, and tells whether there was one.
+    fn turn(&mut self) -> bool {
+        let Some(Reverse((at, event))) = self.events.pop() else { return false };
+        match event {
+            Event::Person(person) => self.go_on(person, at),
+            Event::Line(line) => self.serve(line, at),
+        }
+        true
     }
 
     /// Somebody goes on at this instant, until they wait for time or for a line.
@@ -385,7 +390,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::campaign::file;
+    use crate::campaign::file::{self, Checked};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -430,20 +435,28 @@ mod tests {
     }
 
     fn play_beside(rest: &str, way: Way, lines: &[Line], people: &[Entrant], beside: Beside<'_>) -> Forecast {
+        let (checked, hours) = read(rest);
+        forecast(rules(&checked, &hours, way), lines, people, beside)
+    }
+
+    fn read(rest: &str) -> (Checked, Windows) {
         let source = format!(
             "name: a\nzone: America/New_York\nschedule: {{ manual: true }}\naudience: {{ csv: a.csv }}\n{rest}\n"
         );
         let checked = file::read(&source).unwrap_or_else(|findings| panic!("{findings:?} in {source}"));
         let hours = checked.campaign.hours().expect("the hours leave time");
-        let rules = Rules {
+        (checked, hours)
+    }
+
+    fn rules<'a>(checked: &'a Checked, hours: &'a Windows, way: Way) -> Rules<'a> {
+        Rules {
             program: &checked.program,
-            hours: &hours,
+            hours,
             calendar: None,
             labels: &checked.campaign.labels,
             cap: checked.campaign.caps.per_recipient,
             way,
-        };
-        forecast(rules, lines, people, beside)
+        }
     }
 
     fn first_touches(forecast: &Forecast) -> Vec<u32> {
@@ -480,6 +493,30 @@ mod tests {
         assert_eq!(first_touches(&forecast), [6, 6, 2]);
         let second = at("2026-12-02T14:00:00Z") + 10 * MINUTE + Duration::from_secs(1);
         assert!((second..second + 10 * MINUTE).contains(&forecast.last_at.expect("sent")), "{:?}", forecast.last_at);
+    }
+
+    #[test]
+    fn twice_as_many_people_are_twice_the_work_however_many_wait_behind_closed_hours() {
+        let rest = format!("windows: [{{ from: \"09:00\", to: \"17:00\" }}]\n{ONE}");
+        let (checked, hours) = read(&rest);
+        // Events, and looks at hours. New York stands first in the queue, and closes while Los Angeles is served.
+        let work = |count| {
+            let mut everybody = people(2 * count, true);
+            for person in &mut everybody[count..] {
+                person.zones = vec![chrono_tz::America::Los_Angeles];
+            }
+            let lines = [line(None)];
+            let mut play = Play::new(rules(&checked, &hours, Way::Long), &lines, &everybody);
+            let mut events = 0;
+            while play.turn() {
+                events += 1;
+            }
+            assert_eq!(play.forecast.steps[&0].sent as usize, 2 * count);
+            (events, play.groups.iter().map(|group| group.looks).sum::<usize>())
+        };
+        let (once, twice) = (work(200), work(400));
+        let linear = |(once, twice): (usize, usize)| (19 * once..21 * once).contains(&(10 * twice));
+        assert!(linear((once.0, twice.0)) && linear((once.1, twice.1)), "{once:?}, {twice:?}");
     }
 
     #[test]

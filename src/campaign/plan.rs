@@ -310,4 +310,46 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
         assert!((plan.line_days - (2.0 + 2.0 + 10.0 / 30.0 + 1.0)).abs() < 0.01, "{}", plan.line_days);
         assert!(plan.finishes_from <= plan.finishes_by && plan.stuck == 0);
     }
+    /// So many new people, numbered from 0, who are named alike.
+    fn crowd(count: i64) -> Vec<Row> {
+        (0..count).map(|n| row(n, &format!("+121255501{n:02}"), json!({"name": "Ann", "city": "Rome"}))).collect()
+    }
+
+    fn planned(source: &str, rows: &[Row], lines: &[PlanLine]) -> Plan {
+        plan(&running(source), &Audience { rows, known: &HashMap::new() }, lines, start(), 0)
+    }
+
+    #[test]
+    fn at_best_half_answer_only_where_an_answer_ends_it() {
+        let messages = |stop_on| {
+            let source = format!("stop_on: [{stop_on}]\n{TWO}");
+            let plan = planned(&source, &crowd(10), &lines(&[30]));
+            plan.steps.iter().map(|step| step.messages).collect::<Vec<_>>()
+        };
+        assert_eq!(messages("reply, opt_out"), [(10, 10), (5, 10)]);
+        assert_eq!(messages("opt_out"), [(10, 10), (10, 10)]);
+    }
+
+    #[test]
+    fn without_a_cap_first_touches_cost_the_time_of_their_gaps() {
+        let mut lines = lines(&[30]);
+        (lines[0].line.first_touch_cap, lines[0].line.first_touches_left) = (None, None);
+        let plan = planned("steps: [{ send: { body: Hi } }]", &crowd(36), &lines);
+        // Ten minutes each, of a day of 144 times that.
+        assert!((plan.line_days - 0.25).abs() < 1e-9, "{}", plan.line_days);
+    }
+
+    #[test]
+    fn a_text_is_the_same_by_each_letter_and_twice_within_one_person() {
+        let source = "variables: { a: { missing: skip }, b: { missing: skip } }
+steps: [{ send: { body: 'Hi {{ a }}' } }, { wait: 1d }, { send: { body: 'Hi {{ b }}' } }]";
+        let read = |n, a: &str, b: &str| row(n, &format!("+1212555010{n}"), json!({"a": a, "b": b}));
+        let plan =
+            planned(source, &[read(1, "Ann", "Bob"), read(2, "Bob", "Ann"), read(3, "Bob", "bob")], &lines(&[30]));
+        assert_eq!(plan.people_with_a_text_twice, 0, "each got two texts, of one length");
+        assert_eq!(plan.steps.iter().map(|step| step.same_text).collect::<Vec<_>>(), [2, 1]);
+        let plan = planned(source, &[read(1, "Ann", "Ann"), read(2, "Bob", "Ann")], &lines(&[30]));
+        assert_eq!(plan.people_with_a_text_twice, 1);
+        assert_eq!(plan.steps.iter().map(|step| step.same_text).collect::<Vec<_>>(), [1, 2]);
+    }
 }

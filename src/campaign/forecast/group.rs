@@ -12,15 +12,28 @@ pub(super) struct Group {
     zones: Vec<Tz>,
     /// What holds from here to there.
     known: Option<(DateTime<Utc>, DateTime<Utc>, Opening)>,
+    /// How often somebody asked.
+    #[cfg(test)]
+    pub looks: usize,
 }
 
 impl Group {
     pub fn new(hours: Windows, zones: Vec<Tz>) -> Group {
-        Group { hours, zones, known: None }
+        Group {
+            hours,
+            zones,
+            known: None,
+            #[cfg(test)]
+            looks: 0,
+        }
     }
 
     /// Whether a message that is made now may go.
     pub fn opening(&mut self, at: DateTime<Utc>) -> Opening {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
         if let Some((from, to, opening)) = self.known
             && (from..to).contains(&at)
         {

@@ -1,5 +1,8 @@
 //! Plans by the real command, over people and lines as the database has them.
 
+use std::time::Duration;
+
+use chert_outbox::outbox::lines::Paces;
 use serde_json::Value;
 
 use crate::campaign::{DOT, file};
@@ -61,4 +64,26 @@ async fn a_plan_fails_a_pipeline_that_asks_for_more() {
     assert_eq!(code(&["--strict"]).await, 3, "somebody is held");
     assert_eq!(code(&["--finish-by", "2020-01-01T00:00:00Z"]).await, 3);
     assert_eq!(code(&["--finish-by", "2199-01-01T00:00:00Z"]).await, 0);
+}
+
+#[tokio::test]
+async fn a_strict_plan_fails_where_somebody_drops_out_or_is_stuck() {
+    let it = Harness::start().await;
+    it.execute("create table people as select '+1555014220' || n as phone from generate_series(0, 6) n").await;
+    let audience = "schedule: { manual: true }\naudience: { sql: select phone from people }";
+    let source = file(audience, "[{ send: { body: Hi }, expires_after: 1m }]");
+    let code = async |args: &'static [&'static str]| plan(&it, &source, args).await.0;
+    assert_eq!(code(&["--strict"]).await, 0);
+    it.pace(Paces { first_touch_gap: Some(Duration::from_secs(600)), ..Paces::default() }).await;
+    let (strict, told) = plan(&it, &source, &["--strict"]).await;
+    assert_eq!(
+        (strict, &told["steps"][0]["expired"], &told["stuck"]),
+        (3, &2.into(), &0.into()),
+        "one a line is in time"
+    );
+    assert_eq!(code(&[]).await, 0);
+    it.pace(Paces { first_touch_gap: Some(Duration::ZERO), first_touch_cap: Some(Some(0)), ..Paces::default() }).await;
+    let (strict, told) = plan(&it, &source, &["--strict"]).await;
+    assert_eq!((strict, &told["steps"][0]["expired"], &told["stuck"]), (3, &0.into(), &7.into()));
+    assert_eq!(code(&[]).await, 0);
 }
