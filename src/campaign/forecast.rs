@@ -607,6 +607,15 @@ mod tests {
     }
 
     #[test]
+    fn a_cap_of_none_is_no_event_on_any_day() {
+        let (checked, hours) = read(ONE);
+        let (lines, everybody) = ([line(Some(0))], people(3, true));
+        let mut play = Play::new(rules(&checked, &hours, Way::Long), &lines, &everybody);
+        let turns = (0..1_000).take_while(|_| play.turn()).count();
+        assert_eq!((turns, play.left_waiting()), (3, 3), "each comes once, and waits for good");
+    }
+
+    #[test]
     fn what_is_left_of_a_cap_is_left_of_its_own_day() {
         let used_up = Line { first_touches_left: Some(0), ..line(Some(30)) };
         let midnight = at("2026-12-01T05:00:00Z");

@@ -352,4 +352,18 @@ steps: [{ send: { body: 'Hi {{ a }}' } }, { wait: 1d }, { send: { body: 'Hi {{ b
         assert_eq!(plan.people_with_a_text_twice, 1);
         assert_eq!(plan.steps.iter().map(|step| step.same_text).collect::<Vec<_>>(), [1, 2]);
     }
+    #[test]
+    fn who_gets_no_text_was_not_written_to_by_that() {
+        let source = "stop_on: [opt_out]
+lines: { pinned_only: true }
+steps: [{ send: { body: Hi } }, { wait: 1d }, { send: { body: 'Hi again' } }]";
+        let known = Known { touched: true, line_id: Some("pl_0".to_owned()), ..Known::default() };
+        let known = HashMap::from([("+12125550101".to_owned(), known)]);
+        let rows = crowd(2);
+        let plan = plan(&running(source), &Audience { rows: &rows, known: &known }, &lines(&[30]), start(), 0);
+        assert_eq!(plan.steps[0].faults, BTreeMap::from([("no line has written to them".to_owned(), 1)]));
+        let texts = |step: &Step| step.variants.values().sum::<u32>();
+        assert_eq!(plan.steps.iter().map(texts).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(plan.steps.iter().map(|step| step.messages).collect::<Vec<_>>(), [(1, 1); 2]);
+    }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use chert_outbox::outbox::lines::Paces;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use crate::campaign::{DOT, file};
+use crate::campaign::{ANN, BOB, CID, DOT, file};
 use crate::harness::Harness;
 
 /// Four people, of whom one is suppressed, one lacks a name and one is there twice.
@@ -86,4 +87,34 @@ async fn a_strict_plan_fails_where_somebody_drops_out_or_is_stuck() {
     let (strict, told) = plan(&it, &source, &["--strict"]).await;
     assert_eq!((strict, &told["steps"][0]["expired"], &told["stuck"]), (3, &0.into(), &7.into()));
     assert_eq!(code(&[]).await, 0);
+}
+
+#[tokio::test]
+async fn what_others_have_queued_goes_before_a_plans_messages() {
+    let it = Harness::start().await;
+    it.execute("update outbox.lines set active = false where id > (select min(id) from outbox.lines where id <> '*')")
+        .await;
+    it.pace(Paces { first_touch_gap: Some(Duration::from_secs(600)), ..Paces::default() }).await;
+    it.execute("create table people as select '+15550142209' as phone").await;
+    let audience = "schedule: { manual: true }\naudience: { sql: select phone from people }";
+    let source = file(audience, "[{ send: { body: Hi } }]");
+    let waits = async || {
+        let (_, told) = plan(&it, &source, &[]).await;
+        let at = |key: &str| told[key].as_str().and_then(|at| at.parse::<DateTime<Utc>>().ok()).expect("a time");
+        (at("first_at") - at("starts_at")) / 601
+    };
+    assert_eq!(waits().await, TimeDelta::zero());
+    for phone in [ANN, BOB] {
+        it.insert(phone, "of a producer").await;
+    }
+    assert_eq!(waits().await, TimeDelta::seconds(2));
+    it.apply(&file("", "[{ send: { body: of a campaign } }]").replace("drip", "other")).await;
+    it.execute("select outbox.enrol('other', '+15550142202', '{}')").await;
+    it.settle(&it.engine()).await;
+    assert_eq!(waits().await, TimeDelta::seconds(3));
+    it.insert(DOT, "held").await;
+    it.execute("update outbox.jobs set reason = 'in_review' where body = 'held'").await;
+    it.insert(CID, "for next week").await;
+    it.execute("update outbox.jobs set due_at = now() + interval '7d' where body = 'for next week'").await;
+    assert_eq!(waits().await, TimeDelta::seconds(3), "neither of them takes a line's time");
 }
