@@ -81,7 +81,7 @@ impl Budget {
             return None;
         }
         let soonest = self.follow_up_at(at).max(self.line.next_first_touch_at);
-        if self.left != Some(0) || soonest.with_timezone(&self.line.zone).date_naive() > self.day {
+        if self.left != Some(0) {
             return Some(soonest);
         }
         let tomorrow = self.day.succ_opt()?.and_time(NaiveTime::MIN);
