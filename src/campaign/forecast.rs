@@ -16,16 +16,16 @@ use crate::campaign::calendar::Calendar;
 use crate::campaign::file::words::Cap;
 use crate::campaign::forecast::budget::Budget;
 use crate::campaign::forecast::group::Group;
-use crate::campaign::forecast::lengths::Lengths;
 use crate::campaign::forecast::waiting::Waiting;
 use crate::campaign::opening::{Opening, place};
 use crate::campaign::program::{Message, Op, Program};
 use crate::campaign::running::Running;
-use crate::campaign::template::{Facts, Vars};
+use crate::campaign::template::Vars;
 use crate::campaign::walk::{Clocks, until};
 use crate::campaign::window::Windows;
 
 pub use budget::{Line, Load};
+pub(super) use lengths::{Answers, Lengths};
 
 /// Somebody who is enrolled.
 #[derive(Debug, Clone)]
@@ -219,11 +219,10 @@ impl<'a> Play<'a> {
                 Op::End => return,
                 Op::Jump(to) => self.people[person].step = *to,
                 Op::Branch { when, otherwise } => {
-                    let (labels, vars) = (self.rules.labels, &entrant.vars);
-                    let holds =
-                        |replied, delivered| when.holds(Facts { replied, delivered, vars, labels }).unwrap_or(false);
-                    let then = self.lengths.takes(self.rules.way, holds, next, *otherwise);
-                    self.people[person].step = if then { next } else { *otherwise };
+                    let answers = Answers::of(when, &entrant.vars, self.rules.labels);
+                    // Whoever it cannot be answered of is held there.
+                    let Some(to) = self.lengths.after(self.rules.way, &answers, next, *otherwise) else { return };
+                    self.people[person].step = to;
                 }
                 Op::Wait(wait) => {
                     self.people[person].step = next;

@@ -1,5 +1,6 @@
 //! A campaign as it would go, were it begun now: everybody rendered, nothing written. Pure.
 
+mod course;
 mod people;
 mod texts;
 
@@ -81,8 +82,11 @@ pub struct Plan {
     pub people: People,
     /// The steps that send, in the order of the program.
     pub steps: Vec<Step>,
-    /// Who get the very same text at two steps.
+    /// Who get the very same text at two steps of the longer way.
     pub people_with_a_text_twice: u32,
+    /// Who are held where a branch's condition cannot be answered, or may be, by its name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub held_at_branches: BTreeMap<Name, u32>,
     pub lines: usize,
     pub days: Vec<Day>,
     pub first_at: Option<DateTime<Utc>>,
@@ -153,13 +157,14 @@ pub fn plan(
         )
     };
     let (short, long) = (play(Way::Short, 1.0), play(Way::Long, PACE_AT_WORST));
-    let people_with_a_text_twice = texts.twice;
+    let (people_with_a_text_twice, held_at_branches) = (texts.twice, std::mem::take(&mut texts.held_at_branches));
     Plan {
         campaign: running.campaign.name.clone(),
         starts_at,
         people,
         steps: texts.steps(&short, &long),
         people_with_a_text_twice,
+        held_at_branches,
         lines: lines.len(),
         days: days(&long, lines),
         first_at: long.first_at.into_iter().chain(short.first_at).min(),
@@ -330,6 +335,74 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
         assert_eq!(messages("opt_out"), [(10, 10), (10, 10)]);
     }
 
+    /// Of each step that sends: its texts, those by another way, and who gets none.
+    fn texts(plan: &Plan) -> Vec<(u32, u32, u32)> {
+        let of = |step: &Step| (step.variants.values().sum(), step.another_way, step.faults.values().sum());
+        plan.steps.iter().map(of).collect()
+    }
+
+    #[test]
+    fn who_takes_which_way_by_what_is_known_is_counted_on_that_way_alone() {
+        let source = "labels: { team: growth }
+variables: { tier: { missing: skip }, seats: { missing: hold } }
+steps: [{ send: { body: Hello } },
+        { branch: { if: \"var.tier == 'pro'\", then: [{ send: { body: Hello } }, { send: { body: '{{ seats | int }}' } }], else: [{ send: { body: Bye } }] } },
+        { branch: { if: \"label.team == 'sales'\", then: [{ send: { body: Bye } }] } }]";
+        let person = |n, tier, seats| row(n, &format!("+1212555010{n}"), json!({"tier": tier, "seats": seats}));
+        let rows = [person(1, "pro", "3"), person(2, "pro", "x"), person(3, "free", "x"), person(4, "free", "3")];
+        let plan = plan(&running(source), &Audience { rows: &rows, known: &HashMap::new() }, &lines(&[30]), start(), 9);
+        assert_eq!(texts(&plan), [(4, 0, 0), (2, 0, 0), (1, 0, 1), (2, 0, 0), (0, 0, 0)]);
+        assert_eq!(plan.steps[2].faults, BTreeMap::from([("body cannot be rendered".to_owned(), 1)]));
+        assert_eq!(plan.people_with_a_text_twice, 2, "of those who are pro");
+        let read =
+            |n| plan.preview.iter().filter(|text| text.row == n).map(|text| text.text.as_str()).collect::<Vec<_>>();
+        assert_eq!((read(1), read(3)), (vec!["Hello", "Hello", "3"], vec!["Hello", "Bye"]));
+        assert_eq!((plan.stuck, plan.steps[2].messages.1), (0, 1));
+    }
+
+    /// Whoever is quiet hears more, and later; whoever answers, but does not get what they asked for, hears `{{ n }}` in numbers.
+    const ANSWERS: &str = "stop_on: [opt_out]
+variables: { n: { missing: hold } }
+steps: [{ send: { body: Hello } },
+        { branch: { if: replied, then: [{ send: { body: Hello } }, { branch: { if: delivered, then: [], else: [{ wait: 1h }, { send: { body: '{{ n | int }}' } }] } }],
+                    else: [{ wait: 3d }, { send: { body: Anybody? } }] } }]";
+
+    #[test]
+    fn what_is_not_known_is_counted_the_longer_way_and_faults_are_told_of_every_way() {
+        let rows = [row(1, "+12125550101", json!({"n": 3})), row(2, "+12125550102", json!({"n": "x"}))];
+        let plan =
+            plan(&running(ANSWERS), &Audience { rows: &rows, known: &HashMap::new() }, &lines(&[30]), start(), 1);
+        assert_eq!(texts(&plan), [(2, 0, 0), (0, 2, 0), (0, 1, 1), (2, 0, 0)]);
+        assert_eq!(plan.people_with_a_text_twice, 0, "nobody on the longer way");
+        let shown: Vec<(&str, bool)> = plan.preview.iter().map(|text| (text.text.as_str(), text.another_way)).collect();
+        assert_eq!(shown, [("Hello", false), ("Hello", true), ("3", true), ("Anybody?", false)]);
+        // The forecast plays the way that is counted.
+        let (counted, played) = (texts(&plan).iter().map(|step| step.0).sum::<u32>(), plan.days.iter());
+        assert_eq!(played.map(|day| day.first_touches + day.follow_ups).sum::<u32>(), counted);
+        assert_eq!(
+            plan.steps.iter().map(|step| step.bubbles).collect::<Vec<_>>(),
+            [(1, 1); 4],
+            "also of texts by another way"
+        );
+    }
+
+    #[test]
+    fn whoever_a_condition_does_not_fit_is_held_there() {
+        let condition = |condition: &str| {
+            let source = format!(
+                "stop_on: [opt_out]\nvariables: {{ n: {{ missing: hold }} }}\nsteps: [{{ name: many, branch: {{ if: {condition}, then: [], else: [{{ wait: 1d }}, {{ send: {{ body: Hi }} }}] }} }}]"
+            );
+            let rows = [row(1, "+12125550101", json!({"n": 1})), row(2, "+12125550102", json!({"n": "x"}))];
+            let plan = planned(&source, &rows, &lines(&[30]));
+            let held =
+                plan.held_at_branches.iter().map(|(name, people)| format!("{people} at {name}")).collect::<Vec<_>>();
+            (texts(&plan)[0], plan.steps[0].messages.1, held.join(", "))
+        };
+        assert_eq!(condition("var.n | int >= 3"), ((1, 0, 0), 1, "1 at many".to_owned()));
+        // Where they do not reply it cannot be answered, and where they do they are through.
+        assert_eq!(condition("replied or var.n | int >= 3"), ((1, 0, 0), 1, "1 at many".to_owned()));
+    }
+
     #[test]
     fn without_a_cap_first_touches_cost_the_time_of_their_gaps() {
         let mut lines = lines(&[30]);
@@ -362,6 +435,7 @@ steps: [{ send: { body: Hi } }, { wait: 1d }, { send: { body: 'Hi again' } }]";
         let rows = crowd(2);
         let plan = plan(&running(source), &Audience { rows: &rows, known: &known }, &lines(&[30]), start(), 0);
         assert_eq!(plan.steps[0].faults, BTreeMap::from([("no line has written to them".to_owned(), 1)]));
+        assert!(plan.steps[1].faults.is_empty(), "they do not come to it");
         let texts = |step: &Step| step.variants.values().sum::<u32>();
         assert_eq!(plan.steps.iter().map(texts).collect::<Vec<_>>(), [1, 1]);
         assert_eq!(plan.steps.iter().map(|step| step.messages).collect::<Vec<_>>(), [(1, 1); 2]);

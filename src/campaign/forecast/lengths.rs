@@ -1,13 +1,37 @@
 //! Which way through a program is the longer one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::campaign::file::words::Wait;
 use crate::campaign::forecast::Way;
 use crate::campaign::program::{Op, Program};
+use crate::campaign::template::{Condition, Facts, Vars};
+
+/// What a condition says of somebody of whom it is not known yet whether they reply and whether they get what is sent: one answer for each
+/// of the four, none where it cannot be answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Answers([Option<bool>; 4]);
+
+impl Answers {
+    pub fn of(when: &Condition, vars: &Vars, labels: &BTreeMap<String, String>) -> Answers {
+        let all = [(false, false), (false, true), (true, false), (true, true)];
+        Answers(all.map(|(replied, delivered)| when.holds(Facts { replied, delivered, vars, labels }).ok()))
+    }
+
+    /// Whether it may come to this.
+    pub fn may_be(&self, answer: bool) -> bool {
+        self.0.contains(&Some(answer))
+    }
+
+    /// Whether it may be that it cannot be answered.
+    pub fn may_fail(&self) -> bool {
+        self.0.contains(&None)
+    }
+}
 
 /// How long the rest of the program takes from each step on, at least and at most, if no line and no window held it up.
-pub(super) struct Lengths(Vec<(Duration, Duration)>);
+pub struct Lengths(Vec<(Duration, Duration)>);
 
 impl Lengths {
     pub fn of(program: &Program) -> Lengths {
@@ -33,18 +57,20 @@ impl Lengths {
         Lengths(lengths)
     }
 
-    /// Whether a branch goes on at `then`: as it must by its condition, which hangs on replied and delivered, or, where these are not known
-    /// yet, by the way.
-    pub fn takes(&self, way: Way, holds: impl Fn(bool, bool) -> bool, then: usize, otherwise: usize) -> bool {
-        let all = [holds(false, false), holds(false, true), holds(true, false), holds(true, true)];
-        if all.iter().all(|one| *one == all[0]) {
-            return all[0];
-        }
-        let (then, otherwise) = (self.from(then), self.from(otherwise));
-        match way {
-            Way::Short => then.0 <= otherwise.0,
-            Way::Long => then.1 >= otherwise.1,
-        }
+    /// Where a branch goes on, at `then` or `otherwise`: as it must, or, where both may be, by the way. Nowhere if it cannot be answered.
+    pub fn after(&self, way: Way, answers: &Answers, then: usize, otherwise: usize) -> Option<usize> {
+        let takes = match (answers.may_be(true), answers.may_be(false)) {
+            (false, false) => return None,
+            (true, true) => {
+                let (then, otherwise) = (self.from(then), self.from(otherwise));
+                match way {
+                    Way::Short => then.0 <= otherwise.0,
+                    Way::Long => then.1 >= otherwise.1,
+                }
+            }
+            (holds, _) => holds,
+        };
+        Some(if takes { then } else { otherwise })
     }
 
     fn from(&self, step: usize) -> (Duration, Duration) {

@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use crate::campaign::draft::{Fault, Person, draft};
 use crate::campaign::file::words::Name;
-use crate::campaign::forecast::Forecast;
+use crate::campaign::forecast::{Answers, Forecast, Lengths};
 use crate::campaign::lint::bubbles;
+use crate::campaign::plan::course::{By, Course};
 use crate::campaign::plan::people::Member;
-use crate::campaign::program::{self, Op};
+use crate::campaign::program::{self, Message, Op};
 use crate::campaign::running::Running;
 
-/// A step that sends, over everybody who may reach it.
+/// A step that sends, over everybody who comes to it. What they have not answered yet decides at a branch is counted as the longer way.
 #[derive(Debug, Clone, Serialize)]
 pub struct Step {
     pub index: usize,
@@ -24,12 +25,14 @@ pub struct Step {
     pub expired: u32,
     /// Renderings, by variant; one without a name where there are none.
     pub variants: BTreeMap<String, u32>,
-    /// The fewest and the most bubbles that a text makes.
+    /// The fewest and the most bubbles that a text makes, by whichever way.
     pub bubbles: (usize, usize),
     pub longest_chars: usize,
     /// How many people get the text that most people get.
     pub same_text: u32,
-    /// Who get none here, which ends or holds their enrolment.
+    /// Who would get one here as well, but only by another way than the one that is counted.
+    pub another_way: u32,
+    /// Who get none here, which ends or holds their enrolment, by whichever way they come.
     pub faults: BTreeMap<String, u32>,
 }
 
@@ -42,6 +45,8 @@ pub struct Rendered {
     pub step: Name,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<Name>,
+    /// They read it only if they take another way than the one that is counted.
+    pub another_way: bool,
     pub text: String,
 }
 
@@ -50,7 +55,9 @@ pub(super) struct Texts {
     steps: Vec<Step>,
     /// How many people get a text, by step. Of texts their hashes: there may be one for each of a million people.
     counts: Vec<HashMap<u64, u32>>,
+    lengths: Lengths,
     pub twice: u32,
+    pub held_at_branches: BTreeMap<Name, u32>,
 }
 
 impl Texts {
@@ -65,51 +72,57 @@ impl Texts {
             bubbles: (usize::MAX, 0),
             longest_chars: 0,
             same_text: 0,
+            another_way: 0,
             faults: BTreeMap::new(),
         };
         let steps: Vec<Step> = sends.map(step).collect();
-        let counts = vec![HashMap::new(); steps.len()];
-        Texts { steps, counts, twice: 0 }
+        let (counts, lengths) = (vec![HashMap::new(); steps.len()], Lengths::of(&running.program));
+        Texts { steps, counts, lengths, twice: 0, held_at_branches: BTreeMap::new() }
     }
 
-    /// Renders what one person would read at each step, and returns the steps that have no text for them.
+    /// Renders what one person would read at each step that they may come to, and returns the steps that have no text for them.
     pub fn render(
         &mut self,
         running: &Running,
         member: &Member<'_>,
         mut shown: Option<&mut Vec<Rendered>>,
     ) -> Vec<usize> {
-        let touched = member.known.touched;
+        let mut course = Course::of(&running.program);
         let (mut own, mut no_text_at) = (Vec::new(), Vec::new());
-        for (step, counts) in self.steps.iter_mut().zip(&mut self.counts) {
-            let Some(Op::Send(message)) = running.program.get(step.index).map(|step| &step.op) else { continue };
-            // Whoever gets a second message has had a first one.
-            let touched = touched || !own.is_empty();
-            let line_id = member.known.line_id.as_deref();
-            let person = Person { phone: member.phone, vars: &member.vars, line_id, touched };
-            let job = match draft(running, &step.name, message, person) {
-                Ok(job) => job,
-                Err(fault) => {
-                    *step.faults.entry(sentence(&fault)).or_default() += 1;
-                    no_text_at.push(step.index);
-                    continue;
+        let mut sends = self.steps.iter_mut().zip(&mut self.counts);
+        for (index, step) in running.program.steps().iter().enumerate() {
+            let send = if matches!(step.op, Op::Send(_)) { sends.next() } else { None };
+            let Some(by) = course.at(index) else { continue };
+            match &step.op {
+                Op::End => {}
+                Op::Jump(to) => course.lead(*to, by),
+                Op::Wait(_) => course.lead(index + 1, by),
+                Op::Branch { when, otherwise } => {
+                    let answers = Answers::of(when, &member.vars, &running.campaign.labels);
+                    course.part(&self.lengths, &answers, (index + 1, *otherwise), by);
+                    if answers.may_fail() {
+                        *self.held_at_branches.entry(step.name.clone()).or_default() += 1;
+                    }
                 }
-            };
-            let wording = message.wording(&running.campaign.name, &step.name, member.phone);
-            let variant = wording.variant.clone();
-            *step.variants.entry(variant.as_ref().map(Name::to_string).unwrap_or_default()).or_default() += 1;
-            let made = bubbles(&job.body);
-            step.bubbles = (step.bubbles.0.min(made), step.bubbles.1.max(made));
-            step.longest_chars = step.longest_chars.max(job.body.chars().count());
-            let text = hash_of(&job.body);
-            let count = counts.entry(text).or_default();
-            *count += 1;
-            step.same_text = step.same_text.max(*count);
-            if let Some(shown) = &mut shown {
-                let (phone, text) = (member.phone.to_string(), job.body);
-                shown.push(Rendered { row: member.row, phone, step: step.name.clone(), variant, text });
+                Op::Send(message) => {
+                    let Some((step, counts)) = send else { continue };
+                    let Some(rendered) = step.render(running, message, member, by) else {
+                        no_text_at.push(index);
+                        continue;
+                    };
+                    course.lead(index + 1, by);
+                    if by == By::TheWay {
+                        let text = hash_of(&rendered.text);
+                        let count = counts.entry(text).or_default();
+                        *count += 1;
+                        step.same_text = step.same_text.max(*count);
+                        own.push(text);
+                    }
+                    if let Some(shown) = &mut shown {
+                        shown.push(rendered);
+                    }
+                }
             }
-            own.push(text);
         }
         let all = own.len();
         own.sort_unstable();
@@ -128,6 +141,33 @@ impl Texts {
             step
         };
         self.steps.into_iter().map(counted).collect()
+    }
+}
+
+impl Step {
+    /// What somebody reads here, counted.
+    fn render(&mut self, running: &Running, message: &Message, member: &Member<'_>, by: By) -> Option<Rendered> {
+        let (line_id, touched) = (member.known.line_id.as_deref(), member.known.touched);
+        let person = Person { phone: member.phone, vars: &member.vars, line_id, touched };
+        let text = match draft(running, &self.name, message, person) {
+            Ok(job) => job.body,
+            Err(fault) => {
+                *self.faults.entry(sentence(&fault)).or_default() += 1;
+                return None;
+            }
+        };
+        let variant = message.wording(&running.campaign.name, &self.name, member.phone).variant.clone();
+        let made = bubbles(&text);
+        self.bubbles = (self.bubbles.0.min(made), self.bubbles.1.max(made));
+        self.longest_chars = self.longest_chars.max(text.chars().count());
+        match by {
+            By::TheWay => {
+                *self.variants.entry(variant.as_ref().map(Name::to_string).unwrap_or_default()).or_default() += 1
+            }
+            By::AnotherWay => self.another_way += 1,
+        }
+        let (phone, step, another_way) = (member.phone.to_string(), self.name.clone(), by == By::AnotherWay);
+        Some(Rendered { row: member.row, phone, step, variant, another_way, text })
     }
 }
 

@@ -35,7 +35,9 @@ const NOT_AS_WANTED: u8 = 3;
 /// Show what a campaign would do, without writing anything: whom it reaches, what they read, and when it is over.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Everybody is rendered. People, suppressions, pins and lines are read from the database as they stand. The end is a range: at best every
+    after_help = "Everybody is rendered, step by step along the ways that they may take. Where a branch asks for what is known, such as a variable, that is one
+way. Where it asks for a reply or a delivery, texts are counted by the way that takes longer, those of the other are counted apart, and
+who would get none is told of either. People, suppressions, pins and lines are read from the database as they stand. The end is a range: at best every
 branch takes its shorter way, half of the people answer their first message (where that ends it), and the lines keep their whole pace;
 at worst every branch takes its longer way, nobody answers, and the lines lose 15 % of their pace. What else is queued for the same
 lines goes first.
@@ -146,7 +148,8 @@ impl PlanArgs {
     fn verdict(&self, plan: &Plan) -> ExitCode {
         let is_late = self.finish_by.is_some_and(|by| plan.stuck > 0 || plan.finishes_by.is_some_and(|end| end > by));
         let fails = |step: &Step| !step.faults.is_empty() || step.expired > 0;
-        let lacks = self.strict && (plan.stuck > 0 || !plan.people.held.is_empty() || plan.steps.iter().any(fails));
+        let holds = !plan.people.held.is_empty() || !plan.held_at_branches.is_empty();
+        let lacks = self.strict && (plan.stuck > 0 || holds || plan.steps.iter().any(fails));
         if is_late || lacks { ExitCode::from(NOT_AS_WANTED) } else { ExitCode::SUCCESS }
     }
 }
@@ -204,10 +207,12 @@ fn plan_line(line: &LineStatus, now: DateTime<Utc>) -> PlanLine {
 
 fn show(plan: &Plan, zone: Tz) {
     show_people(plan);
-    let mut steps =
-        table(&["step", "messages", "variants", "bubbles", "longest", "the same text", "no text", "too late"]);
+    let another_way = plan.steps.iter().any(|step| step.another_way > 0);
+    let mut names = vec!["step", "messages", "variants", "bubbles", "longest", "the same text", "no text", "too late"];
+    names.extend(another_way.then_some("another way"));
+    let mut steps = table(&names);
     for step in &plan.steps {
-        steps.add_row([
+        let mut row = vec![
             step.name.to_string(),
             range(step.messages.0, step.messages.1),
             variants(&step.variants),
@@ -216,9 +221,22 @@ fn show(plan: &Plan, zone: Tz) {
             format!("{} people", step.same_text),
             reasons(&step.faults),
             step.expired.to_string(),
-        ]);
+        ];
+        row.extend(another_way.then(|| format!("{} people", step.another_way)));
+        steps.add_row(row);
     }
     outln!("{steps}\n");
+    if another_way {
+        outln!(
+            "Who replies, and who gets what is sent, is not known yet: texts are counted by the way that takes longer, and under `another way` \
+             who comes to a step by any other\n"
+        );
+    }
+    for (branch, people) in &plan.held_at_branches {
+        outln!(
+            "{people} people are held at {branch}, or may be: its condition does not fit what their variables hold\n"
+        );
+    }
     let expired: u32 = plan.steps.iter().map(|step| step.expired).sum();
     if expired > 0 {
         outln!(
@@ -237,7 +255,8 @@ fn show(plan: &Plan, zone: Tz) {
     }
     for text in &plan.preview {
         let variant = text.variant.as_ref().map(|variant| format!(" ({variant})")).unwrap_or_default();
-        outln!("\nrow {}, {}, {}{variant}\n{}", text.row, text.phone, text.step, indented(&text.text));
+        let way = if text.another_way { ", by another way" } else { "" };
+        outln!("\nrow {}, {}, {}{variant}{way}\n{}", text.row, text.phone, text.step, indented(&text.text));
     }
 }
 

@@ -27,12 +27,17 @@ async fn people(it: &Harness) -> String {
 
 /// The exit code of a plan and what it says as JSON.
 async fn plan(it: &Harness, source: &str, args: &[&str]) -> (i32, Value) {
+    let (code, told) = shown(it, source, &[&["--json"], args].concat()).await;
+    (code, serde_json::from_str(&told).unwrap_or_else(|_| panic!("{told}")))
+}
+
+/// The exit code of a plan and what it says.
+async fn shown(it: &Harness, source: &str, args: &[&str]) -> (i32, String) {
     let directory = tempfile::tempdir().expect("made");
     let path = directory.path().join("campaign.yaml");
     std::fs::write(&path, source).expect("written");
-    let fixed = ["campaign", "plan", path.to_str().expect("UTF-8"), "--json"];
-    let (code, told, error) = it.run(&[&fixed, args].concat()).await;
-    (code, serde_json::from_str(&told).unwrap_or_else(|_| panic!("{error}")))
+    let (code, told, error) = it.run(&[&["campaign", "plan", path.to_str().expect("UTF-8")], args].concat()).await;
+    (code, told + &error)
 }
 
 #[tokio::test]
@@ -117,4 +122,31 @@ async fn what_others_have_queued_goes_before_a_plans_messages() {
     it.insert(CID, "for next week").await;
     it.execute("update outbox.jobs set due_at = now() + interval '7d' where body = 'for next week'").await;
     assert_eq!(waits().await, TimeDelta::seconds(3), "neither of them takes a line's time");
+}
+
+#[tokio::test]
+async fn a_plan_says_which_way_it_counts_and_who_is_held_at_a_branch() {
+    let it = Harness::start().await;
+    it.execute(
+        "create table people as select * from (values ('+15550142200', '3'), ('+15550142201', 'x')) p (phone, n)",
+    )
+    .await;
+    let more = "schedule: { manual: true }\naudience: { sql: \"select phone, n from people\" }\nvariables: { n: { missing: hold } }";
+    let branch = |condition: &str| {
+        let ways =
+            "then: [{ send: { body: Thanks }, name: thanks }], else: [{ wait: 3d }, { send: { body: Anybody? } }]";
+        file(more, &format!("[{{ send: {{ body: Hi }} }}, {{ name: many, branch: {{ if: {condition}, {ways} }} }}]"))
+    };
+    let (code, told) = shown(&it, &branch("replied"), &["--strict", "--preview", "1"]).await;
+    assert_eq!(code, 0, "{told}");
+    assert!(
+        told.contains("texts are counted by the way that takes longer") && told.contains("another way\n"),
+        "{told}"
+    );
+    assert!(told.contains(", thanks, by another way\n  Thanks"), "{told}");
+    let (code, told) = shown(&it, &branch("var.n | int >= 3"), &["--strict"]).await;
+    assert_eq!(code, 3, "{told}");
+    assert!(told.contains("held at many, or may be: its condition does not fit"), "{told}");
+    assert!(!told.contains("another way"), "all is known: {told}");
+    assert_eq!(shown(&it, &branch("var.n | int >= 3"), &[]).await.0, 0);
 }
