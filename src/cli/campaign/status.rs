@@ -33,7 +33,8 @@ if the step's time had not come). A reply or a stop counts where it answered: at
 reply. What retention has deleted is not counted.
 
 The end is that of `campaign plan`, played from where everybody stands, over the lines as they are: see there what makes it a range. People
-who are held, or wait for somebody, are not in it, nor those who are not enrolled yet.
+who are held, or wait for somebody, are not in it, nor those who are not enrolled yet. Where none can be foretold it is said why, in JSON by
+`no_eta` beside an `eta` of null.
 
 Examples:
   chert-outbox campaign status welcome
@@ -106,7 +107,8 @@ struct Look {
     funnel: Funnel,
     /// None of a campaign that is stopped, or where nothing can be foretold.
     eta: Option<Eta>,
-    #[serde(skip)]
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     no_eta: Option<String>,
     #[serde(skip)]
     zone: Tz,
@@ -126,11 +128,13 @@ impl Look {
         let funnel = funnel(&programs, &counted.standings, &counted.messages);
         let zone = running.get(&campaign.version).map_or(Tz::UTC, |running| running.campaign.zone);
         let mut look = Look { campaign, firings, funnel, eta: None, no_eta: None, zone };
-        if look.campaign.state != "stopped" {
-            match end.foretell(pool, &look.campaign, running).await {
-                Ok(eta) => look.eta = Some(eta),
-                Err(error) => look.no_eta = Some(format!("{error:#}")),
-            }
+        let foretold = match look.campaign.state.as_str() {
+            "stopped" => Err(anyhow::anyhow!("the campaign is stopped")),
+            _ => end.foretell(pool, &look.campaign, running).await,
+        };
+        match foretold {
+            Ok(eta) => look.eta = Some(eta),
+            Err(error) => look.no_eta = Some(format!("{error:#}")),
         }
         Ok(look)
     }

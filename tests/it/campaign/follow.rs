@@ -190,7 +190,22 @@ async fn the_end_is_foretold_from_where_everybody_stands() {
     it.execute("update outbox.lines set paused_at = now()").await;
     has(&status(&it).await["eta"], &json!({"stuck": 7, "from": null}));
     it.run(&["campaign", "stop", "drip", "--yes"]).await;
-    assert_eq!(status(&it).await["eta"], Value::Null);
+    let told = status(&it).await;
+    assert_eq!((&told["eta"], &told["no_eta"]), (&Value::Null, &"the campaign is stopped".into()));
+}
+
+#[tokio::test]
+async fn where_no_end_is_foretold_it_is_said_why_in_json_as_to_people() {
+    let it = Harness::start().await;
+    begun(&it).await;
+    assert!(!status(&it).await.as_object().expect("an object").contains_key("no_eta"), "there is one");
+    it.execute("update outbox.campaign_versions set definition = jsonb_set(definition, '{lines}', '{\"pool\": [\"pl_none\"]}')")
+        .await;
+    let told = status(&it).await;
+    let why = told["no_eta"].as_str().expect("a reason");
+    assert!(told["eta"].is_null() && why.contains("lines.pool names lines that are not known"), "{told}");
+    let (_, shown, _) = it.run(&["campaign", "status", "drip"]).await;
+    assert!(shown.contains(&format!("no end is foretold: {why}")), "{shown}");
 }
 
 #[tokio::test]
