@@ -1,4 +1,4 @@
-//! How people write times and rates: `10m`, `1/s`, `none`.
+//! How people write times, rates and counts: `10m`, `1/s`, `none`, `1 job`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +22,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Writes a length of time as [`duration`] reads it.
 pub fn show_duration(value: Duration) -> String {
     humantime::format_duration(value).to_string()
+}
+
+/// Writes a count with what is counted, e.g. `1 person` and `2 people`.
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, one: &str, more: &str) -> String {
+    let what = if count == N::from(1) { one } else { more };
+    format!("{count} {what}")
 }
 
 /// Reads an instant in RFC 3339, e.g. `2026-06-03T09:15:00Z`.
@@ -93,6 +99,12 @@ impl fmt::Display for Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_singular_and_none_is_not() {
+        let people = |count: u32| counted(count, "person", "people");
+        assert_eq!([people(0), people(1), people(2)], ["0 people", "1 person", "2 people"]);
+    }
 
     #[test]
     fn rates_are_gaps() {

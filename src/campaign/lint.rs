@@ -8,6 +8,7 @@ use crate::campaign::file::shape::{Campaign, Variable};
 use crate::campaign::file::step::{Attachment, Content, Send, SendStep, Step};
 use crate::campaign::template::{Template, Vars};
 use crate::job::Class;
+use crate::units::counted;
 
 /// A longer message is read as advertising.
 const LONG_CHARS: usize = 600;
@@ -129,7 +130,7 @@ impl Lint<'_> {
             [count] if *count == meant => {}
             [0] => self.warn(path.to_owned(), "nothing is left of this text", "write something outside of {% if … %}"),
             [count] => {
-                let message = format!("blank lines make this {count} bubbles, not {meant}");
+                let message = format!("blank lines make this {}, not {meant}", counted(*count, "bubble", "bubbles"));
                 let hint = format!("take the blank lines out, or write `bubbles: {count}` beside it");
                 self.warn(path.to_owned(), message, hint);
             }

@@ -28,7 +28,7 @@ use crate::campaign::opening::Opening;
 use crate::campaign::program::Op;
 use crate::campaign::zone::first_instant;
 use crate::cli::{print_json, table};
-use crate::units::instant;
+use crate::units::{counted, instant};
 
 /// So many coming fires are shown.
 const FIRES: usize = 10;
@@ -266,7 +266,8 @@ fn show(results: &[Checking]) {
     }
     let bad = results.iter().filter(|result| result.checked.is_err()).count();
     let warnings: usize = results.iter().map(|result| result.warnings().len()).sum();
-    outln!("\n{} files: {} good, {bad} with errors; {warnings} warnings", results.len(), good.len());
+    let (files, warnings) = (counted(results.len(), "file", "files"), counted(warnings, "warning", "warnings"));
+    outln!("\n{files}: {} good, {bad} with errors; {warnings}", good.len());
 }
 
 fn row(Checked { campaign, program, .. }: &Checked) -> [String; 7] {

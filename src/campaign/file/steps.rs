@@ -199,7 +199,10 @@ impl Reading<'_, '_> {
     fn variants(&mut self, place: &Place<'_>) -> Option<Vec<Variant>> {
         let items = list(place, false, "write each variant after a dash, with name and body", self.findings)?;
         if !(2..=MAX_VARIANTS).contains(&items.len()) {
-            let message = format!("there are {} variants", items.len());
+            let message = match items.len() {
+                1 => "there is 1 variant".to_owned(),
+                count => format!("there are {count} variants"),
+            };
             self.findings.add(place, message, format!("write 2 to {MAX_VARIANTS}, or none"));
         }
         let mut names = BTreeSet::new();

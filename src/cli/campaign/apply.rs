@@ -19,6 +19,7 @@ use crate::cli::campaign::people::{self, People};
 use crate::cli::campaign::plan::{self, PlanArgs};
 use crate::cli::{DatabaseOptions, ask, print_json};
 use crate::outbox::campaigns::versions::{self, NewVersion};
+use crate::units::counted;
 
 /// So many bad lines are shown.
 const SHOWN: usize = 20;
@@ -88,7 +89,7 @@ impl Apply {
                 continue;
             }
             let what = if applied.unchanged { "is as it was" } else { "is applied" };
-            let people = people.map_or(String::new(), |people| format!(", {people} people"));
+            let people = people.map_or(String::new(), |people| format!(", {}", counted(people, "person", "people")));
             outln!("{}: version {} {what}, {}{people}; {next}", new.name, applied.version, applied.state);
         }
         if self.json {
@@ -111,9 +112,9 @@ impl Apply {
         }
         ensure!(
             !self.json && ask::is_anybody_there(),
-            "{} of {} files would change something, and there is nobody to ask: look at chert-outbox campaign plan, then add --yes",
+            "{} of {} would change something, and there is nobody to ask: look at chert-outbox campaign plan, then add --yes",
             news.len(),
-            read.len()
+            counted(read.len(), "file", "files")
         );
         for (path, checked, new) in &news {
             if let Audience::Enrolled { .. } = checked.campaign.audience {
@@ -124,8 +125,7 @@ impl Apply {
             let plan = args.plan(&Running::read(&new.definition)?, pool).await?;
             plan::show_short(&plan, checked.campaign.zone);
         }
-        let s = if news.len() == 1 { "" } else { "s" };
-        ask::agreed(&format!("apply {} file{s}", news.len()))
+        ask::agreed(&format!("apply {}", counted(news.len(), "file", "files")))
     }
 
     /// A file and its CSV; nothing is applied before all are read.
@@ -156,17 +156,15 @@ impl Apply {
         let mut lines: Vec<String> =
             people.problems.iter().take(SHOWN).map(|(line, problem)| format!("{shown}:{line}: {problem}")).collect();
         if let Some(more) = people.problems.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-            lines.push(format!("{shown}: {more} more lines"));
+            lines.push(format!("{shown}: {}", counted(more, "more line", "more lines")));
         }
         let lines = lines.join("\n");
+        let (bad, all) = (people.problems.len(), counted(people.people.len(), "line", "lines"));
+        let are = if bad == 1 { "is" } else { "are" };
         if !self.leave_out_bad {
-            bail!(
-                "{lines}\n{} of {} lines are bad: mend them, or add --leave-out-bad",
-                people.problems.len(),
-                people.people.len()
-            );
+            bail!("{lines}\n{bad} of {all} {are} bad: mend the file, or add --leave-out-bad");
         }
-        eprintln!("{lines}\n{} of {} lines are left out", people.problems.len(), people.people.len());
+        eprintln!("{lines}\n{bad} of {all} {are} left out");
         Ok(people)
     }
 }

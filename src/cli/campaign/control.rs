@@ -11,6 +11,7 @@ use crate::campaign::running::Running;
 use crate::cli::{DatabaseOptions, ask};
 use crate::database;
 use crate::outbox::campaigns::{CampaignsError, manage, overview, versions};
+use crate::units::counted;
 
 /// Pause a campaign: nothing of it is sent within a second, also of what is queued, and nobody moves on.
 #[derive(Debug, Args)]
@@ -95,7 +96,7 @@ impl Stop {
             sum.enrolments += ended.enrolments;
             sum.jobs += ended.jobs;
         }
-        outln!("{} is stopped: {} enrolments ended here", self.name, sum.enrolments);
+        outln!("{} is stopped: {} ended here", self.name, counted(sum.enrolments, "enrolment", "enrolments"));
         Ok(ExitCode::SUCCESS)
     }
 
@@ -103,13 +104,14 @@ impl Stop {
     /// Errors: there is no such campaign; there is nobody to ask.
     async fn agreed(&self, pool: &PgPool) -> anyhow::Result<bool> {
         let campaign = overview::one(pool, &self.name).await?;
-        let (name, people, queued) = (&self.name, campaign.active + campaign.held, campaign.queued);
+        let (name, people) = (&self.name, counted(campaign.active + campaign.held, "enrolment", "enrolments"));
+        let queued = counted(campaign.queued, "queued job", "queued jobs");
         ensure!(
             ask::is_anybody_there(),
-            "a stop of {name} ends {people} enrolments for good and cancels {queued} queued jobs, and there is nobody to ask: \
+            "a stop of {name} ends {people} for good and cancels {queued}, and there is nobody to ask: \
              add --yes, or hold it by chert-outbox campaign pause {name}"
         );
-        ask::agreed(&format!("stop {name}, which ends {people} enrolments for good and cancels {queued} queued jobs"))
+        ask::agreed(&format!("stop {name}, which ends {people} for good and cancels {queued}"))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cli::campaign::list::shown;
 use crate::cli::import::Format;
 use crate::cli::{DatabaseOptions, ListOptions, has_reader_gone, output, print_json, table};
 use crate::outbox::campaigns::everybody::{Filter, Person, Reader};
+use crate::units::counted;
 
 /// People of one page of an export.
 const PAGE: i64 = 10_000;
@@ -173,7 +174,7 @@ impl Export {
             }
         };
         if let Some(file) = &self.to {
-            outln!("{written} people written to {}", file.display());
+            outln!("{} written to {}", counted(written, "person", "people"), file.display());
         }
         Ok(())
     }

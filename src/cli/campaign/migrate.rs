@@ -15,6 +15,7 @@ use crate::cli::{DatabaseOptions, print_json, table};
 use crate::database;
 use crate::outbox::campaigns::moving::{self, Going, Movable, Moved};
 use crate::outbox::campaigns::{CampaignsError, versions};
+use crate::units::counted;
 
 /// Those whom an engine holds are tried again so often, and so long after.
 const TRIES: usize = 100;
@@ -82,7 +83,8 @@ impl Migrate {
             .filter_map(|(standing, people)| {
                 let unmoved = versions.place(standing).err()?;
                 Some(format!(
-                    "{people} people at `{}` of version {}: {unmoved}",
+                    "{} at `{}` of version {}: {unmoved}",
+                    counted(*people, "person", "people"),
                     versions.name(standing),
                     standing.version
                 ))
@@ -141,7 +143,7 @@ impl Migrate {
             ids = remaining.ids;
             tokio::time::sleep(AGAIN).await;
         }
-        bail!("{} people were moved; others are held by somebody: run it again", sum.people)
+        bail!("{} moved; others are held by somebody: run it again", counted(sum.people, "person was", "people were"))
     }
 
     fn tell(&self, movable: &Movable, versions: &Versions, moved: Option<Moved>) -> anyhow::Result<()> {
@@ -174,7 +176,9 @@ impl Migrate {
         match (movable.groups.is_empty(), moved) {
             (true, _) => outln!("nobody runs with an older version of {}", self.name),
             (false, None) => outln!("{}\nnobody was moved: add --yes to do it", rows.trim_fmt()),
-            (false, Some(moved)) => outln!("{}\n{} people were moved", rows.trim_fmt(), moved.people),
+            (false, Some(moved)) => {
+                outln!("{}\n{} moved", rows.trim_fmt(), counted(moved.people, "person was", "people were"))
+            }
         }
         if movable.enrols {
             outln!("a firing still enrols people with an older version: run it again when that is over");

@@ -24,7 +24,7 @@ use crate::cli::{DatabaseOptions, print_json, table};
 use crate::outbox::campaigns::audience::{self, Person, Query};
 use crate::outbox::campaigns::known::{Asking, known, queued};
 use crate::outbox::lines::{self, LineStatus};
-use crate::units::instant;
+use crate::units::{counted, instant};
 
 /// Days of the chart; a longer campaign is shown in weeks, and the rest of a very long one in a sentence.
 const MOST_BARS: usize = 60;
@@ -217,12 +217,12 @@ fn show(plan: &Plan, zone: Tz) {
             range(step.messages.0, step.messages.1),
             variants(&step.variants),
             range(step.bubbles.0, step.bubbles.1),
-            format!("{} characters", step.longest_chars),
-            format!("{} people", step.same_text),
+            counted(step.longest_chars, "character", "characters"),
+            counted(step.same_text, "person", "people"),
             reasons(&step.faults),
             step.expired.to_string(),
         ];
-        row.extend(another_way.then(|| format!("{} people", step.another_way)));
+        row.extend(another_way.then(|| counted(step.another_way, "person", "people")));
         steps.add_row(row);
     }
     outln!("{steps}\n");
@@ -234,18 +234,20 @@ fn show(plan: &Plan, zone: Tz) {
     }
     for (branch, people) in &plan.held_at_branches {
         outln!(
-            "{people} people are held at {branch}, or may be: its condition does not fit what their variables hold\n"
+            "{} held at {branch}, or may be: its condition does not fit what their variables hold\n",
+            counted(*people, "person is", "people are")
         );
     }
     let expired: u32 = plan.steps.iter().map(|step| step.expired).sum();
     if expired > 0 {
         outln!(
-            "{expired} people drop out, since the deadline of their step comes before their turn: take more lines, a longer expires_after, or \
-             fewer people at once\n"
+            "{} out, since the deadline of their step comes before their turn: take more lines, a longer expires_after, or fewer people \
+             at once\n",
+            counted(expired, "person drops", "people drop")
         );
     }
     if plan.people_with_a_text_twice > 0 {
-        outln!("{} people would get the very same text twice\n", plan.people_with_a_text_twice);
+        outln!("{} would get the very same text twice\n", counted(plan.people_with_a_text_twice, "person", "people"));
     }
     show_times(plan, zone);
     chart(&plan.days);
@@ -289,7 +291,7 @@ fn show_times(plan: &Plan, zone: Tz) {
     let at = |at: Option<DateTime<Utc>>| at.map_or("never".to_owned(), local);
     outln!("first message  {}", at(plan.first_at));
     outln!("last message   {}", range(at(plan.finishes_from), at(plan.finishes_by)));
-    outln!("cost           {:.1} line-days, on {} lines\n", plan.line_days, plan.lines);
+    outln!("cost           {:.1} line-days, on {}\n", plan.line_days, counted(plan.lines, "line", "lines"));
 }
 
 fn add_reasons(table: &mut comfy_table::Table, what: &str, reasons: &BTreeMap<String, u32>) {

@@ -1,6 +1,7 @@
 //! `campaign status`: one campaign's firings, its funnel, and when it will be through; once, or again and again.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::cli::campaign::plan::{lines_of, range};
 use crate::cli::{DatabaseOptions, print_json, stop, table};
 use crate::outbox::campaigns::overview::{self, Listed, Tick};
 use crate::outbox::campaigns::{funnel as counting, under_way};
-use crate::units::duration;
+use crate::units::{counted, duration};
 
 /// The end is foretold anew when so many times the time has gone by that it took.
 const FORETELL_EVERY: u32 = 20;
@@ -165,35 +166,37 @@ impl Look {
         let mut lines = vec![String::new()];
         if let (Some(from), Some(by)) = (eta.from, eta.by) {
             let paused = if self.campaign.state == "paused" { ", were it resumed now" } else { "" };
-            lines.push(format!(
-                "on the way     {} people, {} messages left",
-                eta.people,
-                range(eta.messages.0, eta.messages.1)
-            ));
+            lines.push(format!("on the way     {}, {} left", people(eta.people), messages(eta.messages)));
             lines.push(format!("last message   {}{paused}", range(at(from), at(by))));
         } else {
-            lines.push(format!("on the way     {} people, no message left", eta.people));
+            lines.push(format!("on the way     {}, no message left", people(eta.people)));
         }
         if eta.wait_for_somebody > 0 {
-            let waiting = eta.wait_for_somebody;
-            lines.push(format!(
-                "held back      {waiting} people: until they reply, or somebody looks at what they wrote"
-            ));
+            let waiting = people(eta.wait_for_somebody);
+            lines.push(format!("held back      {waiting}: until they reply, or somebody looks at what they wrote"));
         }
         if eta.expired > 0 {
             lines.push(format!(
-                "too late       {} people: the deadline of their step comes before their turn",
-                eta.expired
+                "too late       {}: the deadline of their step comes before their turn",
+                people(eta.expired)
             ));
         }
         if eta.stuck > 0 {
             lines.push(format!(
-                "stuck          {} people: no line that may write to them, or hours that never open",
-                eta.stuck
+                "stuck          {}: no line that may write to them, or hours that never open",
+                people(eta.stuck)
             ));
         }
         lines
     }
+}
+
+fn people<N: Display + PartialEq + From<u8>>(count: N) -> String {
+    counted(count, "person", "people")
+}
+
+fn messages((least, most): (u32, u32)) -> String {
+    if least == most { counted(most, "message", "messages") } else { format!("{} messages", range(least, most)) }
 }
 
 /// What was foretold last.
@@ -335,6 +338,14 @@ mod tests {
     fn a_repaint_leaves_nothing_of_the_look_before() {
         assert_eq!(repaint("one\ntwo", true), "\x1b[2J\x1b[Hone\x1b[K\ntwo\x1b[K\x1b[J");
         assert_eq!(repaint("one", false), "\x1b[Hone\x1b[K\x1b[J");
+    }
+
+    #[test]
+    fn one_message_is_singular_and_a_range_is_not() {
+        assert_eq!(
+            [messages((1, 1)), messages((0, 1)), messages((2, 2))],
+            ["1 message", "0 to 1 messages", "2 messages"]
+        );
     }
 
     #[test]

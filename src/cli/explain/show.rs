@@ -7,6 +7,7 @@ use crate::cli::table;
 use crate::outbox::explain::{
     CampaignExplained, Ended, EnrolmentView, JobExplained, JobView, Next, PersonExplained, Share,
 };
+use crate::units::counted;
 
 pub fn job(explained: &JobExplained) {
     let JobView { job, next } = &explained.job;
@@ -150,11 +151,11 @@ pub fn campaign(explained: &CampaignExplained) {
         None => outln!("next firing: none by itself"),
     }
     if explained.open_firings > 0 {
-        outln!("{} firings still enrol", explained.open_firings);
+        outln!("{}", counted(explained.open_firings, "firing still enrols", "firings still enrol"));
     }
     outln!(
-        "look-ahead: room for {} more first messages and {} later ones, of {} each",
-        explained.room,
+        "look-ahead: room for {} and {} later ones, of {} each",
+        counted(explained.room, "more first message", "more first messages"),
         explained.room_for_later,
         explained.look_ahead
     );

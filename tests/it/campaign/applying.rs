@@ -27,7 +27,7 @@ async fn where_nobody_can_be_asked_only_yes_applies_what_is_new() {
     for args in [&["campaign", "apply", path] as &[&str], &["campaign", "apply", path, "--json"]] {
         let (code, _, error) = it.run(args).await;
         assert!(
-            code == 1 && error.contains("1 of 1 files would change something, and there is nobody to ask"),
+            code == 1 && error.contains("1 of 1 file would change something, and there is nobody to ask"),
             "{error}"
         );
     }

@@ -129,7 +129,7 @@ async fn a_stop_says_what_it_ends_and_asks_first() {
     let standing = async || it.text("select state from outbox.campaigns").await + " " + &it.enrolments().await;
     let (code, _, error) = it.run(&["campaign", "stop", "drip"]).await;
     let told =
-        "a stop of drip ends 2 enrolments for good and cancels 1 queued jobs, and there is nobody to ask: add --yes";
+        "a stop of drip ends 2 enrolments for good and cancels 1 queued job, and there is nobody to ask: add --yes";
     assert!(code == 1 && error.contains(told), "{error}");
     assert_eq!(standing().await, "running active held/missing_variable");
     for (answer, wanted, state) in [
@@ -137,7 +137,7 @@ async fn a_stop_says_what_it_ends_and_asks_first() {
         ("y\n", 0, "stopped stopped/campaign_stopped stopped/campaign_stopped"),
     ] {
         let (code, told) = at_terminal(&it, &["campaign", "stop", "drip"], answer).await;
-        let asked = "stop drip, which ends 2 enrolments for good and cancels 1 queued jobs [y/N]?";
+        let asked = "stop drip, which ends 2 enrolments for good and cancels 1 queued job [y/N]?";
         assert!(code == wanted && told.contains(asked), "{told}");
         assert_eq!(standing().await, state);
     }

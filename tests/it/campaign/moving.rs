@@ -36,8 +36,8 @@ async fn who_stands_where_the_new_version_has_nothing_is_told_and_nobody_is_move
     assert_eq!(code, 1);
     for told in [
         "nobody was moved",
-        "1 people at `a` of version 1: the new version has no step `a`: add --map a=STEP, or a=end",
-        "1 people at `b` of version 1: the new version has no step `b`",
+        "1 person at `a` of version 1: the new version has no step `a`: add --map a=STEP, or a=end",
+        "1 person at `b` of version 1: the new version has no step `b`",
     ] {
         assert!(error.contains(told), "{error}");
     }

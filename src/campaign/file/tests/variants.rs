@@ -30,7 +30,7 @@ fn variants_have_weights_and_bodies_of_their_own() {
             two.to_owned(),
             "14:13: steps[0].send.body: no variant uses this body — take it out, or the body of a variant",
         ),
-        ("", two.lines().take(1).collect(), "16:7: steps[0].variants: there are 1 variants — write 2 to 20, or none"),
+        ("", two.lines().take(1).collect(), "16:7: steps[0].variants: there is 1 variant — write 2 to 20, or none"),
         (
             "",
             two.replace("weight: 3", "wieght: 3"),
