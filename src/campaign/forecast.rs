@@ -309,7 +309,8 @@ impl<'a> Play<'a> {
         None
     }
 
-    /// Takes who has waited the longest for what the line may send now: a follow-up, a first touch, or both. So do claims.
+    /// Takes who has waited the longest for what the line may send now: a follow-up, a first touch, or both. Claims go by
+    /// when a job was made, which comes to the same.
     fn pop(&mut self, line: usize, at: DateTime<Utc>, opens: (bool, bool)) -> Option<usize> {
         let (budget, hours) = (&mut self.budgets[line], &mut self.groups);
         let queues =

@@ -171,7 +171,9 @@ impl Claimer {
                 let line = &lines[allotment.line];
                 let counted = candidates[allotment.candidate].touch == Touch::First;
                 first_touches[allotment.line] += i32::from(counted);
-                self.prepare(job, line.claimed(before[allotment.line].clone(), allotment.slot), counted, now, anchor)
+                let claimed = line.claimed(before[allotment.line].clone(), allotment.slot);
+                let counted_until = counted.then_some(line.day_ends_at);
+                self.prepare(job, claimed, counted_until, now, anchor)
             })
             .collect();
         lease(&mut tx, &prepared, &self.worker, now + self.lease).await?;
@@ -189,7 +191,14 @@ impl Claimer {
     }
 
     /// Freezes what the job will say: its line, its key, its bytes.
-    fn prepare(&self, job: FoundJob, line: ClaimedLine, counted: bool, now: DateTime<Utc>, anchor: Anchor) -> Prepared {
+    fn prepare(
+        &self,
+        job: FoundJob,
+        line: ClaimedLine,
+        counted_until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+        anchor: Anchor,
+    ) -> Prepared {
         let untried = job.idempotency_key.is_none();
         let by_name = untried && job.first_touch && self.line_choice == LineChoice::Name && line.id != ANY_LINE;
         let named_line_id = job.named_line().or_else(|| by_name.then(|| line.id.clone()));
@@ -201,7 +210,7 @@ impl Claimer {
             phone,
             request: request.to_bytes(&key),
             first_touch: job.first_touch,
-            counted,
+            counted: counted_until.is_some(),
             standing: Standing {
                 attempt: job.attempt.unsigned_abs(),
                 max_attempts: job.max_attempts.unsigned_abs(),
@@ -213,7 +222,7 @@ impl Claimer {
             untried,
             anchor,
         };
-        Prepared { claim, key, named_line_id }
+        Prepared { claim, key, named_line_id, counted_until }
     }
 
     /// Why a job must not be sent: it cannot be read, or it was tried before and no longer says what its key was made from.
@@ -235,6 +244,7 @@ struct Prepared {
     claim: Claim,
     key: String,
     named_line_id: Option<String>,
+    counted_until: Option<DateTime<Utc>>,
 }
 
 /// Whether another claim took the same recipient, or the two waited for each other; nothing was claimed.
@@ -294,15 +304,15 @@ async fn lease(
     let lines: Vec<String> = prepared.iter().map(|prepared| prepared.claim.line.id.clone()).collect();
     let keys: Vec<String> = prepared.iter().map(|prepared| prepared.key.clone()).collect();
     let named: Vec<Option<String>> = prepared.iter().map(|prepared| prepared.named_line_id.clone()).collect();
-    let counted: Vec<Option<NaiveDate>> =
-        prepared.iter().map(|prepared| prepared.claim.counted.then_some(prepared.claim.line.day)).collect();
+    let counted_until: Vec<Option<DateTime<Utc>>> = prepared.iter().map(|prepared| prepared.counted_until).collect();
     sqlx::query!(
         r#"
         update outbox.jobs j
            set state = 'sending', reason = null, ready = false, wake_at = null, claims = j.claims + 1, worker = $5,
                lease_until = $6, line_id = u.line_id, idempotency_key = u.key, named_line_id = u.named_line_id,
-               counted_on = coalesce(u.counted_on, j.counted_on)
-          from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $7::date[]) as u (id, line_id, key, named_line_id, counted_on)
+               counted_until = coalesce(u.counted_until, j.counted_until)
+          from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $7::timestamptz[])
+            as u (id, line_id, key, named_line_id, counted_until)
          where j.id = u.id
         "#,
         &ids,
@@ -311,7 +321,7 @@ async fn lease(
         &named as &[Option<String>],
         worker,
         lease_until,
-        &counted as &[Option<NaiveDate>],
+        &counted_until as &[Option<DateTime<Utc>>],
     )
     .execute(&mut **tx)
     .await?;

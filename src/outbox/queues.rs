@@ -33,7 +33,7 @@ pub(crate) async fn lock_lines(
             select * from unnest($4::text[], $5::smallint[], $6::timestamptz[], $7::bigint[], $8::smallint[], $9::timestamptz[], $10::bigint[])
                        as m (line_id, priority, due_at, id, touch_priority, touch_due_at, touch_id)
         ), anyone as materialized (
-            select heads.follow_up, heads.first_touch, heads.counted_on
+            select heads.follow_up, heads.first_touch
               from marks m
              cross join lateral outbox.heads(m.line_id, m.priority, m.due_at, m.id, m.touch_priority, m.touch_due_at, m.touch_id) heads
              where m.line_id = '*'
@@ -41,8 +41,7 @@ pub(crate) async fn lock_lines(
         select o.id as "id!", o.gap_us as "gap_us!", o.first_touch_gap_us as "first_touch_gap_us!", o.next_at as "next_at!",
                greatest(o.next_first_touch_at, o.saturated_until) as "next_first_touch_at!",
                o.slowdown as "slowdown!", o.saturations as "saturations!", o.first_touches_left,
-               o.day as "day!", o.day_ends_at as "day_ends_at!",
-               greatest(anyone.counted_on, heads.counted_on) is not distinct from o.day as "has_counted!", clock_timestamp() as "now!"
+               o.day as "day!", o.day_ends_at as "day_ends_at!", o.has_counted as "has_counted!", clock_timestamp() as "now!"
           from outbox.openings o
          cross join anyone
           left join marks m on m.line_id = o.id
@@ -51,8 +50,7 @@ pub(crate) async fn lock_lines(
            and (anyone.follow_up or heads.follow_up
                 or o.first_touch_at <= clock_timestamp() + $1::interval and (anyone.first_touch or heads.first_touch)
                 -- A cap that is used up holds back no job that it has counted already.
-                or greatest(o.next_first_touch_at, o.saturated_until) <= clock_timestamp() + $1::interval
-                   and greatest(anyone.counted_on, heads.counted_on) = o.day)
+                or greatest(o.next_first_touch_at, o.saturated_until) <= clock_timestamp() + $1::interval and o.has_counted)
            and not exists (select from outbox.account a
                             where a.block_kind = 'halted' and not $2
                                or a.block_kind = 'rate_limited' and a.blocked_until > clock_timestamp())
@@ -91,13 +89,13 @@ pub(crate) async fn find_jobs(
     let from: Vec<Turn> = queues.iter().map(|queue| marks.of(queue.line_id, queue.touch.is_first())).collect();
     let Bars { key_horizon, holds } = bars;
     let (stale_holds_marketing, stale_holds_others) = holds.hold_on_stale.holds();
-    let found = sqlx::query_as!(
+    let mut found = sqlx::query_as!(
         FoundJob,
         r#"
         select c.id as "id!", c.phone as "phone!", c.body as "body!", c.payload::text as "payload!", c.phone_line_id, c.named_line_id,
                c.dedupe_key, c.idempotency_key, c.priority as "priority!", c.due_at as "due_at!", c.attempt as "attempt!",
                c.max_attempts as "max_attempts!", c.claims as "claims!", c.line_id as "line_id!", c.first_touch as "first_touch!",
-               c.counted_on, c.unknown_since, c.out_of_turn as "out_of_turn!",
+               c.counted_until, c.unknown_since, c.out_of_turn as "out_of_turn!",
                (c.expires_at <= $4
                 or c.unknown_since < $4 - $5::interval
                 or c.line_id is distinct from coalesce((select l.id from outbox.lines l
@@ -125,15 +123,15 @@ pub(crate) async fn find_jobs(
                             where earlier.phone = c.phone and earlier.state in ('queued', 'sending') and earlier.due_at <= $4
                               and not outbox.is_held(earlier.reason)
                               and (earlier.priority, earlier.due_at, earlier.id) < (c.priority, c.due_at, c.id))) is true as "again!"
-          from unnest($1::text[], $2::bool[], $3::bigint[], $6::smallint[], $7::timestamptz[], $8::bigint[], $13::date[])
-            as q (line_id, first_touch, most, priority, due_at, id, counted_on)
+          from unnest($1::text[], $2::bool[], $3::bigint[], $6::smallint[], $7::timestamptz[], $8::bigint[], $13::timestamptz[])
+            as q (line_id, first_touch, most, priority, due_at, id, counted_until)
          cross join (select outbox.is_deaf($9) as is_stale, exists (select from outbox.erased) as knows_erased,
                             array(select name from outbox.campaigns where state <> 'running') as paused_campaigns offset 0) hearing
          cross join lateral (
                select head.*, false as out_of_turn
                  from (select j.*
                          from outbox.jobs j
-                        where q.counted_on is null
+                        where q.counted_until is null
                           and j.state = 'queued' and j.ready and j.line_id = q.line_id and j.first_touch = q.first_touch
                           and (j.priority, j.due_at, j.id) >= (q.priority, q.due_at, q.id)
                         order by j.priority, j.due_at, j.id
@@ -143,7 +141,8 @@ pub(crate) async fn find_jobs(
                select counted.*, true
                  from (select j.*
                          from outbox.jobs j
-                        where j.state = 'queued' and j.ready and j.line_id = q.line_id and j.first_touch and j.counted_on = q.counted_on
+                        where j.state = 'queued' and j.ready and j.line_id = q.line_id and j.first_touch
+                          and j.counted_until = q.counted_until
                         order by j.priority, j.due_at, j.id
                         limit q.most
                           for update skip locked) counted) c
@@ -162,10 +161,12 @@ pub(crate) async fn find_jobs(
         stale_holds_marketing,
         stale_holds_others,
         holds.unanswered_limit.0.map_or(i32::MAX, i32::from),
-        &queues.iter().map(|queue| queue.counted_on).collect::<Vec<_>>() as &[Option<NaiveDate>],
+        &queues.iter().map(|queue| queue.counted_until).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
     )
     .fetch_all(&mut **tx)
     .await?;
+    // One that is counted already may stand at the head of its queue as well.
+    found.dedup_by_key(|job| job.id);
     let in_turn = found.iter().filter(|job| !job.out_of_turn);
     marks.found(in_turn.map(|job| (job.line_id.as_str(), job.first_touch, job.turn())));
     Ok(found)
@@ -175,13 +176,13 @@ pub(crate) async fn find_jobs(
 struct Queue<'a> {
     line_id: &'a str,
     touch: Touch,
-    /// Of the first touches, only those that are counted on this day already, out of their turn.
-    counted_on: Option<NaiveDate>,
+    /// Of the first touches, only those that the day that ends then has counted already, out of their turn.
+    counted_until: Option<DateTime<Utc>>,
     most: usize,
 }
 
-/// Each line's own queues and those of any line. First touches that are counted already are in the queue of all others: they have one
-/// of their own only where the cap leaves nothing for the others, so that no job is found twice.
+/// Each line's own queues and those of any line. First touches that are counted already stand in the queue of all others; where the cap
+/// leaves nothing for these, they have one of their own.
 fn queues<'a>(lines: &'a [LockedLine], schedules: &[Schedule], limit: usize, now: DateTime<Utc>) -> Vec<Queue<'a>> {
     let share = limit.div_ceil(lines.len().max(1));
     let mut queues = Vec::new();
@@ -191,21 +192,18 @@ fn queues<'a>(lines: &'a [LockedLine], schedules: &[Schedule], limit: usize, now
             let open = schedule.count_open(touch, share, now, now + HORIZON);
             for_anyone += open;
             if line.id != ANY_LINE && open > 0 {
-                queues.push(Queue { line_id: &line.id, touch, counted_on: None, most: open });
+                queues.push(Queue { line_id: &line.id, touch, counted_until: None, most: open });
             }
         }
-        queues.push(Queue { line_id: ANY_LINE, touch, counted_on: None, most: for_anyone.min(limit) });
+        queues.push(Queue { line_id: ANY_LINE, touch, counted_until: None, most: for_anyone.min(limit) });
     }
     for (line, schedule) in lines.iter().zip(schedules).filter(|(line, _)| line.has_counted) {
-        let counted_on = Some(line.day);
-        let most = schedule.count_open(Touch::Counted, share, now, now + HORIZON);
+        let (touch, counted_until) = (Touch::Counted, Some(line.day_ends_at));
+        let most = schedule.count_open(touch, share, now, now + HORIZON);
         for line_id in [line.id.as_str(), ANY_LINE] {
-            let is_found = |queue: &Queue| {
-                let finds = queue.touch == Touch::First && queue.most > 0 || queue.counted_on == counted_on;
-                queue.line_id == line_id && finds
-            };
-            if most > 0 && !queues.iter().any(is_found) {
-                queues.push(Queue { line_id, touch: Touch::Counted, counted_on, most });
+            if most > 0 && !queues.iter().any(|queue| (queue.line_id, queue.counted_until) == (line_id, counted_until))
+            {
+                queues.push(Queue { line_id, touch, counted_until, most });
             }
         }
     }
@@ -233,7 +231,7 @@ pub(crate) struct LockedLine {
     pub first_touches_left: Option<i32>,
     pub day: NaiveDate,
     pub day_ends_at: DateTime<Utc>,
-    /// Some first touch that stands ready for it is counted on this day already.
+    /// Its cap is used up, and some first touch that stands ready for it is counted on this day already.
     pub has_counted: bool,
     pub now: DateTime<Utc>,
 }
@@ -255,7 +253,7 @@ impl LockedLine {
 
     /// Whether this line may send the job, and has counted it on this day already.
     fn counted(&self, job: &FoundJob) -> bool {
-        (job.line_id == ANY_LINE || job.line_id == self.id) && job.counted_on == Some(self.day)
+        (job.line_id == ANY_LINE || job.line_id == self.id) && job.counted_until == Some(self.day_ends_at)
     }
 
     pub fn claimed(&self, mut after: Schedule, slot_at: DateTime<Utc>) -> ClaimedLine {
@@ -291,8 +289,8 @@ pub(crate) struct FoundJob {
     pub claims: i32,
     pub line_id: String,
     pub first_touch: bool,
-    /// The line's day on which it is counted as a first touch, because an earlier call may be on the phone.
-    pub counted_on: Option<NaiveDate>,
+    /// The end of the line's day that has counted it as a first touch, because an earlier call may be on the phone.
+    pub counted_until: Option<DateTime<Utc>>,
     pub unknown_since: Option<DateTime<Utc>>,
     /// It was found for being counted already, not at the head of its queue.
     pub out_of_turn: bool,
@@ -308,7 +306,7 @@ impl FoundJob {
 
     /// What it asks of these lines.
     pub fn touch(&self, lines: &[LockedLine]) -> Touch {
-        Touch::of(self.first_touch, self.counted_on.is_some() && lines.iter().any(|line| line.counted(self)))
+        Touch::of(self.first_touch, self.counted_until.is_some() && lines.iter().any(|line| line.counted(self)))
     }
 
     pub fn named_line(&self) -> Option<String> {

@@ -216,7 +216,7 @@ async fn update_jobs(
                idempotency_key = case when not u.forget_key then j.idempotency_key end,
                named_line_id = case when not u.forget_key then j.named_line_id end,
                -- Whether it is counted is settled with its line's budget: it stays so while it may be on the phone.
-               counted_on = case when not u.counted or u.outcome = 'unknown' then j.counted_on end,
+               counted_until = case when not u.counted or u.outcome = 'unknown' then j.counted_until end,
                unknown_since = case when u.outcome = 'unknown' then coalesce(j.unknown_since, u.started_at) else j.unknown_since end,
                message_id = coalesce(u.message_id, j.message_id), lead_id = coalesce(u.lead_id, j.lead_id),
                convo_id = coalesce(u.convo_id, j.convo_id), sent_line_id = coalesce(u.sent_line_id, j.sent_line_id),

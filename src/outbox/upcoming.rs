@@ -35,7 +35,7 @@ pub async fn upcoming(pool: &PgPool, marks: &Marks, leases: bool) -> Result<Upco
             select * from unnest($4::text[], $5::smallint[], $6::timestamptz[], $7::bigint[], $8::smallint[], $9::timestamptz[], $10::bigint[])
                        as m (line_id, priority, due_at, id, touch_priority, touch_due_at, touch_id)
         ), anyone as materialized (
-            select heads.follow_up, heads.first_touch, heads.counted_on
+            select heads.follow_up, heads.first_touch
               from marks m
              cross join lateral outbox.heads(m.line_id, m.priority, m.due_at, m.id, m.touch_priority, m.touch_due_at, m.touch_id) heads
              where m.line_id = '*'
@@ -56,8 +56,7 @@ pub async fn upcoming(pool: &PgPool, marks: &Marks, leases: bool) -> Result<Upco
                            union all
                            select o.first_touch_at where anyone.first_touch or heads.first_touch
                            union all
-                           select greatest(o.next_at, o.next_first_touch_at, o.saturated_until)
-                            where greatest(anyone.counted_on, heads.counted_on) = o.day) opens)
+                           select greatest(o.next_at, o.next_first_touch_at, o.saturated_until) where o.has_counted) opens)
                ) as next_at,
                clock_timestamp() as "now!",
                exists (select from outbox.account where block_kind = 'halted' and blocked_until <= clock_timestamp()) as "probe_due!",

@@ -121,8 +121,8 @@ pub struct JobFacts {
     /// The queue that it stands or would stand in: its line, or `*` for any.
     pub line_id: String,
     pub first_touch: bool,
-    /// The line's day on which it is counted as a first touch, because an earlier call may be on the phone.
-    pub counted_on: Option<NaiveDate>,
+    /// The end of the line's day that has counted it as a first touch, because a call is under way or may be on the phone.
+    pub counted_until: Option<DateTime<Utc>>,
     pub producer: String,
     pub created_at: DateTime<Utc>,
     pub sent_at: Option<DateTime<Utc>>,
@@ -204,7 +204,7 @@ pub(super) async fn jobs(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
                case when j.state = 'queued' then coalesce(l.id, '*') else coalesce(j.line_id, l.id, '*') end as "line_id!",
                case when j.state = 'queued' then r.first_touched_at is null and r.last_inbound_at is null
                     else coalesce(j.first_touch, false) end as "first_touch!",
-               j.counted_on, j.producer, j.created_at, j.sent_at, j.finished_at, j.sent_line_id, j.message_id, j.error_code, j.error_message, j.trace_id,
+               j.counted_until, j.producer, j.created_at, j.sent_at, j.finished_at, j.sent_line_id, j.message_id, j.error_code, j.error_message, j.trace_id,
                j.delivery_state, j.delivered_at, j.read_at, j.replied_at, j.ready, j.line_id is not null as "looked_at!",
                j.past_suppression, j.lease_until, j.worker, w.name as "worker_name?",
                coalesce(stop.scope, gone.scope) as suppressed,
@@ -257,7 +257,7 @@ pub(super) async fn jobs(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
 pub(super) struct Queued {
     pub line_id: String,
     pub first_touch: bool,
-    pub counted_on: Option<NaiveDate>,
+    pub counted_until: Option<DateTime<Utc>>,
     pub priority: i16,
     pub due_at: DateTime<Utc>,
     pub id: i64,
@@ -272,10 +272,10 @@ pub(super) async fn before(
     sqlx::query_as!(
         Queued,
         r#"
-        select q.line_id as "line_id!", q.first_touch as "first_touch!", b.counted_on as "counted_on?", b.priority as "priority!", b.due_at as "due_at!", b.id as "id!"
+        select q.line_id as "line_id!", q.first_touch as "first_touch!", b.counted_until as "counted_until?", b.priority as "priority!", b.due_at as "due_at!", b.id as "id!"
           from unnest($1::text[], $2::bool[], $3::bigint[]) as q (line_id, first_touch, most)
          cross join lateral (
-               select j.counted_on, j.priority, j.due_at, j.id
+               select j.counted_until, j.priority, j.due_at, j.id
                  from outbox.jobs j
                 where j.state = 'queued' and j.ready and j.line_id = q.line_id and j.first_touch = q.first_touch
                 order by j.priority, j.due_at, j.id

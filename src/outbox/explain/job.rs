@@ -1,6 +1,6 @@
 //! What binds a job: first what may keep it from its queue, then its place there. Deciding is pure; what it decides on was read before.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgTransaction;
 
 use crate::config::HoldOptions;
@@ -143,13 +143,13 @@ fn serving<'a>(job: &JobFacts, world: &'a World) -> impl Iterator<Item = &'a Lin
 }
 
 /// Whether the day of a line that takes from this queue has counted a job of it already.
-fn is_counted(line_id: &str, counted_on: Option<NaiveDate>, world: &World) -> bool {
-    counted_on.is_some()
-        && world.lines.iter().any(|line| (line_id == ANY_LINE || line.id == line_id) && line.day == counted_on)
+fn is_counted(line_id: &str, counted_until: Option<DateTime<Utc>>, world: &World) -> bool {
+    let has_counted = |line: &Line| (line_id == ANY_LINE || line.id == line_id) && line.day_ends_at == counted_until;
+    counted_until.is_some() && world.lines.iter().any(has_counted)
 }
 
 fn touch(job: &JobFacts, world: &World) -> Touch {
-    Touch::of(job.first_touch, is_counted(&job.line_id, job.counted_on, world))
+    Touch::of(job.first_touch, is_counted(&job.line_id, job.counted_until, world))
 }
 
 /// The queues whose jobs may get a slot that it could have, with how many of each are looked at. Those that any line may take go
@@ -185,15 +185,17 @@ fn slot(
         .filter(|queued| queued.line_id == ANY_LINE || index(&queued.line_id).is_some())
         .map(|queued| Candidate {
             line: index(&queued.line_id),
-            touch: Touch::of(queued.first_touch, is_counted(&queued.line_id, queued.counted_on, world)),
+            touch: Touch::of(queued.first_touch, is_counted(&queued.line_id, queued.counted_until, world)),
             turn: (queued.priority, queued.due_at, queued.id),
         })
         .collect();
     let (touch, turn) = (touch(job, world), (job.priority, job.due_at, job.id));
-    if touch == Touch::Counted && serving(job, world).all(|line| line.first_touches_left == Some(0)) {
+    let is_used_up = |line: &Line| line.day_ends_at == job.counted_until && line.first_touches_left == Some(0);
+    if touch == Touch::Counted && serving(job, world).any(is_used_up) {
         // Those whom the cap holds back do not stand in its way.
         candidates.retain(|candidate| candidate.touch != Touch::First);
     }
+    let others = i64::try_from(candidates.len()).unwrap_or(i64::MAX);
     candidates.push(Candidate { line: index(&job.line_id), touch, turn });
     let lines: Vec<Ahead> = open.iter().map(|(_, ahead)| ahead.clone()).collect();
     let Some(mine) = foresee(lines, &candidates, from) else {
@@ -203,7 +205,6 @@ fn slot(
     let mut binds = standing(touch, line, from);
     let known = binds.iter().filter_map(|bind| bind.until).max().unwrap_or(from);
     if mine.slot > known {
-        let others = i64::try_from(before.len()).unwrap_or(i64::MAX);
         // There may be more of a queue than were looked at.
         let more = queues.iter().any(|(id, first_touch, most)| {
             let of_queue = before.iter().filter(|queued| queued.line_id == *id && queued.first_touch == *first_touch);
@@ -293,7 +294,7 @@ mod tests {
             deferrals: 0,
             line_id: "a".to_owned(),
             first_touch: false,
-            counted_on: None,
+            counted_until: None,
             producer: "app".to_owned(),
             created_at: at(-90),
             sent_at: None,
@@ -426,20 +427,22 @@ mod tests {
             (vec![], Some(0), true),
             "a follow-up waits for none of it"
         );
-        let counted = JobFacts { counted_on: full.day, ..first_touch() };
+        let counted = JobFacts { counted_until: full.day_ends_at, ..first_touch() };
         let by_day = told(&counted, &world(vec![full.clone()]));
         assert_eq!(by_day, (vec!["first_touch_gap", "line_full"], Some(500), true), "the cap has counted it");
         let waits = Queued {
             line_id: "*".to_owned(),
             first_touch: true,
-            counted_on: None,
+            counted_until: None,
             priority: 0,
             due_at: at(-70),
             id: 2,
         };
-        let behind = of(&counted, &world(vec![full.clone()]), &[waits]);
+        let paused = Line { day: None, day_ends_at: None, first_touches_left: None, ..line("b") };
+        let behind = of(&counted, &world(vec![full.clone(), paused]), &[waits]);
         assert_eq!(behind.at, Some(at(500)), "nor is it behind those that the cap holds back");
-        let yesterday = JobFacts { counted_on: full.day.and_then(|day| day.pred_opt()), ..first_touch() };
+        let yesterday =
+            JobFacts { counted_until: full.day_ends_at.map(|ends| ends - TimeDelta::days(1)), ..first_touch() };
         assert_eq!(told(&yesterday, &world(vec![full])).1, Some(17 * 3_600), "today has not counted it");
         let late = Line { next_first_touch_at: midnight_in_new_york() - TimeDelta::milliseconds(500), ..line("a") };
         assert_eq!(
@@ -455,7 +458,7 @@ mod tests {
         let before = |id| Queued {
             line_id: "a".to_owned(),
             first_touch: false,
-            counted_on: None,
+            counted_until: None,
             priority: 0,
             due_at: at(-70),
             id,
