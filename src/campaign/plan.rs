@@ -315,6 +315,7 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
         assert!((plan.line_days - (2.0 + 2.0 + 10.0 / 30.0 + 1.0)).abs() < 0.01, "{}", plan.line_days);
         assert!(plan.finishes_from <= plan.finishes_by && plan.stuck == 0);
     }
+
     /// So many new people, numbered from 0, who are named alike.
     fn crowd(count: i64) -> Vec<Row> {
         (0..count).map(|n| row(n, &format!("+121255501{n:02}"), json!({"name": "Ann", "city": "Rome"}))).collect()
@@ -425,6 +426,7 @@ steps: [{ send: { body: 'Hi {{ a }}' } }, { wait: 1d }, { send: { body: 'Hi {{ b
         assert_eq!(plan.people_with_a_text_twice, 1);
         assert_eq!(plan.steps.iter().map(|step| step.same_text).collect::<Vec<_>>(), [1, 2]);
     }
+
     #[test]
     fn who_gets_no_text_was_not_written_to_by_that() {
         let source = "stop_on: [opt_out]

@@ -1,11 +1,11 @@
 //! What a line may send, and when: its gaps, and the first touches of its day.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 
-use crate::campaign::forecast::waiting::Waiting;
 use crate::campaign::zone::first_instant;
 use crate::pace::slots::guard;
 
@@ -31,6 +31,9 @@ pub struct Load {
     pub follow_ups: u32,
 }
 
+/// Messages in the queue: when each was made, and whose it is.
+pub(super) type Made = VecDeque<(DateTime<Utc>, usize)>;
+
 /// A line while it is played.
 pub(super) struct Budget {
     line: Line,
@@ -38,8 +41,8 @@ pub(super) struct Budget {
     left: Option<u32>,
     /// Messages of others, which go before those of the campaign.
     pub queued: Load,
-    pub first_touches: Waiting,
-    pub follow_ups: Waiting,
+    pub first_touches: Made,
+    pub follow_ups: Made,
     /// The event that counts; others of this line are stale.
     pub next: Option<DateTime<Utc>>,
 }
@@ -51,8 +54,8 @@ impl Budget {
             day: line.today,
             left: line.first_touches_left,
             queued: Load::default(),
-            first_touches: Waiting::default(),
-            follow_ups: Waiting::default(),
+            first_touches: Made::new(),
+            follow_ups: Made::new(),
             next: None,
         }
     }

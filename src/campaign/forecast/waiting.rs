@@ -10,38 +10,31 @@ use crate::campaign::opening::Opening;
 /// People in the order in which they came.
 #[derive(Default)]
 pub(super) struct Waiting {
-    /// By group, each with their turn. No group is empty.
-    groups: BTreeMap<usize, VecDeque<(Turn, usize)>>,
+    /// By group, each with their place among all. No group is empty.
+    groups: BTreeMap<usize, VecDeque<(u64, usize)>>,
     places: u64,
 }
 
-/// Since when somebody waits, and their place among all.
-pub(super) type Turn = (DateTime<Utc>, u64);
-
 impl Waiting {
     /// Puts somebody at the end, and tells whether they are the first of their group.
-    pub fn push(&mut self, group: usize, person: usize, at: DateTime<Utc>) -> bool {
+    pub fn push(&mut self, group: usize, person: usize) -> bool {
         self.places += 1;
         let queue = self.groups.entry(group).or_default();
-        queue.push_back(((at, self.places), person));
+        queue.push_back((self.places, person));
         queue.len() == 1
     }
 
-    /// The first one whose hours are open: their turn, and their group.
-    pub fn first(&self, hours: &mut [Group], at: DateTime<Utc>) -> Option<(Turn, usize)> {
-        let mut first: Option<(Turn, usize)> = None;
+    /// Takes the first one whose hours are open.
+    pub fn pop(&mut self, hours: &mut [Group], at: DateTime<Utc>) -> Option<usize> {
+        let mut first: Option<(u64, usize)> = None;
         for (group, queue) in &self.groups {
-            let turn = queue.front().map(|(turn, _)| *turn)?;
-            let is_earlier = first.is_none_or(|(first, _)| turn < first);
+            let place = queue.front().map(|(place, _)| *place)?;
+            let is_earlier = first.is_none_or(|(first, _)| place < first);
             if is_earlier && matches!(hours[*group].opening(at), Opening::Open { .. }) {
-                first = Some((turn, *group));
+                first = Some((place, *group));
             }
         }
-        first
-    }
-
-    /// Takes the first one of a group.
-    pub fn pop(&mut self, group: usize) -> Option<usize> {
+        let (_, group) = first?;
         let queue = self.groups.get_mut(&group)?;
         let (_, person) = queue.pop_front()?;
         if queue.is_empty() {

@@ -13,9 +13,9 @@ use crate::trial::prove::{Machine, ProveError, Setup, World};
 
 const PEOPLE: u32 = 20_000;
 /// It begins so long before midnight.
-const LEAD: TimeDelta = TimeDelta::minutes(5);
+const LEAD: TimeDelta = TimeDelta::minutes(8);
 /// Of every second line; it comes to that before midnight. The others take what these leave.
-const CAP: u32 = 500;
+const CAP: u32 = 400;
 /// Two minutes are quiet for those whose noon it is; the others' morning is never near an end.
 const HOURS: &[(&str, &str)] = &[("00:00", "11:59"), ("12:01", "12:41")];
 
