@@ -2,7 +2,6 @@
 //! step makes a job, as many as the look-ahead has room for.
 
 use sqlx::PgTransaction;
-use tracing::warn;
 
 use crate::campaign::draft::about;
 use crate::campaign::engine::decide::{Deciding, Decision, stays};
@@ -64,7 +63,7 @@ impl Engine {
         let changed = match self.version(&mut tx, campaign, version).await {
             Ok(running) => advance_in(&mut tx, &running, due, self.unanswered_limit).await,
             Err(error @ CampaignsError::Unreadable { .. }) => {
-                warn!(%error, "{} enrolments wait for a release that can read their version", due.len());
+                self.tell(&error, "lets nobody go on");
                 put_off(&mut tx, due).await
             }
             Err(error) => return Err(error),

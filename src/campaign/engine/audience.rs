@@ -40,7 +40,7 @@ impl Engine {
                 return Ok(true);
             }
             Err(FindError::Campaigns(error @ CampaignsError::Unreadable { .. })) => {
-                warn!(tick.id = unread.id, %error, "A firing waits for a release that can read its version");
+                self.tell(&error, "finds nobody");
                 ticks::put_off(&mut tx, unread.id, UNREADABLE).await.map_err(CampaignsError::Audience)?;
                 tx.commit().await.map_err(CampaignsError::Audience)?;
                 return Ok(true);

@@ -1,6 +1,6 @@
 //! Recording firings: whoever is first to see that one has come.
 
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::campaign::engine::{Engine, bounded};
 use crate::campaign::file::shape::{Audience, Overlap, Schedule};
@@ -16,7 +16,7 @@ impl Engine {
         for name in bounded(ticks::firing(&self.pool)).await? {
             match self.fire_one(&name).await {
                 // It holds up no other campaign.
-                Err(error @ CampaignsError::Unreadable { .. }) => warn!(%error, "The campaign {name} does not fire"),
+                Err(error @ CampaignsError::Unreadable { .. }) => self.tell(&error, "does not fire"),
                 fired => any |= fired?,
             }
         }

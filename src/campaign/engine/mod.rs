@@ -10,16 +10,18 @@ mod advance;
 mod audience;
 mod decide;
 mod firing;
+mod unreadable;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use sqlx::{PgPool, PgTransaction};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::campaign::engine::unreadable::Told;
 use crate::campaign::running::Running;
 use crate::config::CampaignOptions;
 use crate::database;
@@ -49,12 +51,13 @@ pub struct Engine {
     /// After how many messages without a reply marketing waits for one: no job is made that would only wait.
     unanswered_limit: i32,
     versions: Mutex<HashMap<(String, i32), Arc<Running>>>,
+    told: Mutex<Told>,
 }
 
 impl Engine {
     pub fn new(pool: PgPool, options: CampaignOptions, unanswered_limit: Option<u16>) -> Engine {
         let unanswered_limit = unanswered_limit.map_or(i32::MAX, i32::from);
-        Engine { pool, options, unanswered_limit, versions: Mutex::default() }
+        Engine { pool, options, unanswered_limit, versions: Mutex::default(), told: Mutex::default() }
     }
 
     /// Works until `stopping` turns true; what is under way then is done again by others, or later. A database that goes away is
@@ -101,7 +104,7 @@ impl Engine {
         let ready = match self.version(&mut tx, &tick.campaign, tick.version).await {
             Ok(running) => running.begins_with_a_send(),
             Err(error @ CampaignsError::Unreadable { .. }) => {
-                warn!(tick.id = tick.id, %error, "A firing waits for a release that can read its version");
+                self.tell(&error, "enrols nobody");
                 ticks::put_off(&mut tx, tick.id, UNREADABLE).await.map_err(CampaignsError::Enrol)?;
                 tx.commit().await.map_err(CampaignsError::Enrol)?;
                 return Ok(true);
@@ -139,6 +142,14 @@ impl Engine {
             }
         }
         Ok(any)
+    }
+
+    /// Tells what a campaign does not do because its version cannot be read: now and then, since it is looked at all the time.
+    fn tell(&self, error: &CampaignsError, what: &'static str) {
+        let CampaignsError::Unreadable { name, version, .. } = error else { return };
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).is_news(name, *version, what, Instant::now()) {
+            warn!(%error, "The campaign {name} {what} until a release can read its version {version}");
+        }
     }
 
     /// A version as it runs, read once.

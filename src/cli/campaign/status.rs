@@ -106,6 +106,8 @@ struct Look {
     campaign: Listed,
     firings: Vec<Tick>,
     funnel: Funnel,
+    /// Of its own version, and of those that somebody stands in.
+    unreadable: Vec<Unreadable>,
     /// None of a campaign that is stopped, or where nothing can be foretold.
     eta: Option<Eta>,
     /// Why there is none.
@@ -115,20 +117,29 @@ struct Look {
     zone: Tz,
 }
 
+/// A version that this release cannot read, and why.
+#[derive(Serialize)]
+struct Unreadable {
+    version: i32,
+    why: String,
+}
+
 impl Look {
     async fn at(pool: &PgPool, name: &str, end: &mut End) -> anyhow::Result<Look> {
         let campaign = overview::one(pool, name).await?;
         let firings = overview::firings(pool, name).await?;
         let counted = counting::count(pool, name, campaign.version).await?;
-        let running: BTreeMap<i32, Running> = counted
-            .definitions
-            .iter()
-            .filter_map(|(version, definition)| Some((*version, Running::read(definition).ok()?)))
-            .collect();
+        let (mut running, mut unreadable) = (BTreeMap::new(), Vec::new());
+        for (version, definition) in &counted.definitions {
+            match Running::read(definition) {
+                Ok(read) => drop(running.insert(*version, read)),
+                Err(error) => unreadable.push(Unreadable { version: *version, why: error.to_string() }),
+            }
+        }
         let programs = running.iter().map(|(version, running)| (*version, running.program.clone())).collect();
         let funnel = funnel(&programs, &counted.standings, &counted.messages);
         let zone = running.get(&campaign.version).map_or(Tz::UTC, |running| running.campaign.zone);
-        let mut look = Look { campaign, firings, funnel, eta: None, no_eta: None, zone };
+        let mut look = Look { campaign, firings, funnel, unreadable, eta: None, no_eta: None, zone };
         let foretold = match look.campaign.state.as_str() {
             "stopped" => Err(anyhow::anyhow!("the campaign is stopped")),
             _ => end.foretell(pool, &look.campaign, running).await,
@@ -152,10 +163,18 @@ impl Look {
             text += &format!("\n\n{}", firings(&self.firings).trim_fmt());
         }
         text += &format!("\n\n{}", steps(&self.funnel).trim_fmt());
-        for line in self.end() {
+        for line in self.unreadable().into_iter().chain(self.end()) {
             text += &format!("\n{line}");
         }
         text
+    }
+
+    fn unreadable(&self) -> Vec<String> {
+        let line = |Unreadable { version, why }: &Unreadable| {
+            let fires = if *version == self.campaign.version { "it does not fire, and " } else { "" };
+            format!("\nversion {version} cannot be read by this release, so that {fires}people in it wait: {why}")
+        };
+        self.unreadable.iter().map(line).collect()
     }
 
     fn end(&self) -> Vec<String> {

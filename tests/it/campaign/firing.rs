@@ -1,5 +1,6 @@
 //! Firings: each a row, once, whoever notices it and however late.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::campaign::{ANN, file};
@@ -271,6 +272,38 @@ async fn a_version_that_this_release_cannot_read_holds_up_no_other_campaign_and_
         it.settle(&engine).await;
         assert_eq!(it.text(told).await, "drip/done/0 good/done/0");
     }
+}
+
+#[tokio::test]
+async fn a_campaign_whose_version_cannot_be_read_says_so_in_its_status_and_once_in_the_log() {
+    let it = Harness::start().await;
+    let source = file(&format!("{TWENTY}\nschedule: {{ cron: '0 0 1 1 *' }}"), "[{ send: { body: Hi } }]");
+    it.apply(&source).await;
+    it.apply(&source.replace("name: drip", "name: good")).await;
+    it.execute(
+        "update outbox.campaign_versions set definition = '{\"next\": 2}' where campaign = 'drip';
+         update outbox.campaigns set next_at = now() - interval '1 hour' where name = 'drip'",
+    )
+    .await;
+    let mut command = it.binary();
+    command.args(["worker", "--roles", "campaigns"]).stderr(Stdio::piped());
+    let mut worker = command.spawn().expect("starts");
+    // Each firing of the one is another look at the other.
+    for fired in 1..=4 {
+        it.execute("update outbox.campaigns set next_at = now() where name = 'good'").await;
+        let ticks = "select count(*) from outbox.ticks where campaign = 'good'";
+        it.until("the other one fires", || async { it.scalar(ticks).await == fired }).await;
+    }
+    worker.start_kill().expect("it runs");
+    let said = worker.wait_with_output().await.expect("it ends").stderr;
+    let said = String::from_utf8(said).expect("UTF-8");
+    assert_eq!(said.matches("does not fire until a release can read its version 1").count(), 1, "{said}");
+    let (code, told, _) = it.run(&["campaign", "status", "drip"]).await;
+    let line = "version 1 cannot be read by this release, so that it does not fire, and people in it wait: its definition is none";
+    assert!(code == 0 && told.contains(line), "{told}");
+    let (_, told, _) = it.run(&["campaign", "status", "drip", "--json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["unreadable"][0]["version"], 1);
 }
 
 #[tokio::test]
