@@ -3,6 +3,7 @@
 
 pub mod audience;
 pub mod enrolling;
+mod entering;
 pub mod everybody;
 pub mod funnel;
 pub mod known;
