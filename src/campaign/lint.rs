@@ -12,6 +12,9 @@ use crate::units::counted;
 
 /// A longer message is read as advertising.
 const LONG_CHARS: usize = 600;
+/// Ends of domains that are one with a capital as well, as keyboards write them. Of two letters, all are.
+const DOMAINS: [&str; 12] =
+    ["app", "biz", "com", "dev", "edu", "example", "gov", "info", "net", "online", "org", "shop"];
 
 /// A warning about a value of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,9 +111,7 @@ impl Lint<'_> {
     }
 
     fn body(&mut self, body: &Template, meant: usize, path: &str, new: bool) {
-        let source = body.source();
-        let lower = source.to_lowercase();
-        if new && has_link(&lower) {
+        if new && has_link(body.source()) {
             let hint = "send it in a later step: Chert refuses links in the first message of a chat";
             self.warn(path.to_owned(), "there is a link in a first message to somebody", hint);
         }
@@ -158,20 +159,30 @@ impl Lint<'_> {
     }
 }
 
-/// Whether a text in small letters has a link, also one without a scheme, such as `acme.example/tour`.
+/// Whether a text has a link, also one without a scheme, such as `acme.example/tour`.
 fn has_link(text: &str) -> bool {
-    let begins = |begin: &&str| text.contains(*begin);
+    let lower = text.to_lowercase();
+    let begins = |begin: &&str| lower.contains(*begin);
     ["http://", "https://", "www."].iter().any(begins)
         || text.match_indices('/').any(|(at, _)| ends_with_domain(&text[..at]))
 }
 
-/// Two names or more with dots between them, of which the last is letters: not `24`, `1.5`, `e.g.` or `p.m`.
+/// Two names or more with dots between them, of which the last is letters: not `24`, `1.5`, `e.g.` or `p.m`. Nor a blank that is missing
+/// behind a dot, as in `Mr.Smith`: few write the end of a domain so.
 fn ends_with_domain(text: &str) -> bool {
     let of_domain = |c: char| c.is_alphanumeric() || c == '.' || c == '-';
     let domain = text.trim_end_matches(of_domain).len();
     let names: Vec<&str> = text[domain..].trim_start_matches('.').split('.').collect();
     let top = names.last().is_some_and(|top| top.chars().count() >= 2 && top.chars().all(char::is_alphabetic));
-    top && names.len() >= 2 && names.iter().all(|name| !name.is_empty())
+    let is_word =
+        |top: &&str| top.chars().count() > 2 && is_capitalized(top) && !DOMAINS.contains(&&*top.to_lowercase());
+    top && names.len() >= 2 && names.iter().all(|name| !name.is_empty()) && !names.last().is_some_and(is_word)
+}
+
+/// A capital, and small letters behind it.
+fn is_capitalized(word: &str) -> bool {
+    let mut letters = word.chars();
+    letters.next().is_some_and(char::is_uppercase) && letters.all(char::is_lowercase)
 }
 
 /// How many bubbles Chert makes of a text: blank lines part them.
