@@ -1,105 +1,291 @@
-//! Comparisons of a number with what may be a text. They are refused: what a file says of somebody is a text, and of two kinds one is
-//! always the greater, so that `orders >= 3` would be true of everybody. Pure.
+//! Comparisons that do not mean what they say. What a file says of somebody is a text: beside a number, one of the two kinds is always the
+//! greater, so that `orders >= 3` would be true of everybody; and of two texts "10" comes before "9". They are refused. Pure.
 
 use crate::campaign::template::TemplateError;
 
-/// A word or a sign of a tag, and where it begins.
+/// A word, a text in quotes or a sign of a tag, and where it begins.
 type Token<'s> = (usize, &'s str);
 
 /// Filters that make a number of a text, or refuse it.
 const TO_NUMBERS: [&str; 2] = ["int", "round"];
+/// Filters that say that something is meant as a text. Others leave it what it is.
+const TO_WORDS: [&str; 4] = ["capitalize", "lower", "title", "upper"];
 /// Words that are no variables.
 const WORDS: [&str; 10] = ["and", "elif", "else", "false", "if", "in", "is", "none", "not", "or"];
 
-/// What stands beside a comparison.
-enum Side<'s> {
-    Number(&'s str),
-    /// Of which no filter makes a number, and where it begins.
-    Variable(usize, &'s str),
-    Other,
-}
-
-/// Refuses the first comparison of a number that is written down with a variable as it is.
+/// Refuses the first comparison of a number with what may be a text, and of two by size that may be texts and look like numbers.
 pub fn refuse_texts_as_numbers(source: &str, tokens: &[Token<'_>]) -> Result<(), TemplateError> {
-    for index in 0..tokens.len() {
-        let (left, right) = (&tokens[..index], &tokens[index + 1..]);
-        let (first, second) = (tokens[index].1, right.first().map_or("", |(_, token)| *token));
-        let (sides, sign) = match (first, second) {
-            ("<" | ">" | "=" | "!", "=") => ((before(source, left), after(source, &right[1..])), format!("{first}=")),
-            ("<" | ">", _) => ((before(source, left), after(source, right)), first.to_owned()),
-            ("in", "[" | "(") => match left.split_last() {
-                Some(((_, "not"), left)) => ((before(source, left), listed(source, right)), "not in".to_owned()),
-                _ => ((before(source, left), listed(source, right)), first.to_owned()),
-            },
-            _ => continue,
-        };
-        let (offset, written) = match sides {
-            (Side::Variable(at, variable), Side::Number(number)) => (at, format!("{variable} | int {sign} {number}")),
-            (Side::Number(number), Side::Variable(at, variable)) => (at, format!("{number} {sign} {variable} | int")),
-            _ => continue,
-        };
-        let message = "a variable may be a text, which is not compared as a number".to_owned();
-        return Err(TemplateError { offset, message, hint: format!("write {written}") });
+    let mut reader = Reader { source, tokens, at: 0 };
+    while reader.at < tokens.len() {
+        let at = reader.at;
+        reader.expression()?;
+        // What is no expression, such as a bracket too many.
+        reader.at = reader.at.max(at + 1);
     }
     Ok(())
 }
 
-/// What ends where a comparison stands.
-fn before<'s>(source: &'s str, tokens: &[Token<'s>]) -> Side<'s> {
-    let inside = tokens.iter().rposition(|(_, token)| *token != ")").map_or(0, |last| last + 1);
-    let Some(&(at, last)) = tokens[..inside].last() else { return Side::Other };
-    let token = |index: Option<usize>| index.and_then(|index| tokens.get(index)).map_or("", |(_, token)| *token);
-    // Back over filters, and over the parts of `var.orders` and `3.5`.
-    let mut begin = inside - 1;
-    while matches!(token(begin.checked_sub(1)), "|" | ".") && begin >= 2 {
-        begin -= 2;
-    }
-    if token(begin.checked_sub(1)) == "(" && is_operand(token(begin.checked_sub(2))) {
-        // What a filter is given, as in `round(2)`.
-        return Side::Other;
-    }
-    if is_number(last) && token(begin.checked_sub(1)) == "-" && !is_operand(token(begin.checked_sub(2))) {
-        begin -= 1;
-    }
-    let filter = token((inside - 1).checked_sub(1)) == "|";
-    side(tokens[begin].0, &source[tokens[begin].0..at + last.len()], last, filter.then_some(last))
+/// What a part of an expression holds, as far as it can be seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Number,
+    /// A number or a text, by what is known of the person.
+    Variable,
+    /// A text in quotes that looks like a number, and one that does not.
+    Digits,
+    Literal,
+    /// A text, whatever it looks like.
+    Words,
+    Other,
 }
 
-/// What begins behind a comparison.
-fn after<'s>(source: &'s str, tokens: &[Token<'s>]) -> Side<'s> {
-    let token = |index: usize| tokens.get(index).map_or("", |(_, token)| *token);
-    let Some(begin) = tokens.iter().position(|(_, token)| *token != "(") else { return Side::Other };
-    let mut last = begin + usize::from(token(begin) == "-");
-    let first = token(last);
-    let mut filter = None;
-    while matches!(token(last + 1), "|" | ".") && last + 2 < tokens.len() {
-        filter = (token(last + 1) == "|").then_some(token(last + 2));
-        last += 2;
+/// A part of an expression, and where it stands.
+#[derive(Clone)]
+struct Operand {
+    kind: Kind,
+    from: usize,
+    to: usize,
+    /// A filter behind it is one of all of it.
+    is_one: bool,
+    /// Of a list.
+    members: Vec<Operand>,
+}
+
+type Read = Result<Operand, TemplateError>;
+
+/// Reads expressions as minijinja does, which has found them well formed.
+struct Reader<'s, 't> {
+    source: &'s str,
+    tokens: &'t [Token<'s>],
+    at: usize,
+}
+
+impl<'s> Reader<'s, '_> {
+    fn token(&self, ahead: usize) -> &'s str {
+        self.tokens.get(self.at + ahead).map_or("", |(_, token)| *token)
     }
-    let Some((at, end)) = tokens.get(last) else { return Side::Other };
-    side(tokens[begin].0, &source[tokens[begin].0..at + end.len()], first, filter)
-}
 
-/// A list, if it begins with a number.
-fn listed<'s>(source: &'s str, tokens: &[Token<'s>]) -> Side<'s> {
-    let first = tokens[1..].iter().find(|(_, token)| *token != "-").map_or("", |(_, token)| *token);
-    let end = tokens.iter().find(|(_, token)| matches!(*token, "]" | ")")).map_or(source.len(), |(at, _)| at + 1);
-    if is_number(first) { Side::Number(&source[tokens[0].0..end]) } else { Side::Other }
-}
+    fn is_next(&mut self, token: &str) -> bool {
+        let is_next = self.token(0) == token;
+        self.at += usize::from(is_next);
+        is_next
+    }
 
-fn side<'s>(at: usize, written: &'s str, word: &str, filter: Option<&str>) -> Side<'s> {
-    match filter {
-        Some(filter) if TO_NUMBERS.contains(&filter) => Side::Other,
-        _ if is_number(word) => Side::Number(written),
-        _ if is_operand(word) => Side::Variable(at, written),
-        _ => Side::Other,
+    /// Where the next token begins.
+    fn here(&self) -> usize {
+        self.tokens.get(self.at).map_or(self.source.len(), |(at, _)| *at)
+    }
+
+    /// Something that was read from there to here.
+    fn since(&self, from: usize, kind: Kind, is_one: bool) -> Operand {
+        let end = self.at.checked_sub(1).and_then(|last| self.tokens.get(last)).map_or(from, |(at, it)| at + it.len());
+        Operand { kind, from, to: end.max(from), is_one, members: Vec::new() }
+    }
+
+    /// `a if b else c`, and what is in it.
+    fn expression(&mut self) -> Read {
+        let first = self.any_of()?;
+        if !self.is_next("if") {
+            return Ok(first);
+        }
+        self.any_of()?;
+        let other = if self.is_next("else") { self.expression()?.kind } else { first.kind };
+        Ok(self.since(first.from, either(first.kind, other), false))
+    }
+
+    /// `a or b`, `a and b`.
+    fn any_of(&mut self) -> Read {
+        let mut all = self.truth()?;
+        while self.is_next("or") || self.is_next("and") {
+            let next = self.truth()?;
+            all = self.since(all.from, either(all.kind, next.kind), false);
+        }
+        Ok(all)
+    }
+
+    /// `not a`, `a < b`, `a < b < c`.
+    fn truth(&mut self) -> Read {
+        let from = self.here();
+        if self.is_next("not") {
+            self.truth()?;
+            return Ok(self.since(from, Kind::Other, false));
+        }
+        let mut left = self.sum()?;
+        let mut is_compared = false;
+        while let Some(sign) = self.sign() {
+            let right = self.sum()?;
+            compare(self.source, &left, &sign, &right)?;
+            (left, is_compared) = (right, true);
+        }
+        Ok(if is_compared { self.since(from, Kind::Other, false) } else { left })
+    }
+
+    fn sign(&mut self) -> Option<String> {
+        let is_with = |second| self.token(1) == second;
+        let sign = match self.token(0) {
+            first @ ("<" | ">" | "=" | "!") if is_with("=") => format!("{first}="),
+            first @ ("<" | ">" | "in") => first.to_owned(),
+            "not" if is_with("in") => "not in".to_owned(),
+            _ => return None,
+        };
+        self.at += if matches!(sign.as_str(), "<" | ">" | "in") { 1 } else { 2 };
+        Some(sign)
+    }
+
+    /// `a + b`, `a ~ b`. What is reckoned with is a number, or fails; two texts are put together.
+    fn sum(&mut self) -> Read {
+        let mut sum = self.part()?;
+        let mut is_joined = false;
+        while matches!(self.token(0), "+" | "-" | "/" | "%" | "~") {
+            let sign = self.token(0);
+            self.at += 1;
+            self.is_next(sign);
+            let part = self.part()?;
+            is_joined |= sign == "~";
+            let is_number = !is_joined && (sign != "+" || [sum.kind, part.kind].contains(&Kind::Number));
+            sum = self.since(sum.from, if is_number { Kind::Number } else { Kind::Variable }, false);
+        }
+        Ok(sum)
+    }
+
+    /// `-a`, `var.a`, `a[b]`, `a | b(c)`.
+    fn part(&mut self) -> Read {
+        let from = self.here();
+        let mut part = match self.is_next("-") {
+            true => {
+                self.part()?;
+                self.since(from, Kind::Number, true)
+            }
+            false => self.first()?,
+        };
+        loop {
+            if self.is_next(".") {
+                self.at += 1;
+            } else if matches!(self.token(0), "[" | "(") {
+                self.list()?;
+            } else if self.is_next("|") {
+                let filter = self.token(0);
+                self.at += 1;
+                if TO_NUMBERS.contains(&filter) {
+                    part.kind = Kind::Number;
+                } else if TO_WORDS.contains(&filter) {
+                    part.kind = Kind::Words;
+                }
+            } else {
+                return Ok(part);
+            }
+            part = Operand { members: Vec::new(), ..self.since(part.from, part.kind, true) };
+        }
+    }
+
+    fn first(&mut self) -> Read {
+        let (from, token) = (self.here(), self.token(0));
+        let kind = match token {
+            "(" | "[" | "{" => {
+                let members = self.list()?;
+                return Ok(match &members[..] {
+                    [one] if token == "(" && one.is_one => one.clone(),
+                    [one] if token == "(" => self.since(from, one.kind, true),
+                    _ => Operand { members, ..self.since(from, Kind::Other, true) },
+                });
+            }
+            _ if token.starts_with(['\'', '"']) => literal(token),
+            _ if token.starts_with(|c: char| c.is_ascii_digit()) => Kind::Number,
+            _ if WORDS.contains(&token.to_lowercase().as_str()) => Kind::Other,
+            _ if token.starts_with(|c: char| c.is_alphanumeric() || c == '_') => Kind::Variable,
+            _ => return Ok(self.since(from, Kind::Other, true)),
+        };
+        self.at += usize::from(!matches!(token, "else" | "if" | "in" | "and" | "or"));
+        Ok(self.since(from, kind, true))
+    }
+
+    /// What stands in brackets.
+    fn list(&mut self) -> Result<Vec<Operand>, TemplateError> {
+        let mut members = Vec::new();
+        self.at += 1;
+        while self.at < self.tokens.len() && !matches!(self.token(0), ")" | "]" | "}") {
+            let at = self.at;
+            members.push(self.expression()?);
+            if self.at == at {
+                // `a=1` of a filter, `a: 1`, and a comma that comes last.
+                members.pop();
+                self.at += 1;
+            }
+            self.is_next(",");
+        }
+        self.at += 1;
+        Ok(members)
     }
 }
 
-fn is_number(token: &str) -> bool {
-    token.starts_with(|c: char| c.is_ascii_digit())
+fn compare(source: &str, left: &Operand, sign: &str, right: &Operand) -> Result<(), TemplateError> {
+    if sign.ends_with("in") {
+        let wrong = |member: &&Operand| mistake(left.kind, "==", member.kind).is_some();
+        let Some(member) = right.members.iter().find(wrong) else { return Ok(()) };
+        let (number, list) = (as_number(source, left), &source[right.from..right.to]);
+        let hint = match (left.kind, number) {
+            (Kind::Variable | Kind::Words, Some(number)) => format!("write {number} {sign} {list}"),
+            _ => "write the numbers of the list without quotes, and `| int` behind its variables".to_owned(),
+        };
+        let wrong = if left.kind == Kind::Number { member } else { left };
+        let message = mistake(left.kind, "==", member.kind).unwrap_or_default().to_owned();
+        return Err(TemplateError { offset: wrong.from, message, hint });
+    }
+    let Some(message) = mistake(left.kind, sign, right.kind) else { return Ok(()) };
+    let hint = match (as_number(source, left), as_number(source, right)) {
+        (Some(first), Some(second)) if [left.kind, right.kind] == [Kind::Variable; 2] => {
+            let [one, two] = [left, right].map(|side| as_words(source, side));
+            format!("write {first} {sign} {second}, or {one} {sign} {two} if they are words")
+        }
+        (Some(first), Some(second)) => format!("write {first} {sign} {second}"),
+        _ => "compare a number with a number, and a text with a text".to_owned(),
+    };
+    let wrong = if left.kind == Kind::Number { right } else { left };
+    Err(TemplateError { offset: wrong.from, message: message.to_owned(), hint })
 }
 
-fn is_operand(token: &str) -> bool {
-    token.starts_with(|c: char| c.is_alphanumeric() || c == '_') && !WORDS.contains(&token.to_lowercase().as_str())
+/// What is wrong with comparing these two.
+fn mistake(left: Kind, sign: &str, right: Kind) -> Option<&'static str> {
+    use Kind::{Digits, Literal, Number, Variable, Words};
+    match (left, right) {
+        (Number, Variable) | (Variable, Number) => Some("a variable may be a text, which is not compared as a number"),
+        (Number, Digits | Literal | Words) | (Digits | Literal | Words, Number) => {
+            Some("a text is not compared as a number")
+        }
+        (Variable | Digits, Variable | Digits) if sign.starts_with(['<', '>']) => {
+            Some("texts are compared letter by letter, so that 10 comes before 9")
+        }
+        _ => None,
+    }
+}
+
+/// How it is written as a number.
+fn as_number(source: &str, operand: &Operand) -> Option<String> {
+    let written = &source[operand.from..operand.to];
+    match operand.kind {
+        Kind::Number => Some(written.to_owned()),
+        Kind::Variable | Kind::Words if operand.is_one => Some(format!("{written} | int")),
+        Kind::Variable | Kind::Words => Some(format!("({written}) | int")),
+        Kind::Digits => Some(written.trim_matches(['\'', '"', ' ']).to_owned()),
+        Kind::Literal | Kind::Other => None,
+    }
+}
+
+fn as_words(source: &str, operand: &Operand) -> String {
+    let written = &source[operand.from..operand.to];
+    if operand.is_one { format!("{written} | lower") } else { format!("({written}) | lower") }
+}
+
+fn literal(token: &str) -> Kind {
+    let text = token.trim_matches(['\'', '"', ' ']);
+    if text.parse::<f64>().is_ok_and(f64::is_finite) { Kind::Digits } else { Kind::Literal }
+}
+
+/// Of two that may stand at one place.
+fn either(first: Kind, second: Kind) -> Kind {
+    match (first, second) {
+        _ if first == second => first,
+        (Kind::Other, _) | (_, Kind::Other) => Kind::Other,
+        _ => Kind::Variable,
+    }
 }

@@ -21,13 +21,17 @@ impl<'s> Tag<'s> {
         Tag { statement: false, source, from: 0, to: source.len() }
     }
 
-    /// Its words and signs with their places; texts in quotes are left out.
+    /// Its words, texts in quotes and signs, with their places.
     fn tokens(&self) -> Vec<(usize, &'s str)> {
         let (mut tokens, mut at) = (Vec::new(), self.from);
         while let Some(c) = self.source[at..self.to].chars().next() {
             let rest = &self.source[at..self.to];
             let length = match c {
-                '\'' | '"' => quoted(rest),
+                '\'' | '"' => {
+                    let length = quoted(rest);
+                    tokens.push((at, &rest[..length]));
+                    length
+                }
                 c if c.is_alphanumeric() || c == '_' => {
                     let length = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
                     tokens.push((at, &rest[..length]));
@@ -43,6 +47,15 @@ impl<'s> Tag<'s> {
             at += length;
         }
         tokens
+    }
+
+    /// Its tokens without the signs at its ends that take blanks away, and without the statement's name.
+    fn expression<'t>(&self, tokens: &'t [(usize, &'s str)]) -> &'t [(usize, &'s str)] {
+        let is_whole = (self.from, self.to) == (0, self.source.len());
+        let is_sign = |(at, token): &(usize, &str), end| !is_whole && *at == end && matches!(*token, "-" | "+");
+        let begin = usize::from(tokens.first().is_some_and(|first| is_sign(first, self.from)));
+        let end = usize::from(tokens.last().is_some_and(|last| is_sign(last, self.to.saturating_sub(1))));
+        tokens.get(begin + usize::from(self.statement)..tokens.len() - end).unwrap_or_default()
     }
 
     /// Where a word stands first.
@@ -141,7 +154,7 @@ pub fn refuse_the_rest(tags: &[Tag<'_>]) -> Result<(), TemplateError> {
                 _ => {}
             }
         }
-        refuse_texts_as_numbers(tag.source, &tokens)?;
+        refuse_texts_as_numbers(tag.source, tag.expression(&tokens))?;
     }
     Ok(())
 }

@@ -428,6 +428,27 @@ mod tests {
             ("var.orders | trim > 3", 0, "var.orders | trim | int > 3"),
             ("var.orders in [1, 2]", 0, "var.orders | int in [1, 2]"),
             ("var.orders not in (1, 2)", 0, "var.orders | int not in (1, 2)"),
+            ("var.orders in ['a', 2]", 0, "var.orders | int in ['a', 2]"),
+            ("var.orders | trim('a') > 3", 0, "var.orders | trim('a') | int > 3"),
+            ("3 > (var.orders | trim('a'))", 5, "3 > var.orders | trim('a') | int"),
+            ("(var.orders if replied else 3) > 3", 0, "(var.orders if replied else 3) | int > 3"),
+            ("var.orders ~ '0' > 3", 0, "(var.orders ~ '0') | int > 3"),
+            ("var.orders | lower == 3", 0, "var.orders | lower | int == 3"),
+            ("var.orders | int == '3'", 20, "var.orders | int == 3"),
+            ("var.orders | round(2) > var.plan", 24, "var.orders | round(2) > var.plan | int"),
+            ("var.orders < '9'", 0, "var.orders | int < 9"),
+            ("replied or \" 9.5 \" >= label.tier", 11, "9.5 >= label.tier | int"),
+            ("'10' < '9'", 0, "10 < 9"),
+            (
+                "var.orders<var.most",
+                0,
+                "var.orders | int < var.most | int, or var.orders | lower < var.most | lower if they are words",
+            ),
+            (
+                "replied and not (var.orders | trim) >= label.tier",
+                17,
+                "var.orders | trim | int >= label.tier | int, or var.orders | trim | lower >= label.tier | lower if they are words",
+            ),
         ] {
             let error = Condition::parse(source).expect_err(source);
             assert_eq!((error.offset, error.hint.as_str()), (place, format!("write {hint}").as_str()), "{source}");
@@ -436,11 +457,23 @@ mod tests {
             ("{% if orders > 3 %}many{% endif %}", 6),
             ("{{ 'many' if 3 < orders else 'few' }}", 17),
             ("{{ orders == 3 }}", 3),
+            ("{{- orders > 3 -}}", 4),
+            ("{%- if orders < most -%}{% endif %}", 7),
+            ("{% if true %}{% elif orders > '3' %}{% endif %}", 21),
+            ("{{ 'a' | trim(orders < 3) }}", 14),
         ] {
             assert_eq!(refused(source).0, place, "{source}: {}", refused(source).1);
         }
         for fine in [
-            "var.orders | round(2) > var.plan",
+            "var.orders | round(2) > var.plan | int",
+            "var.orders | int + 1 < 10 - var.most | int",
+            "var.plan | lower < var.most",
+            "var.plan < 'm'",
+            "var.since >= '2026-01-01'",
+            "var.plan in [var.most, 'pro']",
+            "'pro' in var.plan",
+            "var.orders | int in [1, 2]",
+            "(replied or delivered) == true",
             "var.plan == '3'",
             "var.plan == var.orders",
             "var.plan in ['1', '2']",

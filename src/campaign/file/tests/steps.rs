@@ -147,6 +147,26 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
             "18:11: steps[2].branch.if: a variable may be a text, which is not compared as a number — write var.plan | int > 3",
         ),
         (
+            "if: var.plan == 'pro'",
+            "if: replied or var.plan | trim('a') > 3",
+            "18:22: steps[2].branch.if: a variable may be a text, which is not compared as a number — write var.plan | trim('a') | int > 3",
+        ),
+        (
+            "if: var.plan == 'pro'",
+            "if: var.plan < '9'",
+            "18:11: steps[2].branch.if: texts are compared letter by letter, so that 10 comes before 9 — write var.plan | int < 9",
+        ),
+        (
+            "if: var.plan == 'pro'",
+            "if: var.plan < var.first_name",
+            "18:11: steps[2].branch.if: texts are compared letter by letter, so that 10 comes before 9 — write var.plan | int < var.first_name | int, or var.plan | lower < var.first_name | lower if they are words",
+        ),
+        (
+            "Hi {{ first_name }}!",
+            "Hi {% if first_name > '3' %}you{% endif %}!",
+            "14:22: steps[0].send.body: texts are compared letter by letter, so that 10 comes before 9 — write first_name | int > 3",
+        ),
+        (
             "Hi {{ first_name }}!",
             "Hi {% if plan == 3 %}you{% endif %}!",
             "14:22: steps[0].send.body: a variable may be a text, which is not compared as a number — write plan | int == 3",
