@@ -19,9 +19,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     length.ok_or_else(|| "write a length of time such as 250ms, 30s, 10m or 1h, at most 100 years".to_owned())
 }
 
-/// Writes a length of time as [`duration`] reads it.
+/// Writes a length of time as [`duration`] reads it and people type it: in days at most, since humantime would make months of 30.44
+/// days of them.
 pub fn show_duration(value: Duration) -> String {
-    humantime::format_duration(value).to_string()
+    let (secs, nanos) = (value.as_secs(), value.subsec_nanos());
+    let whole = [(secs / 86_400, "d"), (secs / 3_600 % 24, "h"), (secs / 60 % 60, "m"), (secs % 60, "s")];
+    let below = [(nanos / 1_000_000, "ms"), (nanos / 1_000 % 1_000, "us"), (nanos % 1_000, "ns")];
+    let below = below.map(|(count, unit)| (u64::from(count), unit));
+    let parts = whole.into_iter().chain(below).filter(|(count, _)| *count > 0);
+    let shown = parts.map(|(count, unit)| format!("{count}{unit}")).collect::<Vec<_>>().join(" ");
+    if shown.is_empty() { "0s".to_owned() } else { shown }
 }
 
 /// Writes a count with what is counted, e.g. `1 person` and `2 people`.
@@ -133,5 +140,14 @@ mod tests {
         assert!(duration("soon").is_err());
         assert!(duration("100years").is_ok());
         assert!(duration("300000years").is_err(), "no clock can tell when that ends");
+    }
+
+    #[test]
+    fn durations_are_shown_as_they_are_typed() {
+        for text in ["90d", "180d", "400d", "1d 7h 58m 51s", "36h", "10m", "30s", "250ms", "1s 500us", "0s"] {
+            let length = duration(text).expect("valid");
+            let shown = show_duration(length);
+            assert_eq!((shown.as_str(), duration(&shown)), (if text == "36h" { "1d 12h" } else { text }, Ok(length)));
+        }
     }
 }

@@ -556,6 +556,8 @@ async fn retention_says_what_it_would_delete_and_deletes_that() {
         (vec![json!(2), json!(1), json!(4), json!(3)], vec![json!(1), json!(0), json!(2), json!(1)])
     );
     assert_eq!(rows(&dry, "deleted"), [Value::Null, Value::Null, Value::Null, Value::Null]);
+    let said = says(&it, &all).await;
+    assert!(said.contains("finished jobs 90d 3 ") && said.contains("events 45d 1 "), "{said}");
     assert_eq!(
         (it.count("true").await, strings(&it, "select event_id from outbox.events").await.len()),
         (6, 4),

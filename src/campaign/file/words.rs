@@ -8,7 +8,7 @@ use chrono::{NaiveDateTime, NaiveTime};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use crate::units::duration;
+use crate::units::{duration, show_duration};
 
 /// Longer than any wait, expiry or repetition is meant to be.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
@@ -210,14 +210,9 @@ impl fmt::Display for Name {
     }
 }
 
-/// In days, as people count: humantime would make months of 30.44 days of them.
 impl fmt::Display for Length {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secs = self.0.as_secs();
-        let parts = [(secs / 86_400, "d"), (secs / 3_600 % 24, "h"), (secs / 60 % 60, "m"), (secs % 60, "s")];
-        let parts = parts.into_iter().filter(|(count, _)| *count > 0);
-        let parts: Vec<String> = parts.map(|(count, unit)| format!("{count}{unit}")).collect();
-        f.write_str(&parts.join(" "))
+        f.write_str(&show_duration(self.0))
     }
 }
 
