@@ -286,6 +286,10 @@ mod tests {
         let had = at_c.had(&standing(2, false));
         assert_eq!(had, ["a", "b"]);
         let later = Standing { version: 2, had, ..standing(1, false) };
+        let onward = Moving { old: &second, new: &third, map: &map }.had(&later);
+        assert!(onward.iter().any(|had| had == "b"), "nor under one after that: {onward:?}");
+        let nameless = program("[{ send: { body: one } }, { wait: 1d }, { send: { body: two }, name: two }]");
+        assert_eq!(Moving { old: &nameless, new: &first, map: &map }.had(&standing(3, false)), ["two"]);
         let moving = Moving { old: &second, new: &third, map: &map };
         let twice = Unmoved::Twice { had: "b".to_owned(), again: "b".to_owned() };
         assert_eq!(moving.place(&later), Err(twice));

@@ -368,6 +368,46 @@ mod tests {
     }
 
     #[test]
+    fn a_watch_goes_on_while_people_messages_or_a_firing_are_under_way() {
+        let look = |active, queued, state: &str| {
+            let at = DateTime::UNIX_EPOCH;
+            let (name, state) = ("drip".to_owned(), state.to_owned());
+            let campaign = Listed {
+                name,
+                version: 1,
+                state: "running".to_owned(),
+                changed_at: at,
+                next_at: Some(at),
+                active,
+                held: 7,
+                done: 7,
+                stopped: 7,
+                queued: 0,
+            };
+            let messages = Counts { queued, sent: 7, ..Counts::default() };
+            let funnel = Funnel { steps: vec![Step { messages, ..Step::default() }], done: 7 };
+            let firing = Tick {
+                id: 1,
+                at,
+                version: 1,
+                state,
+                reason: None,
+                error: None,
+                manual: false,
+                late: false,
+                people: 7,
+                enrolled: 7,
+                excluded: sqlx::types::Json(BTreeMap::new()),
+            };
+            let firings = vec![firing];
+            Look { campaign, firings, funnel, unreadable: Vec::new(), eta: None, no_eta: None, zone: Tz::UTC }
+        };
+        assert!(!look(0, 0, "done").is_under_way());
+        assert!(look(1, 0, "done").is_under_way() && look(0, 1, "done").is_under_way());
+        assert!(look(0, 0, "new").is_under_way() && look(0, 0, "enrolling").is_under_way());
+    }
+
+    #[test]
     fn shares_are_of_those_who_got_it() {
         let made = Counts { queued: 1, sent: 8, delivered: 8, replied: 1, opted_out: 0 };
         assert_eq!(counts(made), ["1", "8", "8 (100 %)", "1 (12 %)", "0"]);

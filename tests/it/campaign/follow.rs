@@ -120,6 +120,15 @@ async fn a_step_that_was_made_twice_counts_once() {
     it.drain().await;
     assert_eq!((it.count("true").await, it.count("state = 'sent'").await), (2, 1));
     has(step(&status(&it).await, "hello"), &json!({"reached": 1, "due": 0, "queued": 0, "sent": 1}));
+    // Also where both were sent; and what is nobody's enrolment is none of its messages.
+    it.execute(
+        "update outbox.jobs set state = 'sent', reason = null, sent_at = now() where state = 'expired';
+         insert into outbox.jobs (phone, body, campaign, state, sent_at, finished_at)
+         values ('+15550142201', 'Hi', 'drip', 'sent', now(), now())",
+    )
+    .await;
+    assert_eq!(it.count("campaign = 'drip' and state = 'sent'").await, 3);
+    has(step(&status(&it).await, "hello"), &json!({"reached": 1, "due": 0, "queued": 0, "sent": 1}));
 }
 
 #[tokio::test]
@@ -213,6 +222,8 @@ async fn a_watch_shows_each_look_and_ends_when_nothing_is_under_way() {
     let it = Harness::start().await;
     it.apply(&file("", "[{ name: hello, send: { body: Hi } }]")).await;
     it.enrol(ANN).await;
+    let unread = ["campaign", "status", "drip", "--watch", "--every", "100ms"];
+    assert_eq!(it.run_unread(&unread).await, (0, String::new()), "nor goes it on for nobody");
     let mut command = it.binary();
     command.args(["campaign", "status", "drip", "--watch", "--every", "100ms", "--json"]).stdout(Stdio::piped());
     let mut watch = command.spawn().expect("starts");

@@ -1,5 +1,9 @@
 //! What campaigns leave behind, and when it goes; nobody is enrolled again for that.
 
+use std::time::Duration;
+
+use chert_outbox::outbox::prune::{self, Kind, Mark};
+
 use crate::campaign::{ANN, BOB, CID, DOT, file};
 use crate::harness::Harness;
 
@@ -192,12 +196,16 @@ async fn a_message_stays_while_a_cap_counts_it() {
     .await;
     let expected = [("finished jobs".to_owned(), 3, 1)];
     assert_eq!(counts(&purge(&it, &["--finished-jobs", "90d"]).await), expected);
-    assert_eq!(counts(&purge(&it, &["--finished-jobs", "90d", "--yes"]).await), expected);
+    let told = purge(&it, &["--finished-jobs", "90d", "--yes"]).await;
+    assert_eq!((counts(&told), &told[0]["deleted"]), (expected.to_vec(), &3.into()));
     for phone in [ANN, BOB] {
         it.enrol(phone).await;
     }
     it.settle(&it.engine()).await;
-    assert_eq!(it.text("select phone from outbox.jobs order by id").await, format!("{ANN} {BOB}"));
+    assert_eq!(
+        it.text("select phone || '/' || body from outbox.jobs order by id").await,
+        format!("{ANN}/old {BOB}/Hi")
+    );
 }
 
 #[tokio::test]
@@ -214,4 +222,33 @@ async fn jobs_that_stay_do_not_hide_those_that_go() {
     .await;
     let told = purge(&it, &["--finished-jobs", "90d", "--yes"]).await;
     assert_eq!((&told[0]["deleted"], &told[0]["kept"]), (&1200.into(), &5200.into()), "{told}");
+}
+
+#[tokio::test]
+async fn i01_a_job_that_is_tried_again_or_parked_after_it_was_found_old_stays() {
+    let it = Harness::start().await;
+    it.execute(
+        "insert into outbox.jobs (phone, body, state, reason, finished_at)
+         select phone, 'old', 'failed', 'rejected', now() - interval '100 days'
+           from unnest(array['+15550142200', '+15550142201', '+15550142202']) phone",
+    )
+    .await;
+    let before = prune::before(it.pool(), Duration::from_secs(90 * 86_400)).await.expect("answers");
+    // What is old can be read, and not be locked.
+    let mut somebody = it.pool().begin().await.expect("begins");
+    sqlx::raw_sql("lock table outbox.jobs in exclusive mode").execute(&mut *somebody).await.expect("locks");
+    let mut mark = Mark::default();
+    let pruning = prune::prune(it.pool(), Kind::FinishedJobs, before, &mut mark);
+    let changing = async {
+        let waits = "select count(*) from pg_locks where not granted and relation = 'outbox.jobs'::regclass";
+        it.until("it wants to lock them", || async { it.scalar(waits).await == 1 }).await;
+        let change =
+            "update outbox.jobs set state = 'queued', reason = null, finished_at = null where phone = '+15550142200';
+             update outbox.jobs set state = 'parked', reason = 'outcome_unknown' where phone = '+15550142201'";
+        sqlx::raw_sql(change).execute(&mut *somebody).await.expect("changes");
+        somebody.commit().await.expect("lets go");
+    };
+    let (deleted, ()) = tokio::join!(pruning, changing);
+    assert_eq!(deleted.expect("prunes"), 1);
+    assert_eq!(it.text("select state from outbox.jobs order by phone").await, "queued parked");
 }
