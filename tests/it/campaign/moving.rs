@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chert_outbox::outbox::campaigns::moving::move_some;
+
 use crate::campaign::{ANN, BOB, CID, DOT, file};
 use crate::harness::Harness;
 
@@ -172,4 +174,38 @@ async fn i09_each_message_once_and_in_order_while_everybody_is_moved_under_engin
     // Who had the first message queued has got it; who came to the third one was moved in time.
     assert!(first >= PEOPLE / 2 && third > 0, "{first} and {third}");
     assert_eq!(it.texts().len() as i64, PEOPLE);
+}
+
+#[tokio::test]
+async fn who_was_moved_with_the_message_of_another_step_still_gets_their_own_after_another_move() {
+    let it = Harness::start().await;
+    it.apply(&file("", OLD)).await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    it.apply(&file("", NEW)).await;
+    let (code, _, error) = migrate(&it, &["--map", "a=c", "--yes"]).await;
+    assert_eq!(code, 0, "{error}");
+    it.apply(&file("", "[{ send: { body: c }, name: c }, { wait: 1d }, { send: { body: e }, name: e }]")).await;
+    let (code, _, error) = migrate(&it, &["--yes"]).await;
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(
+        it.text("select had::text from outbox.enrolments").await,
+        "{a}",
+        "they wait for a, where they stand at c"
+    );
+    for _ in 0..3 {
+        a_day_passes(&it).await;
+    }
+    assert_eq!(it.texts()[ANN], ["a", "c", "e"], "a was on its way, and is not c");
+}
+
+#[tokio::test]
+async fn nobody_is_moved_to_a_version_that_another_has_replaced_meanwhile() {
+    let it = Harness::start().await;
+    it.apply(&file("", OLD)).await;
+    it.enrol(ANN).await;
+    it.apply(&file("", NEW)).await;
+    it.apply(&file("", OLD)).await;
+    let moved = move_some(it.pool(), "drip", (None, 2), &|_| None, 0).await.expect_err("version 2 is not the newest");
+    assert!(moved.to_string().contains("the campaign drip has a version 3 by now"), "{moved}");
 }
