@@ -16,7 +16,7 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
     name: "replies",
     breaks: "30 % of the webhooks lost, 20 % doubled, others late; whoever receives them killed every few seconds",
     quick: true,
-    setup: || Setup { lines: 80, ..Setup::default() },
+    setup: || Setup { lines: 80, alone: true, ..Setup::default() },
     play: |world| Box::pin(answer(world)),
 }];
 
