@@ -176,13 +176,6 @@ pub async fn apply(connection: &mut PgConnection, migrator: &Migrator) -> Result
     applied
 }
 
-/// Waits no longer than this for each lock, until the transaction ends or the savepoint is rolled back.
-pub async fn wait_for_locks(tx: &mut sqlx::PgTransaction<'_>, patience: Duration) -> Result<(), sqlx::Error> {
-    let patience = format!("{}ms", patience.as_millis());
-    sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "set!""#, patience).fetch_one(&mut **tx).await?;
-    Ok(())
-}
-
 /// Somebody else holds the lock for longer than is waited for.
 pub fn is_locked(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|refused| refused.code()).is_some_and(|code| code == "55P03")

@@ -207,6 +207,7 @@ impl Applier {
         let opted_out: Vec<_> = suppressions.iter().map(|one| (&one.phone, &one.scope)).collect();
         let replies: Vec<_> = verdicts.iter().map(|(phone, verdict)| (phone, verdict.last_inbound_at)).collect();
         let stopped_enrolments = stops::opted_out(tx, &opted_out).await? + stops::replied(tx, &replies).await?;
+        stops::look_again(tx, &phones(&verdicts)).await?;
         let new = stops.iter().zip(&suppressed.new).filter(|(_, is_new)| **is_new);
         let mut confirmed = BTreeMap::new();
         for ((phone, index), _) in new.clone() {

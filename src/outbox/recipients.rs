@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
 
 use crate::database::{self, describe};
+use crate::outbox::campaigns::stops;
 use crate::outbox::suppress::{self, Listed, SuppressError};
 use crate::phone::Phone;
 
@@ -225,8 +226,9 @@ pub async fn release(pool: &PgPool, phone: &Phone, unanswered: bool) -> Result<i
     // Workers that sleep are woken as by an insert.
     sqlx::query!("select pg_notify('outbox_jobs', '')").fetch_one(&mut *tx).await.map_err(RecipientsError::Write)?;
     tx.commit().await.map_err(RecipientsError::Write)?;
-    // Once more, for what was admitted meanwhile and held for what is gone by now.
+    // Once more, for what was admitted meanwhile and held for what is gone by now; and campaigns go on with them.
     let mut tx = database::begin(pool).await.map_err(RecipientsError::Write)?;
+    stops::look_again(&mut tx, &[phone.as_str().to_owned()]).await.map_err(RecipientsError::Write)?;
     release_held(&mut tx, phone, unanswered).await.map_err(RecipientsError::Write)?;
     tx.commit().await.map_err(RecipientsError::Write)?;
     Ok(released)

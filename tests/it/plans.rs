@@ -150,7 +150,7 @@ const HOT: [Hot; 45] = [
 ];
 
 /// The same of campaigns: more statements than one connection keeps prepared.
-const HOT_OF_CAMPAIGNS: [Hot; 23] = [
+const HOT_OF_CAMPAIGNS: [Hot; 21] = [
     ("select c.name from outbox.campaigns c where c.state = 'running'", &["enrolments_in_turn"]),
     ("select id, version, phone, vars, step", &["enrolments_in_turn"]),
     ("select j.state as", &["jobs_pkey", "recipients_pkey"]),
@@ -159,9 +159,7 @@ const HOT_OF_CAMPAIGNS: [Hot; 23] = [
     ("j.dedupe_key = u.dedupe_key", &["jobs_dedupe_key_key"]),
     ("update outbox.enrolments e set state = u.state", &["enrolments_pkey"]),
     ("with rows as materialized", &["audience_rows_pkey", "one_enrolment_a_round", "suppressions_pkey"]),
-    ("with new as materialized", &["audience_rows_pkey"]),
     ("delete from outbox.audience_rows where", &["audience_rows_pkey"]),
-    ("as \"anybody!\"", &["audience_rows_pkey"]),
     ("as u (phone, replied_at, scope)", &["enrolments_of_phone"]),
     ("'campaign_stopped') as", &["enrolments_live"]),
     ("where c.state = 'stopped'", &["enrolments_live", "jobs_of_campaign"]),

@@ -40,7 +40,7 @@ const TURNS: usize = 20;
 /// How long firings and enrolments wait whose version cannot be read by this release. They hold up no others.
 const UNREADABLE: Duration = Duration::from_secs(60);
 
-/// How long a firing waits for those whom somebody else holds up.
+/// How long a firing waits once somebody else holds up one of its people.
 const HELD_UP: Duration = Duration::from_secs(5);
 
 /// Works on campaigns.
@@ -112,17 +112,17 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let enrolled = enrolling::enrol(&mut tx, &tick, ready).await.map_err(CampaignsError::Enrol)?;
-        if enrolled.is_none_or(|enrolled| enrolled.waits) {
+        if enrolled.is_none() {
             ticks::put_off(&mut tx, tick.id, HELD_UP).await.map_err(CampaignsError::Enrol)?;
         }
         tx.commit().await.map_err(CampaignsError::Enrol)?;
-        let Some(Enrolled { people, enrolled, held, is_last, .. }) = enrolled else {
-            debug!(tick.id = tick.id, "A firing is locked by somebody else: it goes on later");
+        let Some(Enrolled { people, enrolled, is_last }) = enrolled else {
+            debug!(tick.id = tick.id, "Somebody else enrols one of its people and does not commit: it goes on later");
             return Ok(true);
         };
         debug!(
             tick.id = tick.id,
-            "{enrolled} of {people} people were enrolled{}, and {held} come again, since somebody else enrols them and does not commit",
+            "{enrolled} of {people} people were enrolled{}",
             if is_last { ", the last ones" } else { "" }
         );
         Ok(true)

@@ -1,36 +1,26 @@
 //! Enrolling the people of a firing, a batch at a time: who is new goes in, everybody else is counted by reason, and the firing's
-//! position moves, all in one transaction. Whoever is held up by somebody else stays behind, uncounted, and comes again at the end.
+//! position moves, all in one transaction.
 
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{Connection as _, PgTransaction};
 
 use crate::database;
-use crate::outbox::campaigns::entering::{New, enter};
 use crate::outbox::campaigns::ticks::Open;
 
 /// Rows of one transaction.
 pub const BATCH: i64 = 500;
-/// For what else is locked than people that somebody else enrols.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a batch came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Enrolled {
     pub people: usize,
     pub enrolled: usize,
-    /// Somebody else enrols them at this moment and does not commit, as an application may: they come again.
-    pub held: usize,
-    /// There is nothing more to do for the firing before those have let go.
-    pub waits: bool,
     /// It was the last one of its firing.
     pub is_last: bool,
 }
 
-/// Enrols the next people of a locked firing; `ready` says that the first step makes a job. None if something else of it is locked for
-/// longer than a second: then nothing was done, and the firing is still locked.
+/// Enrols the next people of a locked firing; `ready` says that the first step makes a job. None if somebody else enrols one of them at
+/// this moment and does not commit within a second, as an application may: then nothing was done, and the firing is still locked.
 /// Source: one transaction with `ticks::lock_enrolling`, and unique by campaign, person and round: whoever repeats it enrols nobody twice.
 pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Result<Option<Enrolled>, sqlx::Error> {
     let mut trying = tx.begin().await?;
@@ -48,68 +38,8 @@ pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resu
 }
 
 async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Result<Enrolled, sqlx::Error> {
-    let rows = judge(tx, tick).await?;
-    let new: Vec<New> = rows
-        .iter()
-        .filter(|row| row.reason.is_none())
-        .map(|row| New { n: row.n, round: row.round, due_at: row.due_at })
-        .collect();
-    let entered = enter(tx, tick, ready, &new).await?;
-    database::wait_for_locks(tx, PATIENCE).await?;
-    let (is_through, last) = (rows.len() < BATCH as usize, rows.last().map_or(tick.position, |row| row.n));
-    let (held, mut judged): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| entered.held.contains(&row.n));
-    let held: Vec<i64> = held.iter().map(|row| row.n).collect();
-    for row in judged.iter_mut().filter(|row| row.reason.is_none() && !entered.enrolled.contains(&row.n)) {
-        // Somebody else was quicker.
-        row.reason = Some("already_active".to_owned());
-    }
-    let behind = keep_behind(tx, tick, last, &held).await?;
-    let (waits, is_last) = (is_through && behind.is_some(), is_through && behind.is_none());
-    tell(tx, tick, &judged).await?;
-    let mut excluded = tick.excluded.0.clone();
-    for reason in judged.iter().filter_map(|row| row.reason.as_ref()) {
-        *excluded.entry(reason.clone()).or_default() += 1;
-    }
-    sqlx::query!(
-        r#"
-        update outbox.ticks
-           set position = $2, audience = $3, people = people + $4, enrolled = enrolled + $5, excluded = $6,
-               state = case when $7 then 'done' else state end, finished_at = case when $7 then clock_timestamp() end
-         where id = $1
-        "#,
-        tick.id,
-        if waits { 0 } else { last },
-        behind.filter(|_| waits).or(tick.audience),
-        judged.len() as i64,
-        entered.enrolled.len() as i64,
-        Json(&excluded) as _,
-        is_last,
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(Enrolled {
-        people: judged.len(),
-        enrolled: entered.enrolled.len(),
-        held: held.len(),
-        waits: waits || !entered.is_searched_through,
-        is_last,
-    })
-}
-
-/// A row of an audience, and why its person is not enrolled, if so.
-struct Judged {
-    n: i64,
-    /// Masked.
-    phone: Option<String>,
-    round: i32,
-    due_at: DateTime<Utc>,
-    reason: Option<String>,
-}
-
-/// The next rows of a firing.
-async fn judge(tx: &mut PgTransaction<'_>, tick: &Open) -> Result<Vec<Judged>, sqlx::Error> {
-    sqlx::query_as!(
-        Judged,
+    sqlx::query!(r#"select set_config('lock_timeout', '1s', true) as "set!""#).fetch_one(&mut **tx).await?;
+    let judged = sqlx::query!(
         r#"
         with rows as materialized (
             select r.n, r.phone, r.vars, r.problem
@@ -144,22 +74,36 @@ async fn judge(tx: &mut PgTransaction<'_>, tick: &Open) -> Result<Vec<Judged>, s
                     order by e.round desc
                     limit 1) latest on true
              where t.id = $4
+        ), enrolled as (
+            insert into outbox.enrolments (campaign, version, phone, round, vars, tick_id, ready, reached_at, due_at)
+            select $5, $6, j.phone, j.round, j.vars, $4, $7, j.due_at, j.due_at
+              from judged j
+             where j.reason is null
+             order by j.phone
+                on conflict on constraint one_enrolment_a_round do nothing
+            returning phone
         )
-        select j.n as "n!", outbox.masked(j.phone) as phone, j.round as "round!", j.due_at as "due_at!", j.reason
+        select j.n as "n!", outbox.masked(j.phone) as phone,
+               -- Somebody else was quicker.
+               case when j.reason is null and e.phone is null then 'already_active' else j.reason end as reason
           from judged j
+          left join enrolled e on e.phone = j.phone and j.reason is null
          order by j.n
         "#,
         tick.audience,
         tick.position,
         BATCH,
         tick.id,
+        tick.campaign,
+        tick.version,
+        ready,
     )
     .fetch_all(&mut **tx)
-    .await
-}
-
-/// Notes whom a firing left out, and where; those who are enrolled already are only counted.
-async fn tell(tx: &mut PgTransaction<'_>, tick: &Open, judged: &[Judged]) -> Result<(), sqlx::Error> {
+    .await?;
+    let mut excluded = tick.excluded.0.clone();
+    for reason in judged.iter().filter_map(|row| row.reason.as_ref()) {
+        *excluded.entry(reason.clone()).or_default() += 1;
+    }
     let told: Vec<_> =
         judged.iter().filter(|row| row.reason.as_ref().is_some_and(|reason| !reason.starts_with("already"))).collect();
     sqlx::query!(
@@ -174,53 +118,35 @@ async fn tell(tx: &mut PgTransaction<'_>, tick: &Open, judged: &[Judged]) -> Res
     )
     .execute(&mut **tx)
     .await?;
-    Ok(())
-}
-
-/// Deletes what was gone through up to the row `last`, but for those who are held; returns the audience in which somebody stays behind, if
-/// anybody does. The rows of a file are the version's own: those of whom it holds are copied, to a number that no other audience has.
-async fn keep_behind(
-    tx: &mut PgTransaction<'_>,
-    tick: &Open,
-    last: i64,
-    held: &[i64],
-) -> Result<Option<i64>, sqlx::Error> {
-    let of_file = tick.file.is_some() && tick.file == tick.audience;
-    let own = if of_file { Some(-tick.id) } else { tick.audience };
-    if !of_file {
-        // What a query brought is not kept for longer than it is needed.
+    let enrolled = judged.iter().filter(|row| row.reason.is_none()).count();
+    let is_last = judged.len() < BATCH as usize;
+    let position = judged.last().map_or(tick.position, |row| row.n);
+    sqlx::query!(
+        r#"
+        update outbox.ticks
+           set position = $2, people = people + $3, enrolled = enrolled + $4, excluded = $5,
+               state = case when $6 then 'done' else state end, finished_at = case when $6 then clock_timestamp() end
+         where id = $1
+        "#,
+        tick.id,
+        position,
+        judged.len() as i64,
+        enrolled as i64,
+        Json(&excluded) as _,
+        is_last,
+    )
+    .execute(&mut **tx)
+    .await?;
+    if tick.file != tick.audience {
+        // What a query brought is not kept for longer than it is needed; the rows of a file are the version's own.
         sqlx::query!(
-            "delete from outbox.audience_rows where audience = $1 and n > $2 and n <= $3 and n <> all ($4)",
-            own,
-            tick.position,
-            last,
-            held,
-        )
-        .execute(&mut **tx)
-        .await?;
-    } else if !held.is_empty() {
-        sqlx::query!(
-            r#"
-            insert into outbox.audience_rows (audience, n, phone, vars, problem)
-            select $1, n, phone, vars, problem
-              from outbox.audience_rows
-             where audience = $2 and n = any ($3)
-               -- Nobody is copied who is erased at this moment.
-               for key share
-            "#,
-            -tick.id,
+            "delete from outbox.audience_rows where audience = $1 and n > $2 and n <= $3",
             tick.audience,
-            held,
+            tick.position,
+            position
         )
         .execute(&mut **tx)
         .await?;
     }
-    let anybody = sqlx::query_scalar!(
-        r#"select exists (select from outbox.audience_rows where audience = $1 and n <= $2) as "anybody!""#,
-        own,
-        last,
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok(own.filter(|_| anybody))
+    Ok(Enrolled { people: judged.len(), enrolled, is_last })
 }

@@ -185,10 +185,8 @@ async fn try_end(pool: &PgPool, name: &str) -> Result<Ended, sqlx::Error> {
     .await?;
     sqlx::query!(
         r#"
-        update outbox.ticks t
-           set state = 'skipped', reason = 'stopped', finished_at = clock_timestamp(),
-               -- Rows of a file that were kept behind are deleted with the firing, as those of a query are.
-               audience = case when exists (select from outbox.audience_rows r where r.audience = -t.id) then -t.id else t.audience end
+        update outbox.ticks
+           set state = 'skipped', reason = 'stopped', finished_at = clock_timestamp()
          where id = any (array(
                select id from outbox.ticks where campaign = $1 and finished_at is null for update skip locked))
         "#,

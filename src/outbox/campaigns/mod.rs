@@ -3,7 +3,6 @@
 
 pub mod audience;
 pub mod enrolling;
-mod entering;
 pub mod everybody;
 pub mod funnel;
 pub mod known;

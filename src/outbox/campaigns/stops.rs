@@ -1,4 +1,4 @@
-//! What ends enrolments before their last step: the words of their people, here; a goal, in `outbox.goal`; and a campaign that is
+//! What ends enrolments before their last step, or lets them go on sooner: the words of their people, here; a goal, in `outbox.goal`; and a campaign that is
 //! stopped, in `manage`.
 
 use chrono::{DateTime, Utc};
@@ -29,6 +29,21 @@ pub async fn replied(tx: &mut PgTransaction<'_>, replies: &[(&Phone, DateTime<Ut
 pub async fn opted_out(tx: &mut PgTransaction<'_>, stops: &[(&Phone, &Scope)]) -> Result<i64, sqlx::Error> {
     let said = stops.iter().map(|(phone, scope)| Said { phone, replied_at: None, scope: Some(scope) });
     stop(tx, &said.collect::<Vec<_>>(), "opted_out").await
+}
+
+/// Who have answered, or were let go: an enrolment of theirs that waits for that, or for whatever else, is looked at now.
+pub async fn look_again(tx: &mut PgTransaction<'_>, phones: &[String]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        update outbox.enrolments e
+           set due_at = now()
+         where e.phone = any ($1) and (e.state = 'active') is true and e.ready and not e.waiting and e.due_at > now()
+        "#,
+        phones
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 async fn stop(tx: &mut PgTransaction<'_>, said: &[Said<'_>], why: &str) -> Result<i64, sqlx::Error> {

@@ -327,7 +327,7 @@ async fn who_stands_there_twice_is_enrolled_by_the_row_that_is_none_the_worse() 
 }
 
 #[tokio::test]
-async fn a_transaction_that_stays_open_after_enrolling_somebody_holds_up_nobody_else() {
+async fn a_transaction_that_stays_open_after_enrolling_somebody_holds_up_only_their_own_firing() {
     let it = Harness::start().await;
     let source = file(&format!("{TWENTY}\nschedule: {{ manual: true }}"), "[{ send: { body: Hi } }]");
     it.apply(&source).await;
@@ -343,77 +343,10 @@ async fn a_transaction_that_stays_open_after_enrolling_somebody_holds_up_nobody_
     assert_eq!(it.count("campaign = 'other'").await, 1, "who is due has their job");
     let told =
         "select campaign || '/' || state || '/' || enrolled || '/' || failures from outbox.ticks order by campaign";
-    assert_eq!(it.text(told).await, "drip/enrolling/19/0 good/done/20/0", "nobody waits for one of them");
+    assert_eq!(it.text(told).await, "drip/enrolling/0/0 good/done/20/0");
     application.commit().await.expect("committed");
     it.execute("update outbox.ticks set again_at = now() where finished_at is null").await;
     it.settle(&engine).await;
     assert_eq!(it.text(told).await, "drip/done/19/0 good/done/20/0", "the application has enrolled one");
     assert_eq!(it.scalar("select count(*) from outbox.enrolments where campaign = 'drip'").await, 20);
-}
-
-/// More than two batches of people, by a query or by a file; the application has enrolled some of them and has not committed.
-async fn held_up(it: &Harness, audience: &str) -> sqlx::PgTransaction<'static> {
-    let directory = tempfile::tempdir().expect("made");
-    let people: Vec<String> = (1..=1_100).map(|n| format!("+1555014{n:04}")).collect();
-    std::fs::write(directory.path().join("people.csv"), format!("phone\n{}\n", people.join("\n"))).expect("written");
-    let path = directory.path().join("drip.yaml");
-    let source = file(&format!("audience: {audience}\nschedule: {{ manual: true }}"), "[{ send: { body: Hi } }]");
-    std::fs::write(&path, source).expect("written");
-    let (code, _, error) = it.run(&["campaign", "apply", path.to_str().expect("UTF-8"), "--yes"]).await;
-    assert_eq!(code, 0, "{error}");
-    let mut application = it.pool().begin().await.expect("begins");
-    let enrol =
-        "select outbox.enrol('drip', '+1555014' || lpad(n::text, 4, '0')) from unnest(array[7, 8, 499, 600, 1100]) n";
-    sqlx::query(enrol).execute(&mut *application).await.expect("enrolled");
-    it.run(&["campaign", "run", "drip"]).await;
-    tokio::time::timeout(Duration::from_secs(15), it.settle(&it.engine_with(2_000)))
-        .await
-        .expect("it waits for nobody");
-    assert_eq!(it.text(FIRING).await, "enrolling/1095/1095/{}");
-    assert_eq!(it.count("campaign = 'drip'").await, 1_095, "who is enrolled has their job");
-    let waits = "select (again_at > now() + interval '2 seconds')::text from outbox.ticks";
-    assert_eq!(it.text(waits).await, "true", "it is not tried all the time");
-    application
-}
-
-const FIRING: &str =
-    "select state || '/' || people || '/' || enrolled || '/' || excluded from outbox.ticks where campaign = 'drip'";
-const BY_QUERY: &str =
-    "{ sql: \"select '+1555014' || lpad(n::text, 4, '0') as phone from generate_series(1, 1100) n\" }";
-const BY_FILE: &str = "{ csv: people.csv }";
-
-#[tokio::test]
-async fn who_is_held_up_comes_again_and_each_is_enrolled_and_counted_once() {
-    for (audience, commits) in [(BY_QUERY, true), (BY_QUERY, false), (BY_FILE, true), (BY_FILE, false)] {
-        let it = Harness::start().await;
-        let application = held_up(&it, audience).await;
-        let (ended, told) = match commits {
-            true => (application.commit().await, "done/1100/1095/{\"already_active\": 5}"),
-            false => (application.rollback().await, "done/1100/1100/{}"),
-        };
-        ended.expect("ends");
-        it.execute("update outbox.ticks set again_at = now()").await;
-        it.settle(&it.engine_with(2_000)).await;
-        assert_eq!(it.text(FIRING).await, told, "{audience}");
-        assert_eq!(it.scalar("select count(distinct phone) from outbox.enrolments").await, 1_100);
-        assert_eq!(it.scalar("select count(*) from outbox.enrolments").await, 1_100);
-        let rows = "select count(*) from outbox.audience_rows";
-        assert_eq!(it.scalar(rows).await, if audience == BY_FILE { 1_100 } else { 0 }, "none but the file's own stay");
-    }
-}
-
-#[tokio::test]
-async fn who_was_held_up_when_a_campaign_was_stopped_goes_with_its_firing() {
-    let it = Harness::start().await;
-    let application = held_up(&it, BY_FILE).await;
-    // As in the middle of the file.
-    it.execute("update outbox.ticks t set audience = v.audience from outbox.campaign_versions v").await;
-    it.run(&["campaign", "stop", "drip", "--yes"]).await;
-    it.settle(&it.engine()).await;
-    application.rollback().await.expect("ends");
-    let rows = "select count(*) from outbox.audience_rows";
-    assert_eq!((it.text("select state from outbox.ticks").await.as_str(), it.scalar(rows).await), ("skipped", 1_105));
-    it.execute("update outbox.ticks set finished_at = now() - interval '40 days'").await;
-    it.run(&["purge", "--firings", "30d", "--yes"]).await;
-    assert_eq!((it.scalar("select count(*) from outbox.ticks").await, it.scalar(rows).await), (0, 1_100));
 }

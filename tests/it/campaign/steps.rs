@@ -244,6 +244,37 @@ async fn a_job_is_tried_again_only_while_its_enrolment_waits_for_it() {
 }
 
 #[tokio::test]
+async fn whoever_answers_or_is_let_go_gets_their_next_message_at_once() {
+    let it = Harness::start().await;
+    let source = file("stop_on: [opt_out]", "[{ send: { body: Hi } }]").replace("transactional", "marketing");
+    it.apply(&source).await;
+    it.execute(
+        "insert into outbox.recipients (phone, first_touched_at, unanswered, review_since, review_reason) values
+         ('+15550142200', now(), 3, null, null), ('+15550142201', now(), 3, null, null), ('+15550142202', now(), 0, now(), 'why')",
+    )
+    .await;
+    for phone in [ANN, BOB, CID] {
+        it.enrol(phone).await;
+    }
+    let engine = it.engine();
+    let made = "select count(*) from outbox.jobs where campaign = 'drip'";
+    it.settle(&engine).await;
+    assert_eq!(it.scalar(made).await, 0, "nobody answers, or somebody has to look");
+    store(it.pool(), Source::List, &[message("e1", ANN, "Thanks!")]).await.expect("stores");
+    applier(&[]).apply(it.pool()).await.expect("applies");
+    it.settle(&engine).await;
+    assert_eq!(it.scalar(made).await, 1, "a reply");
+    for (made_then, args) in
+        [(2, &["recipients", "release", BOB, "--unanswered"][..]), (3, &["recipients", "release", CID])]
+    {
+        let (code, _, error) = it.run(args).await;
+        assert_eq!(code, 0, "{error}");
+        it.settle(&engine).await;
+        assert_eq!(it.scalar(made).await, made_then, "{args:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_step_that_comes_too_late_ends_the_enrolment() {
     let it = Harness::start().await;
     it.apply(&file("", "[{ send: { body: Hi }, expires_after: 1h }]")).await;
