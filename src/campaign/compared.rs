@@ -174,7 +174,8 @@ impl<'s> Reader<'s, '_> {
             } else {
                 return Ok(part);
             }
-            part = Operand { members: Vec::new(), ..self.since(part.from, part.kind, true) };
+            // With its brackets, if it stands in some.
+            part = Operand { members: Vec::new(), ..self.since(from, part.kind, true) };
         }
     }
 

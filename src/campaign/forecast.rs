@@ -134,6 +134,7 @@ pub fn forecast(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], beside: 
 pub fn resume(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], places: Vec<Place>) -> Forecast {
     let mut play = Play::new(rules, lines, entrants);
     for (standing, place) in play.people.iter_mut().zip(places) {
+        standing.written = rules.program.steps()[..place.step].iter().any(|step| matches!(step.op, Op::Send(_)));
         (standing.step, standing.due, standing.sent) = (place.step, place.due, place.sent);
     }
     run(play)
@@ -160,6 +161,8 @@ struct Standing {
     due: Option<DateTime<Utc>>,
     pin: Option<usize>,
     is_new: bool,
+    /// The campaign has sent them something.
+    written: bool,
     sent: Vec<DateTime<Utc>>,
     /// Who share zones and region share their hours.
     group: usize,
@@ -173,7 +176,7 @@ struct Play<'a> {
     groups: Vec<Group>,
     /// Messages that any line may take.
     anyone: Made,
-    /// Of follow-ups, then of first touches.
+    /// Of later messages, then of everybody's first one.
     rooms: [Room; 2],
     half_answer: bool,
     lengths: Lengths,
@@ -182,9 +185,9 @@ struct Play<'a> {
 }
 
 impl Standing {
-    /// Of follow-ups or of first touches: which room a message of theirs takes.
-    fn class(&self) -> usize {
-        usize::from(self.is_new)
+    /// Which room a message of theirs takes.
+    fn room(&self) -> usize {
+        usize::from(!self.written)
     }
 }
 
@@ -201,7 +204,7 @@ impl<'a> Play<'a> {
                 groups.len() - 1
             });
             let (pin, is_new) = (entrant.pin, entrant.is_new);
-            people.push(Standing { step: 0, due: None, pin, is_new, sent: Vec::new(), group });
+            people.push(Standing { step: 0, due: None, pin, is_new, written: false, sent: Vec::new(), group });
             events.push(Reverse((entrant.at, Event::Person(person))));
         }
         let budgets = lines.iter().map(Budget::new).collect();
@@ -216,7 +219,7 @@ impl<'a> Play<'a> {
         let Some(Reverse((at, event))) = self.events.pop() else { return false };
         match event {
             Event::Person(person) => self.go_on(person, at),
-            Event::Room(class) => self.look(class, at),
+            Event::Room(room) => self.look(room, at),
             Event::Line(line) => self.serve(line, at),
         }
         true
@@ -261,33 +264,33 @@ impl<'a> Play<'a> {
         if later > at {
             return self.events.push(Reverse((later, Event::Person(person))));
         }
-        let class = self.people[person].class();
-        self.rooms[class].waiting.push(self.people[person].group, person);
-        self.fill(class, at);
+        let room = self.people[person].room();
+        self.rooms[room].waiting.push(self.people[person].group, person);
+        self.fill(room, at);
     }
 
-    /// Makes messages of a class as long as there is room, for who waits and may be written to.
-    fn fill(&mut self, class: usize, at: DateTime<Utc>) {
-        while !self.rooms[class].is_full() {
-            let room = &mut self.rooms[class];
-            let Some(person) = room.waiting.pop(&mut self.groups, at) else {
-                let opens = room.waiting.opens_at(&mut self.groups, at);
-                if let Some(opens) = opens.filter(|opens| room.next.is_none_or(|next| *opens < next)) {
-                    room.next = Some(opens);
-                    self.events.push(Reverse((opens, Event::Room(class))));
+    /// Makes messages as long as there is room, for who waits and may be written to.
+    fn fill(&mut self, room: usize, at: DateTime<Utc>) {
+        while !self.rooms[room].is_full() {
+            let Room { waiting, standing, next, .. } = &mut self.rooms[room];
+            let Some(person) = waiting.pop(&mut self.groups, at) else {
+                let opens = waiting.opens_at(&mut self.groups, at);
+                if let Some(opens) = opens.filter(|opens| next.is_none_or(|next| *opens < next)) {
+                    *next = Some(opens);
+                    self.events.push(Reverse((opens, Event::Room(room))));
                 }
                 return;
             };
-            room.standing += 1;
+            *standing += 1;
             self.make(person, at);
         }
     }
 
     /// Hours of somebody who waits have opened.
-    fn look(&mut self, class: usize, at: DateTime<Utc>) {
-        if self.rooms[class].next == Some(at) {
-            self.rooms[class].next = None;
-            self.fill(class, at);
+    fn look(&mut self, room: usize, at: DateTime<Utc>) {
+        if self.rooms[room].next == Some(at) {
+            self.rooms[room].next = None;
+            self.fill(room, at);
         }
     }
 
@@ -328,8 +331,8 @@ impl<'a> Play<'a> {
             let is_new = self.people[person].is_new;
             self.send(person, line, is_new, at);
         }
-        for class in 0..self.rooms.len() {
-            self.fill(class, at);
+        for room in 0..self.rooms.len() {
+            self.fill(room, at);
         }
         self.plan(line, at);
     }
@@ -338,10 +341,10 @@ impl<'a> Play<'a> {
     fn take(&mut self, line: usize, at: DateTime<Utc>, opens: (bool, bool)) -> Option<usize> {
         while let Some(person) = self.pop(line, opens) {
             let standing = &self.people[person];
-            let (step, class, group) = (standing.step, standing.class(), standing.group);
-            self.rooms[class].standing -= 1;
+            let (step, room, group) = (standing.step, &mut self.rooms[standing.room()], standing.group);
+            room.standing -= 1;
             if !matches!(self.groups[group].opening(at), Opening::Open { .. }) {
-                self.rooms[class].waiting.push(group, person);
+                room.waiting.push(group, person);
                 continue;
             }
             let deadline = self.message(step).and_then(|message| {
@@ -378,7 +381,7 @@ impl<'a> Play<'a> {
         self.forecast.last_at = Some(at);
         let standing = &mut self.people[person];
         self.forecast.steps.entry(standing.step).or_default().sent += 1;
-        (standing.pin, standing.is_new, standing.due) = (Some(line), false, None);
+        (standing.pin, standing.is_new, standing.written, standing.due) = (Some(line), false, true, None);
         standing.step += 1;
         if self.rules.cap.is_some() {
             standing.sent.push(at);
@@ -536,6 +539,16 @@ mod tests {
         let forecast = play(two, Way::Long, &[brisk], &people(3_000, true));
         // As many of each stand in the queue: nobody's second message waits until all first ones are sent, which takes almost an hour.
         assert_eq!(forecast.steps[&1], Fate { sent: 3_000, expired: 0 });
+    }
+
+    #[test]
+    fn whoever_is_known_waits_for_their_first_message_like_everybody_else() {
+        let mut everybody = people(1_000, true);
+        everybody.extend(people(1, false));
+        let brisk = Line { first_touch_gap: Duration::ZERO, ..line(None) };
+        let forecast = play("steps: [{ send: { body: Hi }, expires_after: 5m }]", Way::Long, &[brisk], &everybody);
+        let load = forecast.loads.values().next().expect("a day");
+        assert_eq!((load.first_touches, load.follow_ups), (273, 0), "as many as a line sends in five minutes");
     }
 
     #[test]

@@ -430,6 +430,7 @@ mod tests {
             ("var.orders not in (1, 2)", 0, "var.orders | int not in (1, 2)"),
             ("var.orders in ['a', 2]", 0, "var.orders | int in ['a', 2]"),
             ("var.orders | trim('a') > 3", 0, "var.orders | trim('a') | int > 3"),
+            ("(var.orders) | trim > 3", 0, "(var.orders) | trim | int > 3"),
             ("3 > (var.orders | trim('a'))", 5, "3 > var.orders | trim('a') | int"),
             ("(var.orders if replied else 3) > 3", 0, "(var.orders if replied else 3) | int > 3"),
             ("var.orders ~ '0' > 3", 0, "(var.orders ~ '0') | int > 3"),

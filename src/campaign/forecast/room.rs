@@ -1,11 +1,12 @@
-//! Of a class only so many messages stand in the queue at once, as the engine makes no more: everybody else waits to have theirs made.
+//! Of people's first messages, and of all later ones, only so many stand in the queue at once, as the engine makes no more: everybody else
+//! waits to have theirs made.
 
 use chrono::{DateTime, Utc};
 
 use crate::campaign::forecast::waiting::Waiting;
 use crate::config::CampaignOptions;
 
-/// A class of messages, and who waits for them.
+/// Room in the queue, and who waits for it.
 pub(super) struct Room {
     size: usize,
     /// How many stand in the queue.

@@ -1,4 +1,4 @@
-//! Who waits for a line, by the hours that they share: whose hours are closed are passed over together, however many they are.
+//! Who waits for their message, by the hours that they share: whose hours are closed are passed over together, however many they are.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,12 +16,10 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Puts somebody at the end, and tells whether they are the first of their group.
-    pub fn push(&mut self, group: usize, person: usize) -> bool {
+    /// Puts somebody at the end.
+    pub fn push(&mut self, group: usize, person: usize) {
         self.places += 1;
-        let queue = self.groups.entry(group).or_default();
-        queue.push_back((self.places, person));
-        queue.len() == 1
+        self.groups.entry(group).or_default().push_back((self.places, person));
     }
 
     /// Takes the first one whose hours are open.

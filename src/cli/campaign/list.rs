@@ -36,7 +36,8 @@ pub(super) fn rows(listed: &[Listed]) -> comfy_table::Table {
     let mut rows =
         table(&["campaign", "version", "state", "next firing", "active", "held", "done", "stopped", "queued"]);
     for one in listed {
-        let next_at = one.next_at.map_or_else(String::new, shown);
+        // Whatever is paused or stopped fires at no time before it is resumed.
+        let next_at = one.next_at.filter(|_| one.state == "running").map_or_else(String::new, shown);
         let counts = [one.active, one.held, one.done, one.stopped, one.queued].map(|count| count.to_string());
         rows.add_row(
             [vec![one.name.clone(), one.version.to_string(), one.state.clone(), next_at], counts.to_vec()].concat(),
