@@ -24,7 +24,7 @@ use crate::trial::prove::{ProveError, Scenario, Verdict, prove, scenarios};
 Exit codes: 0 if every count is 0, else 1.
 
 Examples:
-  chert-outbox prove                                    # all of it, in some seven minutes on two cores, in less on more
+  chert-outbox prove                                    # all of it, in five minutes on two cores
   chert-outbox prove --quick                            # in less than one
   chert-outbox prove --list
   chert-outbox prove --scenario kill-random --seed 42

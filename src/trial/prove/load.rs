@@ -177,7 +177,7 @@ async fn hold_a_snapshot(world: &mut World) -> Result<(), ProveError> {
     const PASSING: u32 = 6_000;
     /// After a snapshot: enough to clear away what it kept.
     const CLEARING: u32 = 1_000;
-    const ROUNDS: usize = 3;
+    const ROUNDS: usize = 5;
     /// The least that must be left of the throughput.
     const LEAST: f64 = 0.9;
     world.start_worker()?;

@@ -49,7 +49,8 @@ pub async fn drip(world: &mut World) -> Result<(), ProveError> {
         let id = format!("pl_{line}");
         ledger.iter().filter(|entry| entry.first_touch && entry.line_id == id && entry.at < midnight).count()
     };
-    let full = (1..=LINES).filter(|line| is_capped(*line) && touches(*line) == CAP as usize).count();
+    // Some places under a cap are lost to kills: of whoever Chert knew already, and whose first answer came to nobody.
+    let full = (1..=LINES).filter(|line| is_capped(*line) && 20 * touches(*line) >= 19 * CAP as usize).count();
     world.notes.push(format!("{full} of {} caps used up before midnight", LINES / 2));
     if full == 0 {
         world.findings.push("no line used up its cap: caps were not tried".to_owned());
