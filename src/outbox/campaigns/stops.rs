@@ -1,5 +1,5 @@
-//! What ends enrolments before their last step, or lets them go on sooner: the words of their people, here; a goal, in `outbox.goal`; and a campaign that is
-//! stopped, in `manage`.
+//! What ends enrolments before their last step, or lets them go on sooner: the words of their people, here; a goal, in `outbox.goal`;
+//! and a campaign that is stopped, in `manage`.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgTransaction;

@@ -14,7 +14,7 @@ use crate::trial::prove::{Machine, ProveError, Setup, World};
 const PEOPLE: u32 = 20_000;
 /// It begins so long before midnight.
 const LEAD: TimeDelta = TimeDelta::minutes(8);
-/// Of every second line; it comes to that before midnight. The others take what these leave.
+/// Of every second line; it comes to that on both days. The others take what these leave.
 const CAP: u32 = 400;
 /// Two minutes are quiet for those whose noon it is; the others' morning is never near an end.
 const HOURS: &[(&str, &str)] = &[("00:00", "11:59"), ("12:01", "12:41")];
@@ -44,14 +44,12 @@ pub async fn drip(world: &mut World) -> Result<(), ProveError> {
         group.place(world, midnight).await?;
     }
     super::drip(world, PEOPLE, 4_000..6_000, &windows(HOURS)).await?;
-    let ledger = world.simulator.ledger();
-    let touches = |line: u32| {
-        let id = format!("pl_{line}");
-        ledger.iter().filter(|entry| entry.first_touch && entry.line_id == id && entry.at < midnight).count()
-    };
-    // Some places under a cap are lost to kills: of whoever Chert knew already, and whose first answer came to nobody.
-    let full = (1..=LINES).filter(|line| is_capped(*line) && 20 * touches(*line) >= 19 * CAP as usize).count();
-    world.notes.push(format!("{full} of {} caps used up before midnight", LINES / 2));
+    // By the lines' own counts, which are those of the second day: a place that a kill has lost is used up as well, and more than the cap
+    // is seen on the phones.
+    let full: i64 = sqlx::query_scalar("select count(*) from outbox.lines where first_touches = first_touch_cap")
+        .fetch_one(&world.pool)
+        .await?;
+    world.notes.push(format!("{full} of {} caps used up", LINES / 2));
     if full == 0 {
         world.findings.push("no line used up its cap: caps were not tried".to_owned());
     }
