@@ -38,14 +38,18 @@ pub struct Lacking {
 }
 
 impl Running {
-    /// Reads a definition, which is a campaign file in JSON.
+    /// Reads a definition, which is a campaign file in JSON. It may be one that this release would refuse as a file.
     pub fn read(definition: &Value) -> Result<Running, RunningError> {
-        let told = |findings: Vec<Finding>| findings.first().map_or_else(String::new, ToString::to_string);
-        let checked =
-            file::read(&definition.to_string()).map_err(|findings| RunningError::Definition(told(findings)))?;
-        let hours = checked.campaign.hours().map_err(|error| RunningError::Hours(error.to_string()))?;
-        let calendar = checked.campaign.calendar.as_deref().and_then(Calendar::named);
-        Ok(Running { campaign: checked.campaign, program: checked.program, hours, calendar })
+        let (campaign, program) = file::read_stored(definition).map_err(|faults| {
+            let told = |fault: Finding| match fault.path.as_str() {
+                "" => fault.message,
+                path => format!("{path}: {}", fault.message),
+            };
+            RunningError::Definition(faults.into_iter().next().map_or_else(String::new, told))
+        })?;
+        let hours = campaign.hours().map_err(|error| RunningError::Hours(error.to_string()))?;
+        let calendar = campaign.calendar.as_deref().and_then(Calendar::named);
+        Ok(Running { campaign, program, hours, calendar })
     }
 
     /// Whether whoever is enrolled gets a message before anything else.
@@ -97,6 +101,55 @@ mod tests {
             let running = Running::read(&definition).unwrap_or_else(|error| panic!("{file}: {error}"));
             assert_eq!((running.campaign, running.program), (checked.campaign, checked.program), "{file}");
         }
+    }
+
+    #[test]
+    fn what_this_release_refuses_in_a_file_is_run_where_it_is_stored() {
+        let source = "name: a\nzone: UTC\naudience: { enrolled: true }\nvariables: { orders: { missing: hold } }\n\
+             steps: [{ name: one, send: { body: 'Hi {{ orders }}' } }, { branch: { if: replied, then: [{ wait: 1d }] } }]\n";
+        let checked = file::read(source).unwrap_or_else(|findings| panic!("{findings:?}"));
+        let stored = serde_json::to_value(&checked.campaign).expect("serialisable");
+        let with = |place: &str, value: &Value| {
+            let mut definition = stored.clone();
+            *definition.pointer_mut(place).expect(place) = value.clone();
+            assert!(file::read(&definition.to_string()).is_err(), "{place}: {value}");
+            Running::read(&definition)
+        };
+        for (place, value) in [
+            ("/steps/1/branch/if", json!("var.orders >= 3")),
+            ("/steps/1/branch/if", json!("var.nobody == label.nothing")),
+            ("/steps/0/send/body", json!("{{ nobody }} {{ orders + orders }}")),
+            ("/steps/0/send/body", json!("x".repeat(30_000))),
+            ("/steps/0/name", json!("end")),
+            ("/steps/1/branch/then/0/wait", json!("next business day")),
+            ("/steps/1/branch/then", json!([])),
+            ("/schedule", json!({"cron": "@daily"})),
+        ] {
+            if let Err(error) = with(place, &value) {
+                panic!("{place}: {value}: {error}");
+            }
+        }
+        // What it does not know, it does not guess.
+        for (place, value, told) in [
+            ("/steps/1/branch/if", json!("opened"), "steps[1].branch.if: a condition does not know `opened`"),
+            ("/steps/0/send/body", json!("{{ orders | shout }}"), "steps[0].send.body: the filter `shout` is unknown"),
+            ("/steps/0", json!({"call": {}}), "steps[0]: none of send, wait, branch is here"),
+            ("/caps", json!({"per_line": 1}), "caps.per_line: the key `per_line` is unknown here"),
+            ("/zone", json!("Mars"), "zone: the time zone `Mars` is unknown"),
+        ] {
+            let error = with(place, &value).expect_err(place);
+            assert_eq!(error.to_string(), format!("its definition is none: {told}"));
+        }
+    }
+
+    #[test]
+    fn a_file_of_any_size_reads_back() {
+        let step = format!("- send: {{ body: '{}' }}\n", "\"\\".repeat(9_000));
+        let source = format!("name: a\nzone: UTC\naudience: {{ enrolled: true }}\nsteps:\n{}", step.repeat(14));
+        let checked = file::read(&source).unwrap_or_else(|findings| panic!("{findings:?}"));
+        let definition = serde_json::to_value(&checked.campaign).expect("serialisable");
+        assert!(definition.to_string().len() > file::node::MAX_BYTES, "longer than a file may be");
+        assert_eq!(Running::read(&definition).map(|running| running.campaign), Ok(checked.campaign));
     }
 
     #[test]

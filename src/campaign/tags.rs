@@ -107,7 +107,7 @@ pub fn tags(source: &str) -> Vec<Tag<'_>> {
     tags
 }
 
-/// Refuses what a text to one person does not need, here rather than when it is rendered.
+/// Refuses what a text to one person does not need, and what this release does not know, here rather than when it is rendered.
 pub fn refuse_the_rest(tags: &[Tag<'_>]) -> Result<(), TemplateError> {
     let wrong = |offset, message: String, hint: &str| Err(TemplateError { offset, message, hint: hint.to_owned() });
     for tag in tags {
@@ -154,7 +154,11 @@ pub fn refuse_the_rest(tags: &[Tag<'_>]) -> Result<(), TemplateError> {
                 _ => {}
             }
         }
-        refuse_texts_as_numbers(tag.source, tag.expression(&tokens))?;
     }
     Ok(())
+}
+
+/// Refuses comparisons that do not mean what they say.
+pub fn refuse_the_misleading(tags: &[Tag<'_>]) -> Result<(), TemplateError> {
+    tags.iter().try_for_each(|tag| refuse_texts_as_numbers(tag.source, tag.expression(&tag.tokens())))
 }

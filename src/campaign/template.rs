@@ -11,7 +11,7 @@ use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, filters};
 use serde::{Serialize, Serializer};
 
-use crate::campaign::tags::{Tag, refuse_the_rest, tags};
+use crate::campaign::tags::{Tag, refuse_the_misleading, refuse_the_rest, tags};
 use crate::job::BODY_MAX_CHARS;
 
 /// The variables of one person: texts, numbers and truth values by name. A null, or a text of blanks, is as good as missing.
@@ -77,13 +77,19 @@ pub enum RenderError {
 
 impl Template {
     /// Reads a template.
-    /// Errors: the first place that is wrong.
+    /// Errors: the first place that cannot be rendered by this release.
     pub fn parse(source: &str) -> Result<Template, TemplateError> {
         let env = environment();
         let compiled = env.template_from_str(source).map_err(|error| explain(&error, source))?;
         refuse_the_rest(&tags(source))?;
         let variables = compiled.undeclared_variables(false).into_iter().collect();
         Ok(Template { source: source.to_owned(), variables })
+    }
+
+    /// What a file may not say, although it can be rendered.
+    /// Errors: the first place that is misleading.
+    pub fn check(&self) -> Result<(), TemplateError> {
+        refuse_the_misleading(&tags(&self.source))
     }
 
     pub fn source(&self) -> &str {
@@ -120,7 +126,7 @@ impl Template {
 
 impl Condition {
     /// Reads a condition.
-    /// Errors: the first place that is wrong, also a name that conditions do not know.
+    /// Errors: the first place that cannot be answered by this release, also a name that conditions do not know.
     pub fn parse(source: &str) -> Result<Condition, TemplateError> {
         let env = environment();
         let compiled = env.compile_expression(source).map_err(|error| explain(&error, source))?;
@@ -146,6 +152,12 @@ impl Condition {
             }
         }
         Ok(Condition { source: source.to_owned(), variables, labels })
+    }
+
+    /// What a file may not say, although it can be answered.
+    /// Errors: the first place that is misleading.
+    pub fn check(&self) -> Result<(), TemplateError> {
+        refuse_the_misleading(&[Tag::whole(&self.source)])
     }
 
     /// The variables that it needs, without `var.`.
@@ -291,8 +303,14 @@ mod tests {
     }
 
     fn refused(source: &str) -> (usize, String) {
-        let error = Template::parse(source).expect_err(source);
+        let error = Template::parse(source).and_then(|template| template.check()).expect_err(source);
         (error.offset, error.message)
+    }
+
+    /// A condition as a file may say it.
+    fn checked(source: &str) -> Result<Condition, TemplateError> {
+        let condition = Condition::parse(source)?;
+        condition.check().map(|()| condition)
     }
 
     #[test]
@@ -451,7 +469,7 @@ mod tests {
                 "var.orders | trim | int >= label.tier | int, or var.orders | trim | lower >= label.tier | lower if they are words",
             ),
         ] {
-            let error = Condition::parse(source).expect_err(source);
+            let error = checked(source).expect_err(source);
             assert_eq!((error.offset, error.hint.as_str()), (place, format!("write {hint}").as_str()), "{source}");
         }
         for (source, place) in [
@@ -480,7 +498,7 @@ mod tests {
             "var.plan in ['1', '2']",
             "replied == delivered",
         ] {
-            assert!(Condition::parse(fine).is_ok(), "{fine}");
+            assert!(checked(fine).is_ok(), "{fine}");
         }
     }
 
@@ -494,7 +512,7 @@ mod tests {
             ("(var.orders | int) == 10 and var.orders | int < 11", true),
             ("2 < var.orders | int < 10", false),
         ] {
-            let condition = Condition::parse(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+            let condition = checked(source).unwrap_or_else(|error| panic!("{source}: {error}"));
             for orders in [json!("10"), json!(10), json!("10.0")] {
                 let vars = vars(json!({"orders": orders}));
                 let facts = Facts { replied: false, delivered: false, vars: &vars, labels: &BTreeMap::new() };
@@ -514,7 +532,8 @@ mod tests {
     proptest! {
         #[test]
         fn reading_never_panics_and_points_into_the_text(source in "([a-z é.|()'\"=<>!0-9\\[\\]-]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|if |endif|is ){0,30}") {
-            for error in [Template::parse(&source).err(), Condition::parse(&source).err()].into_iter().flatten() {
+            let template = Template::parse(&source).and_then(|template| template.check());
+            for error in [template.err(), checked(&source).err()].into_iter().flatten() {
                 prop_assert!(source.is_char_boundary(error.offset), "{} of {:?}", error.offset, source);
             }
         }

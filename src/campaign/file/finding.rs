@@ -36,7 +36,10 @@ impl fmt::Display for Finding {
 /// Gathers findings of one file, so that all of them can be told at once.
 #[derive(Debug, Default)]
 pub struct Findings {
-    found: Vec<Finding>,
+    /// What could not be read.
+    faults: Vec<Finding>,
+    /// What was read, and no file may say.
+    refused: Vec<Finding>,
 }
 
 impl Findings {
@@ -57,6 +60,24 @@ impl Findings {
         self.at(&place.path, line, column, message, hint);
     }
 
+    /// About a value that was read all the same. A file is refused for it; of a definition that is stored, people are on their way through
+    /// it, and it is run.
+    pub fn refuse(&mut self, place: &Place<'_>, message: impl Into<String>, hint: impl Into<String>) {
+        self.refuse_at(&place.path, place.node.line, place.node.column, message, hint);
+    }
+
+    /// The same about a part of a text.
+    pub fn refuse_within(
+        &mut self,
+        place: &Place<'_>,
+        offset: usize,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let (line, column) = place.node.position_of(offset);
+        self.refuse_at(&place.path, line, column, message, hint);
+    }
+
     /// About a value, in a sentence that ends with what to do, after a colon.
     pub fn add_sentence(&mut self, place: &Place<'_>, sentence: &str) {
         let (message, hint) = sentence.split_once(": ").unwrap_or((sentence, "write it in another way"));
@@ -64,20 +85,47 @@ impl Findings {
     }
 
     pub fn at(&mut self, path: &str, line: usize, column: usize, message: impl Into<String>, hint: impl Into<String>) {
-        if self.found.len() < MOST {
-            let (message, hint) = (message.into(), hint.into());
-            self.found.push(Finding { line, column, path: path.to_owned(), message, hint });
-        }
+        keep(
+            &mut self.faults,
+            Finding { line, column, path: path.to_owned(), message: message.into(), hint: hint.into() },
+        );
+    }
+
+    pub fn refuse_at(
+        &mut self,
+        path: &str,
+        line: usize,
+        column: usize,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        keep(
+            &mut self.refused,
+            Finding { line, column, path: path.to_owned(), message: message.into(), hint: hint.into() },
+        );
     }
 
     pub fn is_empty(&self) -> bool {
-        self.found.is_empty()
+        self.faults.is_empty() && self.refused.is_empty()
+    }
+
+    /// What could not be read.
+    pub fn faults(self) -> Vec<Finding> {
+        self.faults
     }
 
     /// All, in the order of the file.
-    pub fn sorted(mut self) -> Vec<Finding> {
-        self.found.sort_by_key(|finding| (finding.line, finding.column));
-        self.found
+    pub fn sorted(self) -> Vec<Finding> {
+        let mut found = [self.faults, self.refused].concat();
+        found.sort_by_key(|finding| (finding.line, finding.column));
+        found.truncate(MOST);
+        found
+    }
+}
+
+fn keep(found: &mut Vec<Finding>, finding: Finding) {
+    if found.len() < MOST {
+        found.push(finding);
     }
 }
 

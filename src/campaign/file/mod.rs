@@ -1,4 +1,4 @@
-//! Campaign files: YAML in, a checked campaign or everything that is wrong with it out.
+//! Campaign files: YAML in, a checked campaign or everything that is wrong with it out. And what is stored of them, to be run.
 
 pub mod finding;
 mod hours;
@@ -19,7 +19,7 @@ pub use schema::schema;
 pub use shape::Campaign;
 
 use crate::campaign::file::finding::Findings;
-use crate::campaign::file::node::Place;
+use crate::campaign::file::node::{Node, Place};
 use crate::campaign::lint;
 use crate::campaign::program::Program;
 
@@ -30,9 +30,19 @@ pub struct Checked {
     pub program: Program,
     /// What is allowed and looks like a mistake, in the order of the file.
     pub warnings: Vec<Finding>,
+    /// Where everything stands.
+    tree: Node,
 }
 
-/// Reads a campaign.
+impl Checked {
+    /// A finding about the value that a path such as `audience.csv` leads to.
+    pub fn about(&self, path: &str, message: impl Into<String>, hint: impl Into<String>) -> Finding {
+        let at = self.tree.follow(path);
+        Finding { line: at.line, column: at.column, path: path.to_owned(), message: message.into(), hint: hint.into() }
+    }
+}
+
+/// Reads a campaign's file.
 /// Errors: all that is wrong with the file, in its order; of what is no YAML, the first thing.
 pub fn read(source: &str) -> Result<Checked, Vec<Finding>> {
     let root = node::parse(source).map_err(|finding| vec![*finding])?;
@@ -47,5 +57,22 @@ pub fn read(source: &str) -> Result<Checked, Vec<Finding>> {
         let at = root.follow(&warning.path);
         warnings.at(&warning.path, at.line, at.column, warning.message, warning.hint);
     }
-    Ok(Checked { campaign, program, warnings: warnings.sorted() })
+    Ok(Checked { campaign, program, warnings: warnings.sorted(), tree: root })
+}
+
+/// Reads a definition that is stored, which some release took for a file without faults. What this one refuses in files is none of its
+/// faults: people are on their way through it.
+/// Errors: what has no meaning to this release, such as a key of a later one.
+pub fn read_stored(definition: &serde_json::Value) -> Result<(Campaign, Program), Vec<Finding>> {
+    let root = Node::of(definition);
+    let mut findings = Findings::default();
+    let campaign = read::campaign(&Place::root(&root), &mut findings);
+    let faults = findings.faults();
+    match campaign.filter(|_| faults.is_empty()) {
+        Some(campaign) => {
+            let program = Program::of(&campaign.steps);
+            Ok((campaign, program))
+        }
+        None => Err(faults),
+    }
 }

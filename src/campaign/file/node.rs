@@ -1,4 +1,4 @@
-//! YAML as a tree whose values know where they stand. Only what a campaign needs, and everything with a bound: anchors, aliases
+//! YAML as a tree whose values know where they stand, and JSON that is stored as another. Only what a campaign needs, and everything with a bound: anchors, aliases
 //! and tags are refused, so that a small file cannot stand for a large tree.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
@@ -78,6 +78,23 @@ impl<'n> Place<'n> {
 }
 
 impl Node {
+    /// A definition that is stored as a tree: there all values stand at 1:1, since nobody has written it.
+    pub fn of(stored: &serde_json::Value) -> Node {
+        use serde_json::Value as Json;
+        let key = |name: &String| Key { name: name.clone(), line: 1, column: 1 };
+        let value = match stored {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(*value),
+            Json::Number(number) => Value::Number(number.to_string()),
+            Json::String(text) => Value::Text(Text { text: text.clone(), lies: Lies::Somehow }),
+            Json::Array(items) => Value::List(items.iter().map(Node::of).collect()),
+            Json::Object(entries) => {
+                Value::Map(entries.iter().map(|(name, value)| (key(name), Node::of(value))).collect())
+            }
+        };
+        Node { line: 1, column: 1, value }
+    }
+
     /// The value of a key, where this is a mapping that has it.
     pub fn get(&self, name: &str) -> Option<&Node> {
         match &self.value {

@@ -50,7 +50,7 @@ pub fn campaign(root: &Place<'_>, findings: &mut Findings) -> Option<Campaign> {
     if let (Some(place), Some(Schedule::Cron { .. } | Schedule::At { .. })) = (of.place("schedule"), &schedule)
         && enrolled
     {
-        findings.add(
+        findings.refuse(
             &place,
             "the application enrols people, so nothing is enrolled by the clock",
             "leave `schedule` out",
@@ -98,7 +98,7 @@ pub fn campaign(root: &Place<'_>, findings: &mut Findings) -> Option<Campaign> {
     let hours = of.place("windows").or_else(|| of.place("quiet_hours"));
     if let (Err(WindowError::NeverOpen), Some(place)) = (campaign.hours(), hours) {
         let message = "no time of the week is inside the windows and outside the quiet hours";
-        findings.add(&place, message, "let them leave some hours in which messages may go out");
+        findings.refuse(&place, message, "let them leave some hours in which messages may go out");
     }
     Some(campaign)
 }
@@ -203,8 +203,7 @@ fn query(place: &Place<'_>, findings: &mut Findings) -> Option<String> {
     let sql = filled(place, findings)?;
     let first = beginning(sql).split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_lowercase();
     if !matches!(first.as_str(), "select" | "with" | "values" | "table") {
-        findings.add(place, "this is no query that only reads", "begin with select or with; name a column phone");
-        return None;
+        findings.refuse(place, "this is no query that only reads", "begin with select or with; name a column phone");
     }
     Some(sql.to_owned())
 }
@@ -241,8 +240,7 @@ fn variables(place: &Place<'_>, findings: &mut Findings) -> Option<BTreeMap<Stri
     let mut variables = BTreeMap::new();
     for (key, node) in entries(place, hint, findings)? {
         let place = place.key(&key.name, node);
-        let starts = key.name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !starts || !key.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') || key.name.len() > 64 {
+        if !shape::is_name(&key.name) {
             let message = format!("`{}` cannot be the name of a variable", key.name);
             findings.at(&place.path, key.line, key.column, message, "write a-z, 0-9 and _, such as first_name");
             continue;
@@ -278,7 +276,8 @@ fn labels(place: &Place<'_>, findings: &mut Findings) -> Option<BTreeMap<String,
     for (key, node) in entries(place, "write labels such as team: growth", findings)? {
         let place = place.key(&key.name, node);
         if key.name.is_empty() || key.name.chars().count() > 64 {
-            findings.at(&place.path, key.line, key.column, "this cannot be a label", "write 1 to 64 characters");
+            let hint = "write 1 to 64 characters";
+            findings.refuse_at(&place.path, key.line, key.column, "this cannot be a label", hint);
         }
         if let Some(value) = filled(&place, findings) {
             labels.insert(key.name.clone(), value.to_owned());

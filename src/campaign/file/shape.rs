@@ -309,6 +309,12 @@ impl JsonSchema for True {
     }
 }
 
+/// Whether a variable may be called so.
+pub fn is_name(name: &str) -> bool {
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    begins && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && name.len() <= 64
+}
+
 /// Unless the file says otherwise.
 pub fn catch_up_within() -> Length {
     Length::secs(6 * 3_600)

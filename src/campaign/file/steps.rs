@@ -40,13 +40,14 @@ pub fn steps(place: &Place<'_>, known: Known<'_>, findings: &mut Findings) -> Op
     let steps = reading.steps(place, 0);
     let Reading { count, findings, .. } = reading;
     if count > MAX_STEPS {
-        findings.add(place, format!("there are {count} steps"), format!("write at most {MAX_STEPS}"));
+        findings.refuse(place, format!("there are {count} steps"), format!("write at most {MAX_STEPS}"));
     }
     let first = list(place, false, "", &mut Findings::default()).and_then(|items| items.into_iter().next());
     match first {
         Some(first) if first.node.get("wait").is_some() => {
             let first = first.key("wait", first.node.get("wait")?);
-            findings.add(&first, "the first step is a wait", "begin with a send; when it starts is said by `schedule`");
+            let hint = "begin with a send; when it starts is said by `schedule`";
+            findings.refuse(&first, "the first step is a wait", hint);
         }
         None if matches!(place.node.value, Value::List(_)) => {
             findings.add(place, "there are no steps", "write at least one `- send: { body: … }`");
@@ -88,7 +89,7 @@ impl Reading<'_, '_> {
                     && variants.iter().all(|variant| variant.content.body.is_some())
                 {
                     let body = body.key("body", body.node.get("body")?);
-                    self.findings.add(&body, "no variant uses this body", "take it out, or the body of a variant");
+                    self.findings.refuse(&body, "no variant uses this body", "take it out, or the body of a variant");
                 }
                 Some(Step::Send(Box::new(SendStep { send, name, expires_after, variants })))
             }
@@ -99,7 +100,7 @@ impl Reading<'_, '_> {
                 let wait = of.given("wait", self.findings, word)?;
                 if let (Wait::BusinessDay(_), Some(place), false) = (wait, of.place("wait"), self.known.calendar) {
                     let hint = "write whose holidays count, such as `calendar: us`, at the top of the file";
-                    self.findings.add(&place, "there is no calendar to know business days by", hint);
+                    self.findings.refuse(&place, "there is no calendar to know business days by", hint);
                 }
                 Some(Step::Wait(WaitStep { wait, name }))
             }
@@ -118,9 +119,10 @@ impl Reading<'_, '_> {
         let number = name.as_str().strip_prefix("step-").unwrap_or_default();
         if name.as_str() == END || number.starts_with(|c: char| c.is_ascii_digit()) {
             let message = format!("`{name}` is what the end, or a step without a name, is called");
-            self.findings.add(&place, message, "choose another name");
+            self.findings.refuse(&place, message, "choose another name");
         } else if !self.names.insert(name.to_string()) {
-            self.findings.add(&place, format!("another step is called `{name}`"), "give each step a name of its own");
+            let hint = "give each step a name of its own";
+            self.findings.refuse(&place, format!("another step is called `{name}`"), hint);
         }
     }
 
@@ -146,8 +148,7 @@ impl Reading<'_, '_> {
             (then_steps.unwrap_or(Some(Vec::new())), otherwise_steps.unwrap_or(Some(Vec::new())));
         let (then, otherwise) = (then_steps?, otherwise_steps?);
         if then.is_empty() && otherwise.is_empty() {
-            self.findings.add(place, "the branch leads nowhere", "write steps under `then:` or `else:`");
-            return None;
+            self.findings.refuse(place, "the branch leads nowhere", "write steps under `then:` or `else:`");
         }
         Some(Branch { when: when?, then, otherwise })
     }
@@ -165,6 +166,7 @@ impl Reading<'_, '_> {
             _ => filled(place, self.findings)?,
         };
         let condition = Condition::parse(written).map_err(|error| self.template_error(place, error)).ok()?;
+        self.refuse_what_misleads(place, condition.check());
         for name in condition.variables() {
             self.must_know(place, name, condition.offset_of(&format!("var.{name}")));
         }
@@ -175,7 +177,7 @@ impl Reading<'_, '_> {
                 meant if meant.starts_with("did") => format!("{meant} else {declare}{name}"),
                 _ => format!("{declare}{name}"),
             };
-            self.findings.add_within(place, offset, format!("the campaign has no label `{name}`"), hint);
+            self.findings.refuse_within(place, offset, format!("the campaign has no label `{name}`"), hint);
         }
         Some(condition)
     }
@@ -203,7 +205,7 @@ impl Reading<'_, '_> {
                 1 => "there is 1 variant".to_owned(),
                 count => format!("there are {count} variants"),
             };
-            self.findings.add(place, message, format!("write 2 to {MAX_VARIANTS}, or none"));
+            self.findings.refuse(place, message, format!("write 2 to {MAX_VARIANTS}, or none"));
         }
         let mut names = BTreeSet::new();
         let read: Vec<Option<Variant>> = items.iter().map(|place| self.variant(place, &mut names)).collect();
@@ -216,7 +218,7 @@ impl Reading<'_, '_> {
         if let (Some(place), Some(name)) = (of.place("name"), &name)
             && !names.insert(name.to_string())
         {
-            self.findings.add(&place, format!("another variant is called `{name}`"), "give each a name of its own");
+            self.findings.refuse(&place, format!("another variant is called `{name}`"), "give each a name of its own");
         }
         let weight = of.given("weight", self.findings, |place, findings| {
             if matches!(&place.node.value, Value::Number(zero) if zero.parse() == Ok(0)) {
@@ -246,8 +248,7 @@ impl Reading<'_, '_> {
             let written = filled(place, self.findings)?;
             if written.starts_with("http://") || written.starts_with("https://") {
                 let hint = "upload it with POST /attachments and write the id that this gives";
-                self.findings.add(place, "Chert takes no URLs here", hint);
-                return None;
+                self.findings.refuse(place, "Chert takes no URLs here", hint);
             }
             return self.template(place).map(Attachment::Id);
         }
@@ -273,18 +274,18 @@ impl Reading<'_, '_> {
     fn template(&mut self, place: &Place<'_>) -> Option<Template> {
         let written = filled(place, self.findings)?;
         if written.chars().count() > BODY_MAX_CHARS {
-            self.findings.add(
+            self.findings.refuse(
                 place,
                 "this is too long for a message",
                 format!("write at most {BODY_MAX_CHARS} characters"),
             );
-            return None;
         }
         if let Some(at) = written.find('\0') {
             self.findings.add_within(place, at, "a NUL character cannot be stored", "take it out");
             return None;
         }
         let template = Template::parse(written).map_err(|error| self.template_error(place, error)).ok()?;
+        self.refuse_what_misleads(place, template.check());
         for name in template.variables() {
             self.must_know(place, name, template.offset_of(name));
         }
@@ -298,7 +299,13 @@ impl Reading<'_, '_> {
                 meant if meant.starts_with("did") => format!("{meant} else {declare}"),
                 _ => declare,
             };
-            self.findings.add_within(place, offset, format!("the variable `{name}` is not declared"), hint);
+            self.findings.refuse_within(place, offset, format!("the variable `{name}` is not declared"), hint);
+        }
+    }
+
+    fn refuse_what_misleads(&mut self, place: &Place<'_>, checked: Result<(), TemplateError>) {
+        if let Err(error) = checked {
+            self.findings.refuse_within(place, error.offset, error.message, error.hint);
         }
     }
 
