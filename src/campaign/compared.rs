@@ -1,19 +1,22 @@
 //! Comparisons that do not mean what they say. What a file says of somebody is a text: beside a number, one of the two kinds is always the
-//! greater, so that `orders >= 3` would be true of everybody; and of two texts "10" comes before "9". They are refused. Pure.
+//! greater, so that `orders >= 3` would be true of everybody; and of two texts "10" comes before "9", and their sum is "109". They are
+//! refused. Pure.
 
 use crate::campaign::template::TemplateError;
 
 /// A word, a text in quotes or a sign of a tag, and where it begins.
 type Token<'s> = (usize, &'s str);
 
-/// Filters that make a number of a text, or refuse it.
-const TO_NUMBERS: [&str; 2] = ["int", "round"];
+/// Filters that make a number of a text, or refuse it; and those of them whose numbers may have decimals.
+const TO_NUMBERS: [&str; 3] = ["float", "int", "round"];
+const TO_DECIMALS: [&str; 2] = ["float", "round"];
 /// Filters that say that something is meant as a text. Others leave it what it is.
 const TO_WORDS: [&str; 4] = ["capitalize", "lower", "title", "upper"];
 /// Words that are no variables.
 const WORDS: [&str; 10] = ["and", "elif", "else", "false", "if", "in", "is", "none", "not", "or"];
 
-/// Refuses the first comparison of a number with what may be a text, and of two by size that may be texts and look like numbers.
+/// Refuses the first comparison of a number with what may be a text, and of two by size that may be texts and look like numbers; and the
+/// first sum of two such. The tokens are those of a tag that `refuse_the_deep` lets pass, since this reads as deep as they go.
 pub fn refuse_texts_as_numbers(source: &str, tokens: &[Token<'_>]) -> Result<(), TemplateError> {
     let mut reader = Reader { source, tokens, at: 0 };
     while reader.at < tokens.len() {
@@ -43,6 +46,8 @@ enum Kind {
 #[derive(Clone)]
 struct Operand {
     kind: Kind,
+    /// Of a number: it may have decimals.
+    is_decimal: bool,
     from: usize,
     to: usize,
     /// A filter behind it is one of all of it.
@@ -79,7 +84,7 @@ impl<'s> Reader<'s, '_> {
     /// Something that was read from there to here.
     fn since(&self, from: usize, kind: Kind, is_one: bool) -> Operand {
         let end = self.at.checked_sub(1).and_then(|last| self.tokens.get(last)).map_or(from, |(at, it)| at + it.len());
-        Operand { kind, from, to: end.max(from), is_one, members: Vec::new() }
+        Operand { kind, is_decimal: false, from, to: end.max(from), is_one, members: Vec::new() }
     }
 
     /// `a if b else c`, and what is in it.
@@ -132,18 +137,25 @@ impl<'s> Reader<'s, '_> {
         Some(sign)
     }
 
-    /// `a + b`, `a ~ b`. What is reckoned with is a number, or fails; two texts are put together.
+    /// `a + b`, `a ~ b`. What is reckoned with is a number, or fails; but two texts are put together by `+` as well.
     fn sum(&mut self) -> Read {
         let mut sum = self.part()?;
+        // It is a text for sure.
         let mut is_joined = false;
         while matches!(self.token(0), "+" | "-" | "/" | "%" | "~") {
             let sign = self.token(0);
             self.at += 1;
             self.is_next(sign);
             let part = self.part()?;
-            is_joined |= sign == "~";
-            let is_number = !is_joined && (sign != "+" || [sum.kind, part.kind].contains(&Kind::Number));
-            sum = self.since(sum.from, if is_number { Kind::Number } else { Kind::Variable }, false);
+            let kinds = [sum.kind, part.kind];
+            if sign == "+" && !is_joined && kinds.iter().all(|kind| matches!(kind, Kind::Variable | Kind::Digits)) {
+                return Err(sum_of_texts(self.source, &sum, &part));
+            }
+            is_joined |= sign == "~" || kinds.iter().any(|kind| matches!(kind, Kind::Literal | Kind::Words));
+            let is_decimal = sum.is_decimal || part.is_decimal || sign == "/";
+            let is_number = !is_joined && (sign != "+" || kinds.contains(&Kind::Number));
+            let kind = if is_number { Kind::Number } else { Kind::Variable };
+            sum = Operand { is_decimal, ..self.since(sum.from, kind, false) };
         }
         Ok(sum)
     }
@@ -153,21 +165,22 @@ impl<'s> Reader<'s, '_> {
         let from = self.here();
         let mut part = match self.is_next("-") {
             true => {
-                self.part()?;
-                self.since(from, Kind::Number, true)
+                let is_decimal = self.part()?.is_decimal;
+                Operand { is_decimal, ..self.since(from, Kind::Number, true) }
             }
             false => self.first()?,
         };
         loop {
             if self.is_next(".") {
                 self.at += 1;
+                part.is_decimal = part.kind == Kind::Number;
             } else if matches!(self.token(0), "[" | "(") {
                 self.list()?;
             } else if self.is_next("|") {
                 let filter = self.token(0);
                 self.at += 1;
                 if TO_NUMBERS.contains(&filter) {
-                    part.kind = Kind::Number;
+                    (part.kind, part.is_decimal) = (Kind::Number, TO_DECIMALS.contains(&filter));
                 } else if TO_WORDS.contains(&filter) {
                     part.kind = Kind::Words;
                 }
@@ -175,7 +188,7 @@ impl<'s> Reader<'s, '_> {
                 return Ok(part);
             }
             // With its brackets, if it stands in some.
-            part = Operand { members: Vec::new(), ..self.since(from, part.kind, true) };
+            part = Operand { is_decimal: part.is_decimal, ..self.since(from, part.kind, true) };
         }
     }
 
@@ -186,7 +199,7 @@ impl<'s> Reader<'s, '_> {
                 let members = self.list()?;
                 return Ok(match &members[..] {
                     [one] if token == "(" && one.is_one => one.clone(),
-                    [one] if token == "(" => self.since(from, one.kind, true),
+                    [one] if token == "(" => Operand { is_decimal: one.is_decimal, ..self.since(from, one.kind, true) },
                     _ => Operand { members, ..self.since(from, Kind::Other, true) },
                 });
             }
@@ -197,7 +210,8 @@ impl<'s> Reader<'s, '_> {
             _ => return Ok(self.since(from, Kind::Other, true)),
         };
         self.at += usize::from(!matches!(token, "else" | "if" | "in" | "and" | "or"));
-        Ok(self.since(from, kind, true))
+        let is_decimal = kind == Kind::Digits && token.contains('.');
+        Ok(Operand { is_decimal, ..self.since(from, kind, true) })
     }
 
     /// What stands in brackets.
@@ -223,7 +237,8 @@ fn compare(source: &str, left: &Operand, sign: &str, right: &Operand) -> Result<
     if sign.ends_with("in") {
         let wrong = |member: &&Operand| mistake(left.kind, "==", member.kind).is_some();
         let Some(member) = right.members.iter().find(wrong) else { return Ok(()) };
-        let (number, list) = (as_number(source, left), &source[right.from..right.to]);
+        let is_decimal = right.members.iter().any(|member| member.is_decimal);
+        let (number, list) = (as_number(source, left, is_decimal), &source[right.from..right.to]);
         let hint = match (left.kind, number) {
             (Kind::Variable | Kind::Words, Some(number)) => format!("write {number} {sign} {list}"),
             _ => "write the numbers of the list without quotes, and `| int` behind its variables".to_owned(),
@@ -233,7 +248,7 @@ fn compare(source: &str, left: &Operand, sign: &str, right: &Operand) -> Result<
         return Err(TemplateError { offset: wrong.from, message, hint });
     }
     let Some(message) = mistake(left.kind, sign, right.kind) else { return Ok(()) };
-    let hint = match (as_number(source, left), as_number(source, right)) {
+    let hint = match (as_number(source, left, right.is_decimal), as_number(source, right, left.is_decimal)) {
         (Some(first), Some(second)) if [left.kind, right.kind] == [Kind::Variable; 2] => {
             let [one, two] = [left, right].map(|side| as_words(source, side));
             format!("write {first} {sign} {second}, or {one} {sign} {two} if they are words")
@@ -260,13 +275,26 @@ fn mistake(left: Kind, sign: &str, right: Kind) -> Option<&'static str> {
     }
 }
 
-/// How it is written as a number.
-fn as_number(source: &str, operand: &Operand) -> Option<String> {
+/// What is wrong with adding these two, of which each may be a text.
+fn sum_of_texts(source: &str, first: &Operand, second: &Operand) -> TemplateError {
+    let number = |one: &Operand, other: &Operand| as_number(source, one, other.is_decimal).unwrap_or_default();
+    let (one, two) = (number(first, second), number(second, first));
+    let [first_text, second_text] = [first, second].map(|side| &source[side.from..side.to]);
+    TemplateError {
+        offset: first.from,
+        message: "two texts are not added: 1 and 2 would make 12".to_owned(),
+        hint: format!("write {one} + {two}, or {first_text} ~ {second_text} to put them together"),
+    }
+}
+
+/// How it is written as a number, beside one that may have decimals.
+fn as_number(source: &str, operand: &Operand, is_decimal: bool) -> Option<String> {
     let written = &source[operand.from..operand.to];
+    let filter = if is_decimal { "float" } else { "int" };
     match operand.kind {
         Kind::Number => Some(written.to_owned()),
-        Kind::Variable | Kind::Words if operand.is_one => Some(format!("{written} | int")),
-        Kind::Variable | Kind::Words => Some(format!("({written}) | int")),
+        Kind::Variable | Kind::Words if operand.is_one => Some(format!("{written} | {filter}")),
+        Kind::Variable | Kind::Words => Some(format!("({written}) | {filter}")),
         Kind::Digits => Some(written.trim_matches(['\'', '"', ' ']).to_owned()),
         Kind::Literal | Kind::Other => None,
     }

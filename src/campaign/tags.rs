@@ -6,7 +6,14 @@ use crate::campaign::template::TemplateError;
 /// What may stand in `{% … %}`.
 const STATEMENTS: [&str; 4] = ["if", "elif", "else", "endif"];
 /// What may stand after a `|`.
-pub const FILTERS: [&str; 7] = ["capitalize", "int", "lower", "round", "title", "trim", "upper"];
+pub const FILTERS: [&str; 8] = ["capitalize", "float", "int", "lower", "round", "title", "trim", "upper"];
+/// So many parts of one tag may be joined: whatever reads them goes a call deeper for each, on a stack of 2 MiB. Of brackets minijinja
+/// itself takes no more than so many, of all others it takes any number.
+pub const MOST_JOINED: usize = 500;
+/// So many `{% elif %}` may be in a text, for the same reason.
+pub const MOST_ELIFS: usize = 100;
+/// What joins parts; so does a dot behind another one, as in `a.b.c`.
+const JOINTS: [&str; 16] = ["%", "(", "*", "+", "-", "/", "[", "and", "else", "if", "is", "not", "or", "{", "|", "~"];
 /// The inside of one `{{ … }}` or `{% … %}`, or a whole condition: bytes from `from` to `to` of the text.
 pub struct Tag<'s> {
     statement: bool,
@@ -78,7 +85,7 @@ fn quoted(rest: &str) -> usize {
     rest.len()
 }
 
-/// The tags of a template that minijinja has read; comments are none.
+/// The tags of a template; comments are none. They end where minijinja ends them: not within brackets.
 pub fn tags(source: &str) -> Vec<Tag<'_>> {
     let (mut tags, mut at) = (Vec::new(), 0);
     while let Some(begin) = source[at..].find('{').map(|begin| at + begin) {
@@ -95,16 +102,48 @@ pub fn tags(source: &str) -> Vec<Tag<'_>> {
             }
         };
         let from = begin + 2;
-        let mut to = from;
-        while to < source.len() && !source[to..].starts_with(end) {
+        let (mut to, mut open) = (from, 0);
+        while to < source.len() && (open != 0 || !source[to..].starts_with(end)) {
             let rest = &source[to..];
             let c = rest.chars().next().expect("it is not the end");
+            open += match c {
+                '(' | '[' | '{' => 1,
+                ')' | ']' | '}' => -1,
+                _ => 0,
+            };
             to += if matches!(c, '\'' | '"') { quoted(rest) } else { c.len_utf8() };
         }
         tags.push(Tag { statement: end == "%}", source, from, to });
         at = (to + 2).min(source.len());
     }
     tags
+}
+
+/// Refuses tags in which so much stands in each other that reading them would need too much of the stack. They are looked at before
+/// anything else reads them.
+pub fn refuse_the_deep(tags: &[Tag<'_>]) -> Result<(), TemplateError> {
+    let mut elifs = 0;
+    for tag in tags {
+        let tokens = tag.tokens();
+        let is_dot = |index: usize| tokens[index].1 == ".";
+        let is_joint = |index: &usize| {
+            JOINTS.contains(&tokens[*index].1) || is_dot(*index) && index.checked_sub(2).is_some_and(is_dot)
+        };
+        if let Some(index) = (0..tokens.len()).filter(is_joint).nth(MOST_JOINED) {
+            let hint = format!("join at most {MOST_JOINED}, and prepare the rest in the audience");
+            let message = "too many parts are joined here".to_owned();
+            return Err(TemplateError { offset: tokens[index].0, message, hint });
+        }
+        let statement = tokens.iter().find(|(_, token)| !matches!(*token, "-" | "+"));
+        if let Some((at, _)) = statement.filter(|(_, token)| tag.statement && *token == "elif") {
+            elifs += 1;
+            if elifs > MOST_ELIFS {
+                let hint = format!("write at most {MOST_ELIFS}, or prepare the text in the audience");
+                return Err(TemplateError { offset: *at, message: "there are too many {% elif %}".to_owned(), hint });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what a text to one person does not need, and what this release does not know, here rather than when it is rendered.
@@ -158,7 +197,7 @@ pub fn refuse_the_rest(tags: &[Tag<'_>]) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// Refuses comparisons that do not mean what they say.
+/// Refuses comparisons and sums that do not mean what they say.
 pub fn refuse_the_misleading(tags: &[Tag<'_>]) -> Result<(), TemplateError> {
     tags.iter().try_for_each(|tag| refuse_texts_as_numbers(tag.source, tag.expression(&tag.tokens())))
 }

@@ -11,7 +11,7 @@ use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, filters};
 use serde::{Serialize, Serializer};
 
-use crate::campaign::tags::{Tag, refuse_the_misleading, refuse_the_rest, tags};
+use crate::campaign::tags::{Tag, refuse_the_deep, refuse_the_misleading, refuse_the_rest, tags};
 use crate::job::BODY_MAX_CHARS;
 
 /// The variables of one person: texts, numbers and truth values by name. A null, or a text of blanks, is as good as missing.
@@ -79,9 +79,11 @@ impl Template {
     /// Reads a template.
     /// Errors: the first place that cannot be rendered by this release.
     pub fn parse(source: &str) -> Result<Template, TemplateError> {
+        let tags = tags(source);
+        refuse_the_deep(&tags)?;
         let env = environment();
         let compiled = env.template_from_str(source).map_err(|error| explain(&error, source))?;
-        refuse_the_rest(&tags(source))?;
+        refuse_the_rest(&tags)?;
         let variables = compiled.undeclared_variables(false).into_iter().collect();
         Ok(Template { source: source.to_owned(), variables })
     }
@@ -128,9 +130,10 @@ impl Condition {
     /// Reads a condition.
     /// Errors: the first place that cannot be answered by this release, also a name that conditions do not know.
     pub fn parse(source: &str) -> Result<Condition, TemplateError> {
+        let whole = Tag::whole(source);
+        refuse_the_deep(std::slice::from_ref(&whole))?;
         let env = environment();
         let compiled = env.compile_expression(source).map_err(|error| explain(&error, source))?;
-        let whole = Tag::whole(source);
         refuse_the_rest(std::slice::from_ref(&whole))?;
         let (mut variables, mut labels) = (BTreeSet::new(), BTreeSet::new());
         for name in compiled.undeclared_variables(true).into_iter().collect::<BTreeSet<_>>() {
@@ -225,6 +228,7 @@ fn environment<'s>() -> Environment<'s> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     env.set_syntax(syntax.expect("the delimiters are the usual ones"));
     env.add_filter("capitalize", filters::capitalize);
+    env.add_filter("float", float);
     env.add_filter("int", int);
     env.add_filter("lower", filters::lower);
     env.add_filter("round", filters::round);
@@ -234,7 +238,13 @@ fn environment<'s>() -> Environment<'s> {
     env
 }
 
-/// The filter of minijinja, which makes 0 of `nan`: a text that is no number is one to nobody.
+/// The filter of minijinja, which takes `nan` and `inf`, or makes numbers of them: to nobody they are any.
+fn float(state: &State<'_, '_>, value: &Value, default: Option<Value>, more: Kwargs) -> Result<Value, Error> {
+    refuse_the_infinite(value)?;
+    filters::float(state, value, default, more)
+}
+
+/// As `float`.
 fn int(
     state: &State<'_, '_>,
     value: &Value,
@@ -242,11 +252,16 @@ fn int(
     base: Option<u32>,
     more: Kwargs,
 ) -> Result<Value, Error> {
-    let number = value.as_str().and_then(|text| text.parse::<f64>().ok());
-    if number.is_some_and(|number| !number.is_finite()) {
-        return Err(Error::new(ErrorKind::InvalidOperation, "this is no number"));
-    }
+    refuse_the_infinite(value)?;
     filters::int(state, value, default, base, more)
+}
+
+fn refuse_the_infinite(value: &Value) -> Result<(), Error> {
+    let number = value.as_str().and_then(|text| text.parse::<f64>().ok());
+    match number.is_some_and(|number| !number.is_finite()) {
+        true => Err(Error::new(ErrorKind::InvalidOperation, "this is no number")),
+        false => Ok(()),
+    }
 }
 
 /// What minijinja says of a template, and what is usually behind it.
@@ -261,6 +276,7 @@ fn explain(error: &Error, source: &str) -> TemplateError {
         () if matches!(statement, Some("endif" | "else" | "elif")) => "there is no {% if … %} before it; take it out",
         () if statement.is_some() => "write {{ variable }} or {% if … %} … {% endif %}",
         () if said.contains("expected end of block") => "end each {% if … %} with {% endif %}",
+        () if said.contains("recursion") => "write fewer brackets in each other",
         () if said.contains("end of variable block") && rest.starts_with(|c: char| c.is_alphanumeric()) => {
             "a variable is one word, such as {{ first_name }}, closed with }}"
         }
@@ -293,6 +309,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::campaign::tags::{MOST_ELIFS, MOST_JOINED};
 
     fn vars(of: Value) -> Vars {
         serde_json::from_value(of).expect("a mapping")
@@ -438,8 +455,12 @@ mod tests {
             ("var.orders >= 3", 0, "var.orders | int >= 3"),
             ("replied and var.orders<3", 12, "var.orders | int < 3"),
             ("3 <= var.orders", 5, "3 <= var.orders | int"),
-            ("-3.5 != var.orders", 8, "-3.5 != var.orders | int"),
-            ("var.orders == 3.5 or replied", 0, "var.orders | int == 3.5"),
+            ("-3.5 != var.orders", 8, "-3.5 != var.orders | float"),
+            ("var.orders == 3.5 or replied", 0, "var.orders | float == 3.5"),
+            ("var.orders >= (3.5)", 0, "var.orders | float >= 3.5"),
+            ("var.orders < 1 / 3", 0, "var.orders | float < 1 / 3"),
+            ("var.orders in [1, 2.5]", 0, "var.orders | float in [1, 2.5]"),
+            ("var.orders > var.most | float", 0, "var.orders | float > var.most | float"),
             ("var.plan == 'pro' and not (var.orders) > -3", 27, "var.orders | int > -3"),
             ("1 < var.orders < 5", 4, "1 < var.orders | int"),
             ("label.level > 3", 0, "label.level | int > 3"),
@@ -454,9 +475,9 @@ mod tests {
             ("var.orders ~ '0' > 3", 0, "(var.orders ~ '0') | int > 3"),
             ("var.orders | lower == 3", 0, "var.orders | lower | int == 3"),
             ("var.orders | int == '3'", 20, "var.orders | int == 3"),
-            ("var.orders | round(2) > var.plan", 24, "var.orders | round(2) > var.plan | int"),
+            ("var.orders | round(2) > var.plan", 24, "var.orders | round(2) > var.plan | float"),
             ("var.orders < '9'", 0, "var.orders | int < 9"),
-            ("replied or \" 9.5 \" >= label.tier", 11, "9.5 >= label.tier | int"),
+            ("replied or \" 9.5 \" >= label.tier", 11, "9.5 >= label.tier | float"),
             ("'10' < '9'", 0, "10 < 9"),
             (
                 "var.orders<var.most",
@@ -497,9 +518,104 @@ mod tests {
             "var.plan == var.orders",
             "var.plan in ['1', '2']",
             "replied == delivered",
+            "var.score | float >= 3.5",
+            "var.orders | int + 1 == 3",
+            "1 + var.orders | int == 3",
+            "var.first + ' ' + var.last == 'Ann Lee'",
+            "var.first ~ var.last == 'AnnLee'",
         ] {
             assert!(checked(fine).is_ok(), "{fine}");
         }
+    }
+
+    #[test]
+    fn two_texts_are_not_added() {
+        for (source, place, hint) in [
+            ("var.a + var.b == '3'", 0, "write var.a | int + var.b | int, or var.a ~ var.b to put them together"),
+            ("replied and var.a + '1.5'", 12, "write var.a | float + 1.5, or var.a ~ '1.5' to put them together"),
+            (
+                "1 < (var.a + label.b) | int",
+                5,
+                "write var.a | int + label.b | int, or var.a ~ label.b to put them together",
+            ),
+        ] {
+            let error = checked(source).expect_err(source);
+            assert_eq!((error.offset, error.hint.as_str()), (place, hint), "{source}");
+        }
+        assert_eq!(refused("{{ a + b }}"), (3, "two texts are not added: 1 and 2 would make 12".to_owned()));
+    }
+
+    #[test]
+    fn decimals_are_compared_as_such_and_what_is_none_is_refused() {
+        let condition = checked("var.score | float >= 3.5").expect("well formed");
+        let holds = |score: Value| {
+            let vars = vars(json!({"score": score}));
+            condition.holds(Facts { replied: false, delivered: false, vars: &vars, labels: &BTreeMap::new() })
+        };
+        for (score, wanted) in [(json!("3.7"), true), (json!("3.4"), false), (json!(4), true), (json!("10"), true)] {
+            assert_eq!(holds(score.clone()), Ok(wanted), "{score}");
+        }
+        for score in ["several", "nan", "inf", "-1e999"] {
+            assert!(matches!(holds(json!(score)), Err(RenderError::Mismatch(_))), "{score}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_so_deep_that_the_stack_ends() {
+        // As much as fits into a file, and the most that is read: on the stack of a thread of a worker.
+        for many in [MOST_JOINED - 4, 50_000] {
+            for (begin, part, end) in [
+                ("", "(", "replied"),
+                ("", "[", "replied"),
+                ("", "not ", "replied"),
+                ("", "- ", "1"),
+                ("", "-(", "1"),
+                ("", "{'a':", "1"),
+                ("replied", " if replied else replied", ""),
+                ("replied", " if replied", ""),
+                ("replied", " or replied", ""),
+                ("1", " + 1", ""),
+                ("'a'", " ~ 'a'", ""),
+                ("'a'", " | trim", ""),
+                ("var", ".a", ""),
+                ("1", ".1", ""),
+                ("replied", "[0]", ""),
+                ("replied", "()", ""),
+                ("1", " < 1", ""),
+                ("1", " not in [1]", ""),
+                ("replied", " is replied", ""),
+                ("{'a':{'b':1}} ~ ", "not ", "replied"),
+            ] {
+                let source = format!("{begin}{}{end}", part.repeat(many));
+                drop(checked(&source));
+                drop(Template::parse(&format!("{{{{ {source} }}}}")).and_then(|template| template.check()));
+                drop(
+                    Template::parse(&format!("{{% if {source} %}}{{% endif %}}")).and_then(|template| template.check()),
+                );
+            }
+            for (begin, part, end) in [
+                ("", "{% if a %}", "{% endif %}"),
+                ("{% if a %}", "{% elif a %}", "{% endif %}"),
+                ("{% if a %}", "{%- elif a -%}", "{% endif %}"),
+                ("", "{% for a in b %}", "{% endfor %}"),
+            ] {
+                let source = format!("{begin}{}{end}", part.repeat(many));
+                drop(Template::parse(&source).and_then(|template| template.check()));
+            }
+        }
+        let long = |many| format!("replied{}", " or replied".repeat(many));
+        assert!(checked(&long(MOST_JOINED)).is_ok());
+        let error = checked(&long(MOST_JOINED + 1)).expect_err("too long");
+        let told = (error.message.as_str(), error.hint.as_str());
+        assert_eq!(told, ("too many parts are joined here", "join at most 500, and prepare the rest in the audience"));
+        assert_eq!(error.offset, "replied".len() + 1 + MOST_JOINED * " or replied".len(), "the first too many");
+        let elifs = |many| format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(many));
+        assert!(Template::parse(&elifs(MOST_ELIFS)).is_ok());
+        assert_eq!(refused(&elifs(MOST_ELIFS + 1)).1, "there are too many {% elif %}");
+        let brackets = Condition::parse(&format!("{}replied", "(".repeat(1_000))).expect_err("too deep");
+        assert_eq!(brackets.hint, "join at most 500, and prepare the rest in the audience");
+        let brackets = Condition::parse(&format!("{}replied", "(".repeat(400))).expect_err("too deep");
+        assert_eq!(brackets.hint, "write fewer brackets in each other");
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
         (
             "Hi {{ first_name }}!",
             "Hi {{ first_name | shout }}!",
-            "14:32: steps[0].send.body: the filter `shout` is unknown — known filters: capitalize, int, lower, round, title, trim, upper",
+            "14:32: steps[0].send.body: the filter `shout` is unknown — known filters: capitalize, float, int, lower, round, title, trim, upper",
         ),
         (
             "Hi {{ first_name }}!",
