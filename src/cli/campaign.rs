@@ -1,6 +1,7 @@
 //! `campaign`: files that say who is written to, when and what.
 
 mod apply;
+mod beside;
 mod control;
 mod everybody;
 mod list;
@@ -80,6 +81,9 @@ impl Campaign {
 #[command(
     after_help = "Needs neither a database nor the network. Each finding is a line of its own: FILE:LINE:COLUMN: PATH: what is wrong — what to write.
 
+The CSV of an audience is looked at where it lies, beside its file. What `campaign apply` refuses of it is an error; a CSV that is not there
+yet, that lacks a column, or that has bad lines (which --leave-out-bad leaves out) is a warning, since it may be made later.
+
 Examples:
   chert-outbox campaign check jobs/*.yaml
   chert-outbox campaign check jobs/*.yaml --strict --json
@@ -131,6 +135,10 @@ impl Checking {
         if let Ok(checked) = &mut checked {
             checked.warnings.extend(fires_no_more(&checked.campaign, &fires));
             checked.warnings.extend(never_opens(&checked.campaign, from));
+            match beside::look(path, checked) {
+                Ok(warnings) => checked.warnings.extend(warnings),
+                Err(error) => return Checking { path: path.display().to_string(), checked: Err(vec![error]), fires },
+            }
         }
         Checking { path: path.display().to_string(), checked, fires }
     }

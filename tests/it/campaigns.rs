@@ -76,6 +76,7 @@ fn what_is_wrong_is_told_by_file_line_and_column_and_fails() {
 #[test]
 fn what_never_happens_is_told() {
     let directory = tempfile::tempdir().expect("made");
+    std::fs::write(directory.path().join("a.csv"), "phone\n+15550142200\n").expect("written");
     let told = |name: &str, hours: &str, cron: &str| {
         let steps = "audience: { csv: a.csv }\nsteps: [{ send: { body: Hi } }]\n";
         let source = format!("name: {name}\nzone: Europe/Berlin\n{hours}\nschedule: {{ cron: \"{cron}\" }}\n{steps}");
@@ -107,6 +108,60 @@ fn what_never_happens_is_told() {
         assert_eq!(told("never", &hours, daily), format!("{never}{whom}{hint}"), "{hours}");
     }
     assert_eq!(told("short", "windows: [{ from: \"09:00\", to: \"09:02\" }]", daily), "");
+}
+
+#[test]
+fn the_csv_of_an_audience_is_looked_at_where_it_lies() {
+    let directory = tempfile::tempdir().expect("made");
+    let write = |name: &str, text: &[u8]| std::fs::write(directory.path().join(name), text).expect("written");
+    write(
+        "drip.yaml",
+        b"name: drip\nzone: UTC\nclass: transactional\nschedule: { manual: true }\naudience:\n  csv: people.csv\n\
+          variables: { first_name: { missing: hold }, city: { missing: skip }, plan: { default: basic } }\n\
+          steps: [{ send: { body: 'Hi {{ first_name }} {{ city }} {{ plan }}' } }]\n",
+    );
+    let check = |args: &[&str]| campaign(directory.path(), &[&["check", "drip.yaml"], args].concat());
+    let at = "drip.yaml:6:8: audience.csv: ";
+    let absent = format!(
+        "{at}there is no file people.csv — put it there: campaign plan and campaign apply fail without it (warning)"
+    );
+    let (code, out) = check(&[]);
+    assert!(code == 0 && out.lines().any(|line| line == absent), "{out}");
+    assert_eq!(check(&["--strict"]).0, 1);
+    write("people.csv", b"phone,first_name,city,plan\n+15550142200,Ann,Rome,pro\n");
+    let (code, out) = check(&["--strict"]);
+    assert!(code == 0 && out.contains("1 file: 1 good, 0 with errors; 0 warnings"), "{out}");
+
+    write("people.csv", b"phone,frist_name\n+15550142200,Ann\n555,Bob\n");
+    let (code, out) = check(&[]);
+    assert_eq!(code, 0, "{out}");
+    for line in [
+        "1 of 2 lines is bad, the first is line 3: phone is not E.164",
+        "the file has no column `first_name`, so that everybody is held — \
+         add it to the file, whose columns are phone, frist_name, or take the variable out (warning)",
+        "the file has no column `city`, so that everybody is left out",
+        "the file has no column `plan`, so that everybody gets its default",
+    ] {
+        assert!(out.contains(&format!("{at}{line}")), "{line} in {out}");
+    }
+    assert!(!out.contains("Bob") && !out.contains("Ann"), "nothing of what stands there: {out}");
+
+    for (text, told) in [
+        (&b"first_name\nAnn\n"[..], "people.csv: line 1: the column `phone` is missing"),
+        (b"phone,phone\n", "people.csv: line 1: the column `phone` stands there twice"),
+        (b"", "people.csv: the file is empty"),
+        (b"phone,\xff\n", "people.csv: line 1: the file is not UTF-8"),
+    ] {
+        write("people.csv", text);
+        let (code, out) = check(&[]);
+        assert!(code == 1 && out.contains(&format!("{at}{told}")) && !out.contains("(warning)"), "{told} in {out}");
+    }
+    std::fs::remove_file(directory.path().join("people.csv")).expect("removed");
+    std::fs::create_dir(directory.path().join("people.csv")).expect("made");
+    let (code, out) = check(&["--json"]);
+    let out: Value = serde_json::from_str(&out).expect("JSON");
+    let error = &out[0]["errors"][0];
+    assert_eq!((code, &error["path"], &error["line"]), (1, &"audience.csv".into(), &6.into()), "{out}");
 }
 
 #[test]

@@ -20,6 +20,8 @@ const MAX_PEOPLE: usize = 1_000_000;
 /// The people of a file, in its order, those with a problem too.
 pub struct People {
     pub people: Vec<Person>,
+    /// As its first line names them.
+    pub columns: Vec<String>,
     /// What is wrong, line by line; nothing of what stands there.
     pub problems: Vec<(i64, String)>,
     /// What the file was, to know it again.
@@ -50,6 +52,7 @@ pub fn read(path: &Path) -> anyhow::Result<People> {
     let file = File::open(path).with_context(|| format!("opening {shown}"))?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("reading {shown}"))?;
     ensure!(bytes.len() as u64 <= MAX_BYTES, "{shown} is larger than {MAX_BYTES} bytes: split it");
+    let columns = import::columns_of::<Member>(bytes.as_slice()).with_context(|| shown.to_string())?;
     let (mut people, mut problems, mut first) = (Vec::new(), Vec::new(), HashMap::<Phone, i64>::new());
     import::read::<Member>(bytes.as_slice(), Format::Csv, 0, |batch| {
         for record in batch.records {
@@ -62,7 +65,7 @@ pub fn read(path: &Path) -> anyhow::Result<People> {
     })
     .with_context(|| shown.to_string())?;
     ensure!(people.len() <= MAX_PEOPLE, "{shown} has more than {MAX_PEOPLE} people: split it");
-    Ok(People { people, problems, digest: hex::encode(Sha256::digest(&bytes)) })
+    Ok(People { people, columns, problems, digest: hex::encode(Sha256::digest(&bytes)) })
 }
 
 fn person(n: i64, row: Result<Member, BadRecord>, first: &mut HashMap<Phone, i64>) -> (Person, Option<String>) {

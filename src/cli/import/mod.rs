@@ -11,7 +11,7 @@ use std::io::{self, BufRead};
 
 use serde_json::{Map, Value};
 
-use crate::cli::import::csv::{csv_record, header};
+use crate::cli::import::csv::{Column, csv_record, header};
 use crate::cli::import::lines::Lines;
 
 /// The longest record, in bytes.
@@ -137,6 +137,13 @@ pub fn read<R: Row>(
             return end;
         }
     }
+}
+
+/// The fields that the columns of a CSV fill, in their order.
+/// Errors: the file has no usable header.
+pub fn columns_of<R: Row>(source: impl BufRead) -> Result<Vec<String>, ImportError> {
+    let columns = header::<R>(&mut Lines::of(source))?;
+    Ok(columns.into_iter().map(|(Column::Field(name) | Column::Label(name))| name).collect())
 }
 
 fn json_record<R: Row>(lines: &mut Lines<impl BufRead>) -> Result<Option<Record<R>>, ImportError> {
