@@ -15,9 +15,11 @@ use crate::campaign::file::words::Again;
 use crate::campaign::file::{self, Checked};
 use crate::campaign::fires;
 use crate::campaign::running::Running;
+use crate::cli::campaign::beside;
 use crate::cli::campaign::people::{self, People};
 use crate::cli::campaign::plan::{self, PlanArgs};
 use crate::cli::{DatabaseOptions, ask, print_json};
+use crate::outbox::campaigns::audience;
 use crate::outbox::campaigns::versions::{self, NewVersion};
 use crate::units::counted;
 
@@ -36,7 +38,8 @@ Examples:
   chert-outbox campaign apply jobs/welcome.yaml
   chert-outbox campaign apply jobs/*.yaml --yes
 
-Exit code: 0 applied, 1 a file has errors, or bad lines in its CSV, or the answer was no: then nothing is applied."
+Exit code: 0 applied, 1 a file has errors, or bad lines in its CSV, or a role that workers may not become, or the answer was no: then
+nothing is applied."
 )]
 pub struct Apply {
     #[command(flatten)]
@@ -67,6 +70,9 @@ impl Apply {
             read.push((checked, new));
         }
         let pool = self.database.outbox(2).await?;
+        for (path, (checked, _)) in self.files.iter().zip(&read) {
+            may_be_asked(&pool, path, checked).await?;
+        }
         if !self.yes && !self.agreed(&pool, &read).await? {
             eprintln!("nothing was applied");
             return Ok(ExitCode::FAILURE);
@@ -140,7 +146,7 @@ impl Apply {
             }
         };
         let people = match &checked.campaign.audience {
-            Audience::Csv { csv, .. } => Some(self.people(&path.parent().unwrap_or(Path::new(".")).join(csv))?),
+            Audience::Csv { csv, .. } => Some(self.people(&beside::csv_of(path, csv))?),
             _ => None,
         };
         let new = version(&checked.campaign, people)?;
@@ -167,6 +173,23 @@ impl Apply {
         eprintln!("{lines}\n{bad} of {all} {are} left out");
         Ok(people)
     }
+}
+
+/// Errors: the role that is to run its query is not there, or workers may not become it.
+async fn may_be_asked(pool: &PgPool, path: &Path, checked: &Checked) -> anyhow::Result<()> {
+    let Audience::Sql { role: Some(role), .. } = &checked.campaign.audience else { return Ok(()) };
+    let (message, hint) = match audience::may_become(pool, role).await.context("reading the database's roles")? {
+        Some(true) => return Ok(()),
+        Some(false) => (
+            format!("workers may not become the role `{role}`"),
+            format!("let them: grant \"{role}\" to outbox_worker, or to the user that they connect as"),
+        ),
+        None => (
+            format!("the database has no role `{role}`"),
+            format!("create it, let it read what the query reads, and grant \"{role}\" to outbox_worker"),
+        ),
+    };
+    bail!("{}:{}", path.display(), checked.about("audience.role", message, hint))
 }
 
 fn version(campaign: &Campaign, people: Option<People>) -> anyhow::Result<NewVersion> {

@@ -80,6 +80,10 @@ pub enum QueryError {
     /// As `refused` tells it: the error itself is not kept, since whoever prints it prints what the database said.
     #[error("the query: {0}")]
     Refused(String),
+    #[error(
+        "audience.role: the role `{role}` cannot be taken ({why}): create it, and grant it to the role of the workers"
+    )]
+    Role { role: String, why: String },
     #[error("the query brought no column named phone")]
     NoPhone,
     #[error("the query brought more than {0} rows, which is its row_limit")]
@@ -138,6 +142,11 @@ async fn run(
     for setting in settings(query) {
         sqlx::query(AssertSqlSafe(setting)).persistent(false).execute(&mut *tx).await.map_err(QueryError::Database)?;
     }
+    if let Some(role) = query.role {
+        let setting = format!("set local role \"{}\"", role.replace('"', "\"\""));
+        let set = sqlx::query(AssertSqlSafe(setting)).persistent(false).execute(&mut *tx).await;
+        set.map_err(|error| QueryError::Role { role: role.to_owned(), why: database::describe(&error) })?;
+    }
     // A comment at its end must not hide what follows.
     let sql = query.sql.trim().trim_end_matches(';');
     let cursor = format!("declare audience no scroll cursor for select to_jsonb(audience) from (\n{sql}\n) audience");
@@ -169,15 +178,31 @@ async fn run(
 }
 
 fn settings(query: Query<'_>) -> Vec<String> {
-    let mut settings = vec![
+    vec![
         "set transaction isolation level repeatable read, read only".to_owned(),
         format!("set local statement_timeout = {}", query.time_limit.as_millis().clamp(1, i32::MAX as u128)),
         "set local lock_timeout = '5s'".to_owned(),
         // What a function warns of may quote a row, and would be logged.
         "set local client_min_messages = error".to_owned(),
-    ];
-    settings.extend(query.role.map(|role| format!("set local role \"{}\"", role.replace('"', "\"\""))));
-    settings
+    ]
+}
+
+/// Whether queries may be run by this role: by whoever is connected, or by `outbox_worker`, whose members workers are. None if there is
+/// no such role. Errors: of the database.
+pub async fn may_become(pool: &PgPool, role: &str) -> Result<Option<bool>, sqlx::Error> {
+    let mut tx = database::begin(pool).await?;
+    sqlx::query_scalar!(
+        r#"
+        -- Up to Postgres 15 every member may take the role.
+        select bool_or(pg_has_role(who.oid, role.oid,
+                                   case when current_setting('server_version_num')::int < 160000 then 'member' else 'set' end))
+          from pg_roles role, pg_roles who
+         where role.rolname = $1::text and who.rolname in (current_user, 'outbox_worker')
+        "#,
+        role
+    )
+    .fetch_one(&mut *tx)
+    .await
 }
 
 /// Stores people as a new audience, and returns its number.

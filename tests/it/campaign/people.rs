@@ -1,5 +1,7 @@
 //! Who is enrolled: by query, by file, by the application; and who is not, and why.
 
+use sqlx::AssertSqlSafe;
+
 use crate::campaign::{ANN, BOB, CID, THREE, file};
 use crate::harness::Harness;
 
@@ -96,6 +98,46 @@ async fn a_query_reads_only_within_its_limits_and_as_its_role() {
     fires(&it).await;
     assert_eq!(it.enrolments().await, "active", "with the right, and a comment at its end");
     it.execute("drop owned by campaign_reader_it").await;
+}
+
+#[tokio::test]
+async fn a_role_that_workers_may_not_become_is_refused_before_anything_is_stored() {
+    let it = Harness::start().await;
+    let id = uuid::Uuid::new_v4().simple();
+    let (user, role) = (format!("deployer_{id}"), format!("reports_{id}"));
+    let sql = |text: String| sqlx::raw_sql(AssertSqlSafe(text)).execute(it.pool());
+    sql(format!("create role {user} login password 'pw'; grant outbox_worker to {user}; create role {role}"))
+        .await
+        .expect("made");
+    let (_, host) = it.database.url().rsplit_once('@').expect("a URL with a user");
+    let url = format!("postgres://{user}:pw@{host}");
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml").display().to_string();
+    let apply = async |role: &str| {
+        let audience =
+            format!("audience:\n  sql: \"select '{ANN}' as phone\"\n  role: {role}\nschedule: {{ manual: true }}");
+        std::fs::write(&path, file(&audience, HI)).expect("written");
+        let output = it.binary().env("DATABASE_URL", &url).args(["campaign", "apply", &path, "--yes"]).output().await;
+        let output = output.expect("it ran");
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    for (role, told) in [
+        (format!("nobody_{id}"), "the database has no role `nobody_"),
+        (role.clone(), "workers may not become the role `reports_"),
+    ] {
+        let (code, error) = apply(&role).await;
+        assert!(code == Some(1) && error.contains(&format!("{path}:6:9: audience.role: {told}")), "{error}");
+        assert!(error.contains(&format!("grant \"{role}\" to outbox_worker")), "{error}");
+        assert_eq!(it.scalar("select count(*) from outbox.campaigns").await, 0);
+    }
+    sql(format!("grant {role} to {user}")).await.expect("granted");
+    let (code, error) = apply(&role).await;
+    assert_eq!(code, Some(0), "{error}");
+    sql(format!("drop role {role}; drop role {user}")).await.expect("dropped");
+    // It is gone by now.
+    fires(&it).await;
+    let error = it.text("select error from outbox.ticks").await;
+    assert!(error.contains(&format!("audience.role: the role `{role}` cannot be taken")), "{error}");
 }
 
 #[tokio::test]
