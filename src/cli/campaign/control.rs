@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::campaign::fires;
@@ -115,7 +116,7 @@ impl Stop {
     }
 }
 
-/// Let a campaign fire now, whatever its schedule says.
+/// Let a campaign fire now, whatever its schedule says. One that the application enrols people in finds nobody, and does not fire.
 #[derive(Debug, Args)]
 pub struct Run {
     #[command(flatten)]
@@ -127,6 +128,14 @@ pub struct Run {
 impl Run {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let pool = self.database.outbox(1).await?;
+        let version = overview::one(&pool, &self.name).await?.version;
+        let definition = definition(&pool, &self.name, version).await?;
+        ensure!(
+            definition["audience"]["enrolled"] != true,
+            "the application enrols the people of {0}, so that there is nobody to find: \
+             select outbox.enrol('{0}', '+15550142200', '{{\"first_name\": \"Ann\"}}') enrols one",
+            self.name
+        );
         let tick = manage::fire(&pool, &self.name).await?;
         outln!("{} fires (firing {tick}); chert-outbox campaign status {} shows whom it finds", self.name, self.name);
         Ok(ExitCode::SUCCESS)
@@ -134,8 +143,11 @@ impl Run {
 }
 
 async fn running(pool: &PgPool, name: &str, version: i32) -> anyhow::Result<Running> {
+    Ok(Running::read(&definition(pool, name, version).await?)?)
+}
+
+async fn definition(pool: &PgPool, name: &str, version: i32) -> anyhow::Result<Value> {
     let mut tx = database::begin_plain(pool).await.map_err(CampaignsError::Read)?;
     let definition = versions::definition(&mut tx, name, version).await?;
-    let definition = definition.context("the campaign's version is not there")?;
-    Ok(Running::read(&definition)?)
+    definition.context("the campaign's version is not there")
 }

@@ -159,6 +159,17 @@ async fn a_campaign_can_be_fired_by_hand_and_not_while_it_is_paused() {
 }
 
 #[tokio::test]
+async fn a_campaign_that_the_application_fills_is_not_fired_by_hand() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ send: { body: Hi } }]")).await;
+    let (code, _, error) = it.run(&["campaign", "run", "drip"]).await;
+    let told =
+        "the application enrols the people of drip, so that there is nobody to find: select outbox.enrol('drip', ";
+    assert!(code == 1 && error.contains(told), "{error}");
+    assert_eq!(ticks(&it).await, "");
+}
+
+#[tokio::test]
 async fn a_schedule_that_is_changed_fires_from_then_on_and_one_that_is_not_goes_on() {
     let it = Harness::start().await;
     let at = |minute: u32, more: &str| {
