@@ -9,7 +9,7 @@ use clap::Args;
 use crate::cli::campaign::list::shown;
 use crate::cli::import::Format;
 use crate::cli::{DatabaseOptions, ListOptions, has_reader_gone, output, print_json, table};
-use crate::outbox::campaigns::everybody::{Filter, Person, Reader};
+use crate::outbox::campaigns::everybody::{Filter, Person, REASONS, Reader};
 use crate::units::counted;
 
 /// People of one page of an export.
@@ -24,7 +24,7 @@ struct Which {
     #[arg(long, value_parser = ["active", "held", "done", "stopped"])]
     state: Option<String>,
     /// Only people with this reason, such as `missing_variable` or `replied`.
-    #[arg(long)]
+    #[arg(long, value_parser = REASONS)]
     reason: Option<String>,
     /// Only people who stand at the step of this name, or stood there when it ended.
     #[arg(long)]

@@ -13,6 +13,25 @@ use crate::database;
 use crate::outbox::campaigns::{CampaignsError, versions};
 use crate::phone::masked;
 
+/// Why an enrolment is held or was stopped: the words of its `reason`.
+pub const REASONS: [&str; 15] = [
+    "missing_variable",
+    "unreadable",
+    "not_pinned",
+    "not_in_pool",
+    "never_open",
+    "replied",
+    "opted_out",
+    "goal",
+    "campaign_stopped",
+    "failed",
+    "expired",
+    "canceled",
+    "suppressed",
+    "parked",
+    "job_missing",
+];
+
 /// Which people of a campaign.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -34,7 +53,7 @@ pub struct Person {
     /// `active`, `held`, `done` or `stopped`.
     pub state: String,
     pub reason: Option<String>,
-    /// The variable that is missing, or the field that does not fit.
+    /// The variable that is missing, with keys that were given and that the campaign does not declare; or the field that does not fit.
     pub detail: Option<String>,
     /// The step at which they stand, or stood when it ended.
     pub step: String,
@@ -72,7 +91,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Errors: `NoSuchCampaign`, `Read`.
+    /// Errors: `NoSuchCampaign`, `NoSuchStep`, `Read`.
     pub async fn of(pool: &'a PgPool, campaign: &'a str, filter: Filter) -> Result<Reader<'a>, CampaignsError> {
         let mut tx = database::begin(pool).await.map_err(CampaignsError::Read)?;
         let versions = versions::all(&mut tx, campaign).await?;
@@ -80,9 +99,13 @@ impl<'a> Reader<'a> {
             return Err(CampaignsError::NoSuchCampaign(campaign.to_owned()));
         }
         let mut reader = Reader { pool, campaign, filter, programs: BTreeMap::new(), last: None };
-        if reader.filter.step.is_some() {
+        if let Some(step) = reader.filter.step.clone() {
             for version in versions {
                 reader.know(&mut tx, version).await?;
+            }
+            if reader.places().is_some_and(|(versions, _)| versions.is_empty()) {
+                let steps = reader.steps(&mut tx).await?.join(", ");
+                return Err(CampaignsError::NoSuchStep { campaign: campaign.to_owned(), step, steps });
             }
         }
         Ok(reader)
@@ -105,6 +128,25 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(people)
+    }
+
+    /// The names of the steps of the newest version, and of those that people are enrolled in.
+    async fn steps(&self, tx: &mut PgTransaction<'_>) -> Result<Vec<String>, CampaignsError> {
+        let entered =
+            sqlx::query_scalar!("select distinct version from outbox.enrolments where campaign = $1", self.campaign)
+                .fetch_all(&mut **tx)
+                .await
+                .map_err(CampaignsError::Read)?;
+        let newest = self.programs.keys().next_back();
+        let programs =
+            self.programs.iter().rev().filter(|(version, _)| Some(*version) == newest || entered.contains(version));
+        let mut names: Vec<String> = Vec::new();
+        for step in programs.flat_map(|(_, program)| program).flat_map(Program::steps) {
+            if !names.iter().any(|name| name == step.name.as_str()) {
+                names.push(step.name.to_string());
+            }
+        }
+        Ok(names)
     }
 
     async fn know(&mut self, tx: &mut PgTransaction<'_>, version: i32) -> Result<(), CampaignsError> {

@@ -34,6 +34,8 @@ pub enum CampaignsError {
     Change(#[source] sqlx::Error),
     #[error("there is no campaign named {0}: chert-outbox campaign list shows what there is")]
     NoSuchCampaign(String),
+    #[error("the campaign {campaign} has no step named {step}: its steps are {steps}")]
+    NoSuchStep { campaign: String, step: String, steps: String },
     #[error("the campaign {0} was stopped, and some of its enrolments are not ended yet: try again in a moment")]
     StillStopping(String),
     #[error("the campaign {0} is {1}: resume it first")]

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use chert_outbox::inbound::store::{Source, store};
-use chert_outbox::outbox::campaigns::everybody::{Filter, Reader};
+use chert_outbox::outbox::campaigns::everybody::{Filter, REASONS, Reader};
 use serde_json::{Value, json};
 
 use crate::campaign::{ANN, BOB, CID, DOT, file};
@@ -100,6 +100,40 @@ async fn everybody_is_counted_once_at_each_step_with_what_became_of_them() {
     assert_eq!(told["funnel"]["done"], 6);
     let (_, text, _) = it.run(&["campaign", "status", "drip"]).await;
     assert!(text.contains("1 (12 %)") && text.contains("1 replied before it"), "{text}");
+}
+
+#[tokio::test]
+async fn a_word_that_nobody_can_stand_by_is_refused_with_those_that_there_are() {
+    let it = Harness::start().await;
+    it.apply(&file(
+        "",
+        "[{ name: hello, send: { body: Hi } }, { name: rest, wait: 1d }, { name: bye, send: { body: Bye } }]",
+    ))
+    .await;
+    it.apply(&file("", "[{ name: hi, send: { body: Hi } }]")).await;
+    it.enrol(ANN).await;
+    it.apply(&file("", "[{ name: hey, send: { body: Hi } }]")).await;
+    let (code, _, error) = it.run(&["campaign", "people", "drip", "--step", "nosuch"]).await;
+    let told = "the campaign drip has no step named nosuch: its steps are hey, end, hi";
+    assert!(code == 1 && error.contains(told), "{error}");
+    assert!(!error.contains("hello"), "nobody stands in the first version: {error}");
+    let (code, _, error) = it.run(&["campaign", "export", "drip", "--step", "nosuch"]).await;
+    assert!(code == 1 && error.contains(told), "{error}");
+    for step in ["hello", "hi", "end"] {
+        let (code, _, error) = it.run(&["campaign", "people", "drip", "--step", step]).await;
+        assert_eq!(code, 0, "{step}: {error}");
+    }
+    for (flag, known) in [("--state", "held"), ("--reason", "missing_variable")] {
+        let (code, _, error) = it.run(&["campaign", "people", "drip", flag, "nosuch"]).await;
+        assert!(code == 2 && error.contains("possible values") && error.contains(known), "{error}");
+    }
+    let constraint = "select pg_get_constraintdef(oid) from pg_constraint where conname = 'enrolment_reason_is_known'";
+    let constraint = it.text(constraint).await;
+    let mut words: Vec<&str> = constraint.split('\'').skip(1).step_by(2).collect();
+    let mut reasons = REASONS.to_vec();
+    words.sort_unstable();
+    reasons.sort_unstable();
+    assert_eq!(words, reasons, "those of the schema");
 }
 
 #[tokio::test]
@@ -272,7 +306,7 @@ async fn people_are_listed_masked_with_what_holds_them_and_what_comes_next() {
     assert!(replied[0]["replied_at"].is_string());
     let coming = people(&["--state", "active"]).await;
     assert!(coming.iter().all(|one| one["standing"] == "coming" && one["next_at"].is_string()), "{coming:?}");
-    assert!(people(&["--step", "none"]).await.is_empty());
+    assert!(people(&["--step", "end"]).await.is_empty(), "nobody stands there");
     let (_, text, _) = it.run(&["campaign", "people", "drip", "--state", "held"]).await;
     assert!(text.contains("held (missing_variable: city)") && text.contains("+1******2299"), "{text}");
     for command in ["people", "export", "status"] {
