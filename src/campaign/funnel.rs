@@ -15,7 +15,7 @@ pub struct Standing {
     /// `active`, `held`, `done` or `stopped`.
     pub state: String,
     pub reason: Option<String>,
-    /// The variable that is missing, or the field that does not fit.
+    /// The variable that is missing, and what else was given; or the field that does not fit.
     pub detail: Option<String>,
     /// The time of the step had come before this one, or before their enrolment ended.
     pub arrived: bool,
@@ -172,8 +172,9 @@ fn in_order(programs: &BTreeMap<i32, Program>) -> Vec<Step> {
 
 fn reason(standing: &Standing) -> String {
     let reason = standing.reason.clone().unwrap_or_default();
-    match &standing.detail {
-        Some(detail) => format!("{reason}: {detail}"),
+    // Without the keys that were given in its place: people of one reason are one number.
+    match standing.detail.as_deref().and_then(|detail| detail.split(' ').next()) {
+        Some(what) => format!("{reason}: {what}"),
         None => reason,
     }
 }
@@ -233,6 +234,17 @@ mod tests {
         assert_eq!(help.ended, BTreeMap::from([("failed".to_owned(), 2)]));
         assert_eq!(help.left_before, BTreeMap::from([("replied".to_owned(), 4)]));
         assert_eq!((help.reached, funnel.done), (5, 9));
+    }
+
+    #[test]
+    fn people_of_one_reason_are_one_number_whatever_they_were_given_instead() {
+        let held = |detail: &str| Standing {
+            detail: Some(detail.to_owned()),
+            ..standing(1, 2, "held", Some("missing_variable"), true, 3)
+        };
+        let standings = [held("city"), held("city (given, but not declared: ctiy)")];
+        let funnel = funnel(&programs(&[OLD]), &standings, &[]);
+        assert_eq!(funnel.steps[1].held, BTreeMap::from([("missing_variable: city".to_owned(), 6)]));
     }
 
     #[test]

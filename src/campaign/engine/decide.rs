@@ -8,7 +8,7 @@ use rand::Rng;
 use serde_json::Value;
 
 use crate::campaign::draft::{self, Fault, Person, about};
-use crate::campaign::file::shape::{Missing, Variable};
+use crate::campaign::file::shape::{Missing, Variable, is_name};
 use crate::campaign::opening::{Opening, place};
 use crate::campaign::program::{Message, Op};
 use crate::campaign::running::Running;
@@ -26,6 +26,9 @@ const HELD_BACK: Duration = Duration::from_secs(6 * 60 * 60);
 /// Who is behind a message on its way, under a cap; and who is behind another campaign, or has just got room again.
 const FULL: Duration = Duration::from_secs(10 * 60);
 const BEHIND: Duration = Duration::from_secs(60);
+
+/// So many keys that were given and are not declared are shown.
+const UNDECLARED: usize = 5;
 
 /// What becomes of an enrolment, and the job that it makes, if it makes one.
 pub(super) struct Decision {
@@ -101,7 +104,7 @@ impl<R: Rng> Deciding<'_, R> {
         };
         let vars = match self.running.vars(given) {
             Ok(vars) => vars,
-            Err(lacking) => return lacks(change, lacking.missing, lacking.variable).into(),
+            Err(lacking) => return self.lacks(change, lacking.missing, &lacking.variable).into(),
         };
         self.go_on(change, &vars)
     }
@@ -139,7 +142,7 @@ impl<R: Rng> Deciding<'_, R> {
                 match error {
                     RenderError::Missing(variable) => {
                         let missing = self.policy(&variable);
-                        lacks(change, missing, variable).into()
+                        self.lacks(change, missing, &variable).into()
                     }
                     _ => held(change, "unreadable", "if").into(),
                 }
@@ -200,7 +203,7 @@ impl<R: Rng> Deciding<'_, R> {
             Err(Fault::Unreadable(field)) => return held(change, "unreadable", &field).into(),
             Err(Fault::Missing(variable)) => {
                 let missing = self.policy(&variable);
-                return lacks(change, missing, variable).into();
+                return self.lacks(change, missing, &variable).into();
             }
         };
         let job = NewJob {
@@ -250,12 +253,24 @@ impl<R: Rng> Deciding<'_, R> {
             Some(Variable::Default { .. }) | None => Missing::Hold,
         }
     }
-}
 
-fn lacks(change: Change, missing: Missing, variable: String) -> Change {
-    match missing {
-        Missing::Hold => held(change, "missing_variable", &variable),
-        Missing::Skip => Change { detail: Some(variable), ..stopped(change, "missing_variable") },
+    fn lacks(&self, change: Change, missing: Missing, variable: &str) -> Change {
+        let detail = match self.undeclared().as_slice() {
+            [] => variable.to_owned(),
+            given => format!("{variable} (given, but not declared: {})", given.join(", ")),
+        };
+        match missing {
+            Missing::Hold => held(change, "missing_variable", &detail),
+            Missing::Skip => Change { detail: Some(detail), ..stopped(change, "missing_variable") },
+        }
+    }
+
+    /// The first keys that were given and that the campaign does not declare: one of them may be meant. What cannot be the name of a
+    /// variable is not shown, whatever it is.
+    fn undeclared(&self) -> Vec<&str> {
+        let given = self.enrolment.vars.as_object().into_iter().flat_map(|vars| vars.keys());
+        let is_undeclared = |key: &&str| is_name(key) && !self.running.campaign.variables.contains_key(*key);
+        given.map(String::as_str).filter(is_undeclared).take(UNDECLARED).collect()
     }
 }
 
@@ -372,6 +387,21 @@ mod tests {
         assert_eq!((job.body.as_str(), job.dedupe_key.as_deref()), ("Hi Ann", Some("campaign/drip/7/0")));
         assert_eq!(job.expires_at, Some(at(24)), "a day after the step was reached");
         assert!(change.waiting && !change.ready && change.made == 1 && change.due_at.is_some_and(|due| due > at(1)));
+    }
+
+    #[test]
+    fn who_lacks_a_variable_is_told_with_the_keys_that_are_not_declared() {
+        let detail = |vars: Value| {
+            let Change { state, reason, detail, .. } = of(&Enrolment { vars, ..ready() }, &known()).change;
+            assert_eq!((state, reason), ("held", Some("missing_variable")));
+            detail.expect("told")
+        };
+        assert_eq!(detail(json!({})), "name");
+        assert_eq!(detail(json!({"name": " "})), "name");
+        assert_eq!(detail(json!({"nmae": "Ann", "city": "Rome"})), "name (given, but not declared: city, nmae)");
+        assert_eq!(detail(json!({"+15550142200": 1, "a b": 2})), "name", "nothing that is no name");
+        let many: serde_json::Map<String, Value> = (0..9).map(|n| (format!("a{n}"), json!(n))).collect();
+        assert_eq!(detail(Value::Object(many)), "name (given, but not declared: a0, a1, a2, a3, a4)");
     }
 
     #[test]

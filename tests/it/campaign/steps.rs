@@ -421,6 +421,51 @@ async fn who_was_moved_with_a_message_of_another_step_is_foretold_from_where_the
 }
 
 #[tokio::test]
+async fn who_runs_with_a_version_that_this_release_would_refuse_as_a_file_goes_on() {
+    let it = Harness::start().await;
+    let steps = "[{ send: { body: one } }, { wait: 1s }, { branch: { if: var.orders | int >= 3, then: [{ send: { body: many } }] } }]";
+    it.apply(&file("variables: { orders: { missing: hold } }", steps)).await;
+    // As an earlier release took it.
+    it.execute(
+        "update outbox.campaign_versions set definition = jsonb_set(definition, '{steps,2,branch,if}', '\"var.orders >= 3\"')",
+    )
+    .await;
+    it.enrol_with(ANN, r#"{"orders": 4}"#).await;
+    it.enrol_with(BOB, r#"{"orders": 2}"#).await;
+    let engine = it.engine();
+    for _ in 0..2 {
+        it.settle(&engine).await;
+        it.drain().await;
+        it.settle(&engine).await;
+        it.time_passes().await;
+    }
+    assert_eq!(it.enrolments().await, "done done");
+    let (one, many) = ("one".to_owned(), "many".to_owned());
+    let texts = [(ANN.to_owned(), vec![one.clone(), many]), (BOB.to_owned(), vec![one])];
+    assert_eq!(it.texts().into_iter().collect::<Vec<_>>(), texts);
+    let (code, told, _) = it.run(&["campaign", "status", "drip"]).await;
+    assert!(code == 0 && !told.contains("cannot be read"), "{told}");
+}
+
+#[tokio::test]
+async fn who_lacks_a_variable_is_told_with_what_was_given_instead() {
+    let it = Harness::start().await;
+    it.apply(&file("variables: { name: { missing: hold } }", "[{ send: { body: 'Hi {{ name }}' } }]")).await;
+    it.enrol_with(ANN, r#"{"nmae": "Ann"}"#).await;
+    it.enrol(BOB).await;
+    it.settle(&it.engine()).await;
+    let (_, told, _) = it.run(&["campaign", "people", "drip"]).await;
+    for held in ["held (missing_variable: name (given, but not declared: nmae))", "held (missing_variable: name)"] {
+        assert!(told.contains(held), "{told}");
+    }
+    let (_, told, _) = it.run(&["campaign", "status", "drip"]).await;
+    assert!(told.contains("2 missing_variable: name") && !told.contains("nmae"), "one number of one reason: {told}");
+    it.enrol_with(ANN, r#"{"name": "Ann"}"#).await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select body from outbox.jobs").await, "Hi Ann");
+}
+
+#[tokio::test]
 async fn a_forecast_reads_of_the_variables_what_conditions_ask() {
     let it = Harness::start().await;
     let branch = "[{ send: { body: 'Hi {{ name }} {{ city }}' } }, { branch: { if: \"var.plan == 'pro'\", then: [{ send: { body: Pro } }] } }]";
