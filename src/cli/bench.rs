@@ -11,6 +11,7 @@ use crate::trial::bench::claim::{self, Measured};
 use crate::trial::bench::throughput::{self, Load, Report};
 use crate::trial::bench::webhooks::{self, Answers, Spread};
 use crate::trial::bench::{BenchError, Progress, Scratch};
+use crate::units::counted;
 
 /// Measure what a job costs on this machine, against a local Chert; nothing leaves it.
 ///
@@ -175,7 +176,7 @@ fn print_claims(measured: &[Measured]) {
     outln!("{claims}");
     for row in measured {
         if let Some(ms) = row.admit_blocked_ms {
-            outln!("\nLooking once at the {} blocked jobs took {:.1} s.", row.blocked, ms / 1e3);
+            outln!("\nLooking once at {} took {:.1} s.", counted(row.blocked, "blocked job", "blocked jobs"), ms / 1e3);
         }
     }
 }
@@ -197,7 +198,8 @@ fn print_throughput(report: &Report) {
     cpu("the caller", worker.worker_cpu_ms_per_job, known(raw.cpu_ms_per_post, " ms"));
     cpu("Postgres", worker.postgres_cpu_ms_per_job, String::new());
     cpu("the simulator", worker.simulator_cpu_ms_per_job, String::new());
-    outln!("{} jobs, {} at a time, on a line without pace\n", report.jobs, report.concurrency);
+    let jobs = counted(report.jobs, "job", "jobs");
+    outln!("{jobs}, {} at a time, on a line without pace\n", report.concurrency);
     outln!("{costs}\n");
     outln!("each job cost {:.3} transactions (pg_stat_database),", worker.transactions_per_job);
     outln!(

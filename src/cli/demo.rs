@@ -11,6 +11,7 @@ use crate::cli::{DatabaseOptions, print_json, stop, table};
 use crate::trial::Audience as _;
 use crate::trial::demo::{Demo, Report};
 use crate::trial::ground::Ground;
+use crate::units::counted;
 
 /// See all of it work on this machine: a simulated Chert that fails now and then, two workers, one of them killed half
 /// way, and a count of what the phones received. It takes under a minute and leaves nothing behind.
@@ -127,12 +128,14 @@ fn print(report: &Report) {
     for (name, count) in &report.attempts {
         row(&format!("  {name}"), *count, "");
     }
-    row("messages on phones", report.messages, &format!("{} phones, {} lines", report.phones, report.lines));
+    let (phones, lines) = (counted(report.phones, "phone", "phones"), counted(report.lines, "line", "lines"));
+    row("messages on phones", report.messages, &format!("{phones}, {lines}"));
     row("  replays", report.replays, "Chert knew the key and sent nothing");
     let workers = &report.workers;
     row("workers", workers.started, &format!("{} killed with SIGKILL", workers.killed));
-    let (held, on_phones) = (workers.held_when_killed, workers.on_a_phone_when_killed);
-    row("  jobs taken over", workers.rescued, &format!("{held} were held, {on_phones} on a phone already"));
+    let held = counted(workers.held_when_killed, "was held", "were held");
+    let on_phones = workers.on_a_phone_when_killed;
+    row("  jobs taken over", workers.rescued, &format!("{held}, {on_phones} on a phone already"));
     let tally = &report.tally;
     row("lost", tally.lost, "not ended, or called sent and on no phone");
     row("doubled", tally.doubled, "on a phone twice, or asked for by no job");

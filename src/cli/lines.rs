@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use crate::cli::{DatabaseOptions, print_json, table};
 use crate::config::ChertOptions;
 use crate::outbox::lines::{self, LineStatus, Paces, Which};
-use crate::units::{Rate, duration, show_duration};
+use crate::units::{Rate, counted, duration, show_duration};
 
 /// The phone lines that messages go out from, and how fast each may send.
 #[derive(Debug, Subcommand)]
@@ -34,12 +34,12 @@ impl Lines {
             Lines::Pause(args) => {
                 let pool = args.database.outbox(1).await?;
                 let lines = lines::pause(&pool, &args.which.which(), args.reason.as_deref()).await?;
-                outln!("paused {lines} lines");
+                outln!("paused {}", counted(lines, "line", "lines"));
             }
             Lines::Resume(args) => {
                 let pool = args.database.outbox(1).await?;
                 let lines = lines::resume(&pool, &args.which.which()).await?;
-                outln!("{lines} lines may send");
+                outln!("{} may send", counted(lines, "line", "lines"));
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -65,7 +65,8 @@ impl Sync {
         if self.json {
             return print_json(&synced);
         }
-        outln!("{} lines: {} new, {} gone", synced.known, synced.added.len(), synced.removed.len());
+        let known = counted(synced.known, "line", "lines");
+        outln!("{known}: {} new, {} gone", synced.added.len(), synced.removed.len());
         Ok(())
     }
 }
@@ -200,7 +201,7 @@ impl Set {
         let changed = lines::set(&pool, &which, &paces).await?;
         match which {
             // The row of '*' is not a line.
-            Which::All => outln!("set {} lines, and those to come", changed - 1),
+            Which::All => outln!("set {}, and those to come", counted(changed - 1, "line", "lines")),
             Which::One(id) => outln!("set line {id}"),
         }
         Ok(())

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::DatabaseOptions;
 use crate::database;
+use crate::units::counted;
 
 /// Create the outbox in the database, or bring it up to date. Run it as often and from as many places as you like.
 #[derive(Debug, Args)]
@@ -56,10 +57,14 @@ impl Adopt {
         let pool = self.database.outbox(1).await?;
         let adopted = database::adopt(&pool, &self.deployment).await?;
         outln!(
-            "this database belongs to '{}' now; it was '{}'. {} jobs in flight or of unknown outcome were parked",
+            "this database belongs to '{}' now; it was '{}'. {} parked",
             self.deployment,
             adopted.from,
-            adopted.parked
+            counted(
+                adopted.parked,
+                "job in flight or of unknown outcome was",
+                "jobs in flight or of unknown outcome were"
+            )
         );
         Ok(ExitCode::SUCCESS)
     }

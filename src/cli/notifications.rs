@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::{DatabaseOptions, ListOptions, print_json, table};
 use crate::outbox::notifications::{self, NotificationRow};
+use crate::units::counted;
 
 /// Look at the webhooks that tell your application, and post those again that it did not take.
 #[derive(Debug, Subcommand)]
@@ -95,7 +96,7 @@ impl Retry {
         let pool = self.database.outbox(1).await?;
         let ids = (!self.all).then_some(self.ids.as_slice());
         let retried = notifications::retry(&pool, ids).await?;
-        outln!("{retried} notifications are posted again");
+        outln!("{} posted again", counted(retried, "notification is", "notifications are"));
         let unknown = ids.map_or(0, |ids| (ids.len() as u64).saturating_sub(retried));
         if unknown > 0 {
             anyhow::bail!(

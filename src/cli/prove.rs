@@ -13,6 +13,7 @@ use crate::cli::stage::Stage;
 use crate::cli::{print_json, stop, table};
 use crate::trial::Audience as _;
 use crate::trial::prove::{ProveError, Scenario, Verdict, prove, scenarios};
+use crate::units::counted;
 
 /// Break real parts on purpose - workers, Postgres, the API, time, operators - and count what was lost, doubled, out of
 /// order, over pace or sent after a stop. Each scenario runs in a Postgres, a Chert and workers of its own on this machine,
@@ -81,7 +82,7 @@ impl Prove {
         let mut stop = stop::signaled(|| eprintln!("Stopping: everything that was started ends"))?;
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let (began, mut stage) = (Instant::now(), Stage::new());
-        stage.say(&format!("{} scenarios, seed {seed}", chosen.len()));
+        stage.say(&format!("{}, seed {seed}", counted(chosen.len(), "scenario", "scenarios")));
         let proved = tokio::select! {
             proved = prove_all(&chosen, seed, &stage) => proved?,
             // Whatever was going on is dropped, and with it every process.
@@ -181,7 +182,7 @@ fn print_list(scenarios: &[&Scenario]) {
 fn sentence(verdict: &Verdict) -> String {
     let notes = verdict.notes.join(", ");
     if verdict.ok {
-        return format!("ok, {} jobs, {notes}", verdict.jobs);
+        return format!("ok, {}, {notes}", counted(verdict.jobs, "job", "jobs"));
     }
     let evidence = verdict.evidence.as_ref().map_or(String::new(), |path| format!("; evidence in {}", path.display()));
     format!("FAILED: {}{evidence}", wrongs(verdict).join(", "))

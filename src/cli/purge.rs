@@ -13,7 +13,7 @@ use crate::cli::{DatabaseOptions, print_json, table};
 use crate::outbox::erase::{self, Counts, Receipt};
 use crate::outbox::prune::{self, Kind, Mark, Old};
 use crate::phone::Phone;
-use crate::units::{duration, show_duration};
+use crate::units::{counted, duration, show_duration};
 
 /// Erase a person, or delete what is finished and old; it only says what it would do, unless --yes is given.
 #[derive(Debug, Args)]
@@ -98,7 +98,7 @@ impl Purge {
                 let counts = erase::look(pool, phone, self.may_return).await?;
                 match self.json {
                     true => told.push(json!({"phone": phone.to_string(), "erased": false, "counts": counts})),
-                    false => outln!("would erase {phone}\n{}", counted(&counts)),
+                    false => outln!("would erase {phone}\n{}", found(&counts)),
                 }
                 continue;
             }
@@ -106,10 +106,8 @@ impl Purge {
             let waiting = |flying: erase::Flying| {
                 if !std::mem::replace(&mut said, true) {
                     let until = flying.until.format("%T UTC");
-                    eprintln!(
-                        "{} messages are on their way: waiting for them, until {until} at most; nothing more is sent",
-                        flying.jobs
-                    );
+                    let messages = counted(flying.jobs, "message is on its way", "messages are on their way");
+                    eprintln!("{messages}: waiting until {until} at most; nothing more is sent");
                 }
             };
             let receipt = erase::erase(pool, phone, self.reason.as_deref(), self.may_return, waiting).await?;
@@ -194,16 +192,20 @@ async fn delete(
 }
 
 fn print_receipt(receipt: &Receipt) {
-    outln!("erasure {} at {}\n{}", receipt.id, receipt.at.format("%F %T UTC"), counted(&receipt.counts));
+    outln!("erasure {} at {}\n{}", receipt.id, receipt.at.format("%F %T UTC"), found(&receipt.counts));
     if let Some(reason) = &receipt.reason {
         outln!("  reason: {reason}");
     }
 }
 
-fn counted(counts: &Counts) -> String {
-    let Counts { jobs, attempts, events, enrolments, recipients, consents, suppressions } = counts;
-    format!(
-        "  {jobs} jobs, {attempts} attempts, {events} events, {enrolments} enrolments, {recipients} recipients, {consents} consents\n  \
-         {suppressions} suppressions kept by hash"
-    )
+fn found(counts: &Counts) -> String {
+    let erased = [
+        counted(counts.jobs, "job", "jobs"),
+        counted(counts.attempts, "attempt", "attempts"),
+        counted(counts.events, "event", "events"),
+        counted(counts.enrolments, "enrolment", "enrolments"),
+        counted(counts.recipients, "recipient", "recipients"),
+        counted(counts.consents, "consent", "consents"),
+    ];
+    format!("  {}\n  {} kept by hash", erased.join(", "), counted(counts.suppressions, "suppression", "suppressions"))
 }

@@ -10,7 +10,7 @@ use crate::cli::{DatabaseOptions, ListOptions, print_json, table};
 use crate::inbound::event::Incoming;
 use crate::outbox::recipients::{self, Known, NewConsent, Recipient, TheirEvent};
 use crate::phone::Phone;
-use crate::units::instant;
+use crate::units::{counted, instant};
 
 /// What is known of the people who are written to, and what a person decides about them.
 #[derive(Debug, Subcommand)]
@@ -34,7 +34,7 @@ impl Recipients {
                 let pool = args.database.outbox(1).await?;
                 for phone in &args.phones {
                     let jobs = recipients::release(&pool, phone, args.unanswered).await?;
-                    outln!("{phone} is released: {jobs} jobs are looked at now");
+                    outln!("{phone} is released: {} looked at now", counted(jobs, "job is", "jobs are"));
                 }
             }
             Recipients::Consent(args) => args.run().await?,

@@ -8,6 +8,7 @@ use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::simulate::{self, DEFAULT_SECRET, Options};
+use crate::units::counted;
 
 /// Run a local Chert: same routes, rules, errors and events, faults on demand, recipients that answer, and a ledger of what
 /// every phone received.
@@ -40,7 +41,8 @@ impl Simulate {
         let (tenant, lines, time_scale) = (options.tenant.clone(), options.lines, options.time_scale);
         let simulator = simulate::start(*options).await.context("starting the simulator")?;
 
-        outln!("Simulating Chert with {lines} lines; one real second is {time_scale} simulated. Stop with Ctrl-C.");
+        let lines = counted(lines, "line", "lines");
+        outln!("Simulating Chert with {lines}; one real second is {time_scale} simulated. Stop with Ctrl-C.");
         outln!("export CHERT_BASE_URL={}", simulator.base_url());
         // Another secret came from the caller, perhaps a real one: it does not belong on a screen or in a log.
         if secret.expose_secret() == DEFAULT_SECRET {

@@ -13,7 +13,7 @@ use crate::cli::{DatabaseOptions, ListOptions, has_reader_gone, output, print_js
 use crate::outbox::suppress::{self, Exported, NewSuppression};
 use crate::phone::Phone;
 use crate::scope::Scope;
-use crate::units::instant;
+use crate::units::{counted, instant};
 
 /// Entries of one page of an export.
 const PAGE: i64 = 10_000;
@@ -92,9 +92,11 @@ impl Add {
             let was = if new { "is suppressed" } else { "was suppressed already" };
             let parked = match done.parked {
                 0 => String::new(),
+                1 => ", 1 may be on the phone already and is parked".to_owned(),
                 parked => format!(", {parked} may be on the phone already and are parked"),
             };
-            outln!("{phone} {was} ({}): {} jobs will not be sent{parked}", self.scope, done.jobs);
+            let jobs = counted(done.jobs, "job", "jobs");
+            outln!("{phone} {was} ({}): {jobs} will not be sent{parked}", self.scope);
         }
         if self.json {
             print_json(&told)?;
@@ -131,7 +133,7 @@ impl Remove {
                 self.scope.map(|scope| format!(" ({scope})")).unwrap_or_default()
             );
         }
-        outln!("{}: {removed} suppressions removed", self.phone);
+        outln!("{}: {} removed", self.phone, counted(removed, "suppression", "suppressions"));
         Ok(())
     }
 }
@@ -176,7 +178,7 @@ impl List {
         if self.phone.is_none() {
             let erased = suppress::erased(&pool).await?;
             if erased > 0 {
-                outln!("and {erased} people who were erased, known by a hash alone");
+                outln!("and {} erased, known by a hash alone", counted(erased, "person who was", "people who were"));
             }
         }
         Ok(())
@@ -306,7 +308,7 @@ impl Export {
         }
         writer.flush()?;
         if let Some(file) = &self.file {
-            outln!("{written} suppressions written to {}", file.display());
+            outln!("{} written to {}", counted(written, "suppression", "suppressions"), file.display());
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::config::{CampaignOptions, DeliveryOptions, InboundOptions, NotifyOpti
 use crate::inbound::{catchup, delivery, listener, run};
 use crate::notify;
 use crate::outbox::{account, status};
+use crate::units::counted;
 use crate::worker::{self, Summary};
 
 const STOPPING: &str = "Stopping: nothing more is claimed, what is in flight is finished and recorded";
@@ -114,8 +115,8 @@ impl Worker {
         }
         if summary.unrecorded > 0 {
             anyhow::bail!(
-                "{} outcomes could not be recorded in time: their jobs are asked again, with their own keys, when their leases run out",
-                summary.unrecorded
+                "{} could not be recorded in time: each of those jobs is asked again, with its own key, when its lease runs out",
+                counted(summary.unrecorded, "outcome", "outcomes")
             );
         }
         Ok(if drain && summary.failed > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
@@ -188,7 +189,7 @@ async fn print_remaining(pool: &sqlx::PgPool, stopped: Option<String>) -> anyhow
         outln!("nothing remains");
         return Ok(());
     }
-    outln!("{} remain for later:", queued + sending);
+    outln!("{} for later:", counted(queued + sending, "remains", "remain"));
     for (word, count) in &status.waiting {
         outln!("  {count:>7}  {word}: {}", status::explain(word));
     }

@@ -23,6 +23,7 @@ use crate::trial::ground::Ground;
 use crate::trial::producer;
 use crate::trial::rig::{RigError, WorkerProcess, WorkerSetup, log_directory};
 use crate::trial::tally::{Tally, tally};
+use crate::units::counted;
 
 /// The demo gives up after this long and reports what is left.
 pub const LIMIT: Duration = Duration::from_secs(90);
@@ -308,7 +309,8 @@ impl Demo {
         self.start_worker("worker-3")?;
         let successor = self.running.last().map_or(0, WorkerProcess::pid);
         audience.say(&format!("Half way: SIGKILL to {name} ({pid}), {successor} takes its place"));
-        audience.say(&format!("    it held {} jobs, {on_phones} on a phone already and not recorded", held.len()));
+        let held = counted(held.len(), "job", "jobs");
+        audience.say(&format!("    it held {held}, {on_phones} on a phone already and not recorded"));
         Ok(())
     }
 

@@ -58,7 +58,7 @@ async fn a_drain_with_failed_jobs_ends_with_3_and_says_what_remains_and_why() {
     let (code, out, _) = it.run(&["worker", "--drain"]).await;
     assert_eq!(code, 3);
     assert!(
-        out.contains("0 sent, 1 failed") && out.contains("1 remain for later") && out.contains("not_due: due later"),
+        out.contains("0 sent, 1 failed") && out.contains("1 remains for later") && out.contains("not_due: due later"),
         "{out}"
     );
     let (_, failed, _) = it.run(&["jobs", "list", "--state", "failed", "--json"]).await;

@@ -195,7 +195,7 @@ async fn a_receiver_that_fails_is_told_on_the_schedule_then_given_up_and_told_ag
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
     assert_eq!((listed[0]["what"].as_str(), listed[0]["error"].as_str()), (Some("sent"), Some("HTTP 500")));
     let (code, told, _) = it.run(&["notifications", "retry", "1"]).await;
-    assert_eq!((code, told.trim()), (0, "1 notifications are posted again"));
+    assert_eq!((code, told.trim()), (0, "1 notification is posted again"));
     assert_eq!(notifier.pass().await.expect("posts"), 1);
     assert_eq!((count(&it, "delivered_at is not null").await, application.posts().len()), (1, 11));
     let (code, _, error) = it.run(&["notifications", "retry", "1"]).await;

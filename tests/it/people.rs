@@ -81,7 +81,7 @@ async fn i06_a_suppression_ends_what_waits_in_its_scope_and_lets_the_rest_go() {
         says(&it, &["suppress", "add", ANN, "--scope", "campaign=spring", "--reason", "asked on the phone"]).await;
     assert_eq!(
         said,
-        "+1******2200 is suppressed (campaign=spring): 1 jobs will not be sent, 1 may be on the phone already and are parked"
+        "+1******2200 is suppressed (campaign=spring): 1 job will not be sent, 1 may be on the phone already and is parked"
     );
     assert_eq!(
         (it.state(1).await.as_str(), it.state(4).await.as_str()),
@@ -177,7 +177,7 @@ async fn the_list_is_shown_masked_taken_back_and_carried_to_another_database() {
         refuses(&it, &["suppress", "remove", ANN, "--scope", "topic=x"]).await,
         "error: +1******2200 is not suppressed (topic=x)"
     );
-    assert_eq!(says(&it, &["suppress", "remove", ANN]).await, "+1******2200: 1 suppressions removed");
+    assert_eq!(says(&it, &["suppress", "remove", ANN]).await, "+1******2200: 1 suppression removed");
     assert_eq!(refuses(&it, &["suppress", "remove", ANN]).await, "error: +1******2200 is not suppressed");
     assert_eq!(says(&it, &["suppress", "import", &path(&out)]).await, "suppressed 1 · already there 1 · rejected 0");
     assert_eq!(says(&it, &["suppress", "export"]).await, exported.trim());
@@ -246,12 +246,12 @@ async fn a_person_is_shown_released_and_their_consents_are_kept() {
 
     let review = says_json(&it, &["recipients", "list", "--review", "--json"]).await;
     assert_eq!((review.as_array().map(Vec::len), &review[0]["review_reason"]), (Some(1), &json!("may mean a stop")));
-    assert_eq!(says(&it, &["recipients", "release", ANN]).await, "+1******2200 is released: 1 jobs are looked at now");
+    assert_eq!(says(&it, &["recipients", "release", ANN]).await, "+1******2200 is released: 1 job is looked at now");
     assert_eq!(it.count("id = 1 and wake_at <= now()").await, 1);
     assert_eq!(it.count("id = 2 and wake_at > now()").await, 1, "it is held for another reason");
     assert_eq!(says_json(&it, &["recipients", "list", "--review", "--json"]).await, json!([]));
     let said = says(&it, &["recipients", "release", ANN, "--unanswered"]).await;
-    assert_eq!(said, "+1******2200 is released: 1 jobs are looked at now");
+    assert_eq!(said, "+1******2200 is released: 1 job is looked at now");
     assert_eq!(says_json(&it, &["recipients", "show", ANN, "--json"]).await["recipient"]["unanswered"], 0);
 }
 
@@ -353,7 +353,7 @@ async fn i06_somebody_who_was_erased_stays_blocked_when_a_file_brings_them_back(
     assert_eq!(it.ledger().iter().filter(|entry| entry.phone == ANN).count(), 1);
 
     // Whoever asks to come back can.
-    assert_eq!(says(&it, &["suppress", "remove", ANN]).await, "+1******2200: 1 suppressions removed");
+    assert_eq!(says(&it, &["suppress", "remove", ANN]).await, "+1******2200: 1 suppression removed");
     it.insert(ANN, "welcome back").await;
     it.drain().await;
     assert_eq!(it.ledger().iter().filter(|entry| entry.phone == ANN).count(), 2);

@@ -229,7 +229,7 @@ async fn a_restored_copy_is_refused_until_it_is_adopted() {
     assert!(code == 1 && error.contains("belongs to deployment 'default', this worker serves 'staging'"), "{error}");
     assert_eq!(it.simulator.handle().calls().sends, 0);
     let (code, told, _) = it.run(&["adopt", "--deployment", "staging"]).await;
-    assert!(code == 0 && told.contains("1 jobs in flight or of unknown outcome were parked"), "{told}");
+    assert!(code == 0 && told.contains("1 job in flight or of unknown outcome was parked"), "{told}");
     let (code, ..) = it.run(&staging).await;
     assert_eq!(
         (code, it.state(waiting).await.as_str(), it.state(tried).await.as_str()),

@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(told.len(), 4, "{told:?}");
         assert!(told[0].starts_with("3: phone is not E.164"), "{told:?}");
         assert_eq!(told[1], "4: the same number stands in line 2");
-        assert_eq!(told[2], "5: line has 1 columns, the header has 3: put quotes around commas");
+        assert_eq!(told[2], "5: line has 1 column, the header has 3: put quotes around commas");
         assert!(told[3].starts_with("6: phone "), "{told:?}");
         assert!(!told.iter().any(|told| told.contains("Bob") || told.contains("5550142201")), "{told:?}");
         let problems: Vec<_> = people.people.iter().map(|person| person.problem).collect();

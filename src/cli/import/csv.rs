@@ -9,6 +9,7 @@ use crate::cli::import::lines::Lines;
 use crate::cli::import::{
     BadRecord, ImportError, RECORD_MAX_BYTES, Record, Row, columns, not_utf8, row, shortened, too_long,
 };
+use crate::units::counted;
 
 /// What a column of the CSV fills.
 pub enum Column {
@@ -87,7 +88,8 @@ pub fn csv_record<R: Row>(
 
 fn csv_row<R: Row>(cells: Vec<Vec<u8>>, columns: &[Column]) -> Result<R, BadRecord> {
     if cells.len() != columns.len() {
-        let reason = format!("has {} columns, the header has {}: put quotes around commas", cells.len(), columns.len());
+        let found = counted(cells.len(), "column", "columns");
+        let reason = format!("has {found}, the header has {}: put quotes around commas", columns.len());
         return Err(BadRecord::new("line", reason));
     }
     let mut fields = Map::new();

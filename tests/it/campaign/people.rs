@@ -162,7 +162,7 @@ async fn bad_lines_of_a_file_are_told_by_line_and_left_out_only_when_asked() {
     for told in [
         "people.csv:3: phone is not E.164",
         "people.csv:4: the same number stands in line 2",
-        "people.csv:5: line has 1 columns",
+        "people.csv:5: line has 1 column",
         "3 of 5 lines are bad",
     ] {
         assert!(error.contains(told), "{told}: {error}");
