@@ -175,7 +175,7 @@ async fn who_is_enrolled_finishes_on_the_version_that_they_began_with() {
 #[tokio::test]
 async fn a_worker_works_on_campaigns_unless_it_is_told_not_to() {
     let it = Harness::start().await;
-    it.apply(&file("", THREE)).await;
+    it.apply(&file("", &THREE.replace("1d", "1s"))).await;
     it.enrol(ANN).await;
     let mut command = it.binary();
     command.env_remove("OUTBOX_ROLES").args([

@@ -23,8 +23,8 @@ pub const BOB: &str = "+15550142201";
 pub const CID: &str = "+15550142202";
 pub const DOT: &str = "+15550142203";
 
-/// Three messages, a second apart.
-pub const THREE: &str = "[{ send: { body: one }, name: first }, { wait: 1s }, { send: { body: two }, name: second }, { wait: 1s }, \
+/// Three messages, a day apart: nobody goes on unless time is made to pass, however slow the machine is.
+pub const THREE: &str = "[{ send: { body: one }, name: first }, { wait: 1d }, { send: { body: two }, name: second }, { wait: 1d }, \
      { send: { body: three }, name: third }]";
 
 /// A campaign file for people whom the application enrols, or whom `more` says otherwise.
