@@ -233,18 +233,20 @@ async fn a_message_at_which_chert_fails_holds_up_no_other() {
     )
     .await;
     let first = looker.pass(0).await.expect("passes");
-    assert!(first.stood_back.is_some());
-    let next = async {
-        loop {
-            let pass = looker.pass(0).await.expect("passes");
-            if pass.noted > 0 || pass.stood_back.is_some() {
-                return pass;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let next = tokio::time::timeout(PATIENCE, next).await.expect("they are due again");
-    // From the head, it would be met first by every pass, and end it.
+    let (wait, _) = first.stood_back.expect("it stands back");
+    // From the head, it would be met first by every pass, and end it. It comes back behind those that were not asked, by a whole wait.
+    let is_behind = "select coalesce(min(due_at) filter (where message_id = 'poison')
+                                  >= min(due_at) filter (where message_id = 'fine') + make_interval(secs => $1), true)
+                    from outbox.lookups where looks = 1";
+    let is_behind: bool =
+        sqlx::query_scalar(is_behind).bind(wait.as_secs_f64()).fetch_one(it.pool()).await.expect("readable");
+    assert!(is_behind, "it is put off for longer than the others");
+    // The wait of the others has passed, and its own has not.
+    it.execute(
+        "update outbox.lookups set due_at = now() + case message_id when 'poison' then interval '1 hour' else interval '0' end where looks = 1",
+    )
+    .await;
+    let next = looker.pass(0).await.expect("passes");
     assert_eq!((first.noted + next.noted, next.stood_back), (7, None));
 }
 
