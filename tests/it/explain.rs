@@ -45,6 +45,11 @@ impl Harness {
         assert!(late >= TimeDelta::milliseconds(-5) && late < LATE, "job {job} left {late} after it was foretold");
     }
 
+    /// How much time has to pass until three seconds before that: it is made to pass, so that nothing happens while it is foretold.
+    async fn three_seconds_before(&self, next: &Value) -> TimeDelta {
+        at(next) - self.now().await - TimeDelta::seconds(3)
+    }
+
     /// A recipient of the first line, who was written to before.
     async fn knows(&self, phone: &str) {
         let known = "insert into outbox.recipients (phone, line_id, first_touched_at) values ($1, 'pl_1', now())";
@@ -101,14 +106,21 @@ async fn who_comes_later_is_told_nothing_of_who_stands_in_the_queue_now() {
 #[tokio::test]
 async fn a_first_touch_leaves_when_its_gap_is_foretold_to_end() {
     let it = Harness::with(|options| options.lines = 1).await;
-    it.pace(Paces { first_touch_gap: Some(Duration::from_secs(4)), ..Paces::default() }).await;
+    // So long that the slot is not taken before it is foretold, however busy the machine is.
+    it.pace(Paces { first_touch_gap: Some(Duration::from_secs(600)), ..Paces::default() }).await;
     let (first, second) = (it.insert(ANN, "Hi").await, it.insert(BOB, "Hi").await);
     let worker = it.worker(&[]).await;
     it.until("the first is sent", || async { it.state(first).await == "sent" }).await;
     it.until("the second stands ready", || async { it.count("ready").await == 1 }).await;
     let next = it.next_of(second).await;
     assert_eq!((binds(&next), &next["certain"]), (vec!["first_touch_gap"], &Value::Bool(true)));
-    it.is_sent_at(second, at(&next)).await;
+    let passed = it.three_seconds_before(&next).await;
+    sqlx::query("update outbox.lines set next_first_touch_at = next_first_touch_at - $1")
+        .bind(passed)
+        .execute(it.pool())
+        .await
+        .expect("passes");
+    it.is_sent_at(second, at(&next) - passed).await;
     worker.stop().await;
 }
 
@@ -262,7 +274,7 @@ async fn a_person_is_told_whole_and_masked() {
 async fn a_way_through_a_campaign_goes_on_when_it_is_foretold() {
     let it = Harness::start().await;
     let engine = it.engine();
-    it.apply(&file("", "[{ send: { body: one }, name: first }, { wait: 4s }, { send: { body: two }, name: second }]"))
+    it.apply(&file("", "[{ send: { body: one }, name: first }, { wait: 1d }, { send: { body: two }, name: second }]"))
         .await;
     it.enrol(ANN).await;
     it.settle(&engine).await;
@@ -277,7 +289,14 @@ async fn a_way_through_a_campaign_goes_on_when_it_is_foretold() {
     let shares = it.explain("drip").await;
     assert_eq!((&shares["people"][0]["what"], &shares["people"][0]["count"]), (&"turn".into(), &1.into()), "{shares}");
     assert_eq!(shares["people"][0]["earliest_at"], enrolment["next"]["at"]);
-    let foretold = at(&enrolment["next"]);
+    assert_eq!(shares["people"][0]["next"], enrolment["next"]);
+    let passed = it.three_seconds_before(&enrolment["next"]).await;
+    sqlx::query("update outbox.enrolments set due_at = due_at - $1, reached_at = reached_at - $1")
+        .bind(passed)
+        .execute(it.pool())
+        .await
+        .expect("passes");
+    let foretold = at(&enrolment["next"]) - passed;
     it.until("the second job is made", || async {
         engine.pass().await.expect("works");
         it.count("true").await == 2
@@ -286,6 +305,92 @@ async fn a_way_through_a_campaign_goes_on_when_it_is_foretold() {
     let made: DateTime<Utc> =
         sqlx::query_scalar("select max(created_at) from outbox.jobs").fetch_one(it.pool()).await.expect("made");
     assert!(made >= foretold && made - foretold < LATE, "made {} after it was foretold", made - foretold);
+}
+
+#[tokio::test]
+async fn what_holds_the_first_people_of_a_campaign_is_told_and_no_time_that_is_none() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ send: { body: one }, name: first }, { wait: 1d }, { send: { body: two } }]")).await;
+    it.enrol(ANN).await;
+    it.enrol(BOB).await;
+    it.settle(&it.engine_with(1)).await;
+    let turn = async |args: &[&str]| {
+        let (code, told, error) = it.run(&[&["explain", "drip"], args].concat()).await;
+        assert_eq!(code, 0, "{error}");
+        let row = told.lines().find(|line| line.trim_start().starts_with("turn")).expect("one waits").to_owned();
+        let (_, json, _) = it.run(&[&["explain", "drip", "--json"], args].concat()).await;
+        let shares: Value = serde_json::from_str(&json).expect("JSON");
+        let shares = shares["people"].as_array().expect("a list").clone();
+        let mut turn = shares.into_iter().find(|share| share["what"] == "turn").expect("one waits");
+        (turn["next"].take(), row, told)
+    };
+    let (next, row, _) = turn(&[]).await;
+    assert!(binds(&next).is_empty() && row.contains("  now  "), "{row}");
+    let (next, row, told) = turn(&["--campaign-look-ahead", "1"]).await;
+    assert_eq!((binds(&next), &next["at"]), (vec!["look_ahead"], &Value::Null));
+    assert!(
+        row.contains("not known") && told.contains("as many messages of drip as may stand in the queue do"),
+        "{told}"
+    );
+    it.run(&["campaign", "pause", "drip"]).await;
+    let (next, row, told) = turn(&[]).await;
+    assert_eq!((binds(&next), &next["at"]), (vec!["campaign_paused"], &Value::Null));
+    assert!(row.contains("not known") && told.contains("the campaign drip is paused: campaign resume drip"), "{told}");
+}
+
+#[tokio::test]
+async fn a_job_that_expires_with_its_window_is_told_to_be_made_anew_and_one_that_is_too_late_is_not() {
+    let it = Harness::start().await;
+    let clock = |hours: i64| format!("select to_char(now() at time zone 'UTC' + interval '{hours} hours', 'HH24:00')");
+    let windows = format!("windows: [{{ from: '{}', to: '{}' }}]", it.text(&clock(-1)).await, it.text(&clock(3)).await);
+    it.execute(
+        "insert into outbox.recipients (phone, time_zone) values ('+15550142200', 'UTC'), ('+15550142201', 'UTC')",
+    )
+    .await;
+    for (job, phone, steps, word) in [
+        (1, ANN, "[{ send: { body: Hi } }]", "hours_end"),
+        (2, BOB, "[{ send: { body: Hi }, expires_after: 1h }]", "expires"),
+    ] {
+        it.apply(&file(&windows, steps)).await;
+        it.enrol(phone).await;
+        it.settle(&it.engine()).await;
+        it.execute("update outbox.jobs set reason = 'retrying', wake_at = now() + interval '5 hours'").await;
+        let next = it.next_of(job).await;
+        assert_eq!((&next["what"], binds(&next).last()), (&"end".into(), Some(&word)), "{next}");
+        let (_, told, _) = it.run(&["explain", &job.to_string()]).await;
+        assert_eq!(told.contains("the campaign drip makes the message anew"), word == "hours_end", "{told}");
+    }
+    for over in [
+        "update outbox.jobs set unknown_since = now() where id = 1",
+        "update outbox.jobs set unknown_since = null, due_at = now() - interval '1 hour', expires_at = now() - interval '1 second' where id = 1;
+         update outbox.campaigns set state = 'stopped'",
+    ] {
+        it.execute(over).await;
+        assert_ne!(binds(&it.next_of(1).await).last(), Some(&"hours_end"), "nothing follows it: {over}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_held_for_a_field_is_told_which_one_it_is_and_what_to_do() {
+    let it = Harness::start().await;
+    let steps = "[{ name: ask, branch: { if: var.orders | int >= 3, then: [{ send: { body: many } }] } }]";
+    it.apply(&file("variables: { orders: { missing: hold } }", steps)).await;
+    it.enrol_with(ANN, r#"{"orders": "several"}"#).await;
+    for _ in 0..2 {
+        let told = it.explain(ANN).await;
+        let bind = &told["enrolments"][0]["next"]["binds"][0];
+        assert_eq!((&bind["what"], &bind["of"]), (&"held".into(), &"`if` of the step ask".into()), "{told}");
+        it.settle(&it.engine()).await;
+    }
+    for (args, says) in [
+        (&["explain", ANN][..], "held (`if` cannot be used) at ask"),
+        (&["explain", ANN], "`if` of the step ask cannot be used with what is known of this person: mend the file"),
+        (&["explain", "drip"], "cannot be used in a field of their step; explain PHONE says which"),
+        (&["campaign", "people", "drip"], "unreadable: what they have cannot be used in this field of their step"),
+    ] {
+        let (_, told, _) = it.run(args).await;
+        assert!(told.contains(says), "{told}");
+    }
 }
 
 #[tokio::test]
@@ -403,6 +508,15 @@ async fn i11_explaining_a_campaign_reads_no_more_the_more_people_it_has() {
         update outbox.enrolments set due_at = '2020-01-01' where phone in ('+12000000003', '+12000000008');
         analyze";
     sqlx::raw_sql(people).execute(&watching).await.expect("fills");
+    let source = file("caps: { per_recipient: 1 in 1h }", "[{ send: { body: one } }]");
+    let campaign = chert_outbox::campaign::file::read(&source).expect("a campaign").campaign;
+    sqlx::query(
+        "insert into outbox.campaign_versions (campaign, version, definition, stop_on) values ('drip', 1, $1, '{}')",
+    )
+    .bind(serde_json::to_value(&campaign).expect("JSON"))
+    .execute(&watching)
+    .await
+    .expect("inserted");
     let read = || async {
         sqlx::query_as::<_, (i64, i64, i64)>(
             "select sum(n_tup_ins)::bigint, sum(seq_scan)::bigint, (select sum(idx_tup_read)::bigint from pg_stat_user_indexes where relname in ('enrolments', 'jobs'))
@@ -424,6 +538,8 @@ async fn i11_explaining_a_campaign_reads_no_more_the_more_people_it_has() {
     assert_eq!(people, [("job", 500), ("missing_variable", 20), ("turn", 10_000), ("wait", 10_000)]);
     for share in told.people.iter().filter(|share| ["turn", "wait"].contains(&share.what.as_str())) {
         assert!(share.earliest_at.is_some_and(|at| at < told.now - TimeDelta::days(1000)), "{share:?}");
+        // There is no room for a first message; who were written to have theirs.
+        assert!(share.next.as_ref().is_some_and(|next| next.at == Some(told.now)), "{share:?}");
     }
     assert_eq!(after.1, before.1, "nobody was looked for in a whole table");
     assert!(after.2 - before.2 < 30_000, "{} entries were read", after.2 - before.2);

@@ -69,7 +69,7 @@ pub fn person(person: &PersonExplained) {
         show_next(&view.next, person.now);
     }
     if person.more_waiting > 0 {
-        outln!("\nand {} more", person.more_waiting);
+        outln!("\nand {}", counted(person.more_waiting, "more waits", "more wait"));
     }
     if person.under_way.is_none() && person.waiting.is_empty() {
         outln!("\nno message waits");
@@ -105,9 +105,12 @@ fn print_known(person: &PersonExplained) {
 
 fn print_enrolment(enrolment: &EnrolmentView, now: DateTime<Utc>) {
     let EnrolmentView { campaign, version, step, state, .. } = enrolment;
-    let why =
-        [enrolment.reason.as_deref(), enrolment.detail.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(": ");
-    let why = if why.is_empty() { why } else { format!(" ({why})") };
+    let why = match (enrolment.reason.as_deref(), enrolment.detail.as_deref()) {
+        (Some("unreadable"), Some(field)) => format!(" (`{field}` cannot be used)"),
+        (Some(reason), Some(detail)) => format!(" ({reason}: {detail})"),
+        (Some(reason), None) => format!(" ({reason})"),
+        (None, _) => String::new(),
+    };
     match enrolment.finished_at {
         Some(at) => outln!("{campaign}, version {version}: {state}{why} at {step}, {}", when(at, None)),
         None => {
@@ -154,9 +157,9 @@ pub fn campaign(explained: &CampaignExplained) {
         outln!("{}", counted(explained.open_firings, "firing still enrols", "firings still enrol"));
     }
     outln!(
-        "look-ahead: room for {} and {} later ones, of {} each",
+        "look-ahead: room for {} and {}, of {} each",
         counted(explained.room, "more first message", "more first messages"),
-        explained.room_for_later,
+        counted(explained.room_for_later, "later one", "later ones"),
         explained.look_ahead
     );
     print_shares(explained, &explained.people, "people", person_waits);
@@ -173,6 +176,7 @@ fn person_waits(what: &str) -> &'static str {
         "job" => "have a message that has not ended",
         "turn" => "are to be written to: within hours and caps, and as the look-ahead has room",
         "missing_variable" => "held: a variable is missing",
+        "unreadable" => "held: what they have cannot be used in a field of their step; explain PHONE says which",
         _ => "held",
     }
 }
@@ -187,14 +191,29 @@ fn print_shares(explained: &CampaignExplained, shares: &[Share], head: &str, wor
             crate::outbox::explain::COUNTED => format!("{} or more", share.count),
             count => count.to_string(),
         };
-        let certain = share.next.as_ref().is_none_or(|next| next.certain);
-        let first = match share.earliest_at {
-            Some(at) if at <= explained.now && certain => "now".to_owned(),
-            Some(at) if certain => when(at, None),
-            Some(at) if at > explained.now => format!("not before {}", when(at, None)),
-            _ => "not known".to_owned(),
-        };
+        let first = first_goes_on(share, explained.now);
         rows.add_row([share.what.clone(), count, first, words(&share.what).to_owned()]);
     }
     outln!("\n{}", rows.trim_fmt());
+    let mut binding = table(&["the first", "binds", "until", "what it is"]);
+    for share in shares {
+        for bind in share.next.iter().flat_map(|next| &next.binds) {
+            binding.add_row([share.what.clone(), bind.what.to_owned(), words::lifts(bind), words::binds(bind)]);
+        }
+    }
+    if !binding.is_empty() {
+        outln!("\n{}", binding.trim_fmt());
+    }
+}
+
+fn first_goes_on(share: &Share, now: DateTime<Utc>) -> String {
+    let Some(next) = &share.next else {
+        return "not known".to_owned();
+    };
+    match next.at {
+        Some(at) if next.certain && at <= now => "now".to_owned(),
+        Some(at) if next.certain => when(at, None),
+        Some(at) if at > now => format!("not before {}", when(at, None)),
+        _ => "not known".to_owned(),
+    }
 }

@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 
 use crate::outbox::explain::{Bind, Lifts, Next, Past};
 use crate::outbox::status;
-use crate::units::show_duration;
+use crate::units::{counted, show_duration};
 
 /// An instant in UTC, and as the clocks show it in each of the zones that it goes by.
 pub fn when(at: DateTime<Utc>, zones: Option<&str>) -> String {
@@ -75,7 +75,8 @@ pub fn binds(bind: &Bind) -> String {
         "looked_at_again" if of.is_empty() => "looked at then".to_owned(),
         "looked_at_again" => format!("looked at then; what held it ({of}) does no longer"),
         "unanswered" => {
-            format!("{count} messages are unanswered: marketing waits for a reply, or recipients release --unanswered")
+            let messages = counted(count, "message is", "messages are");
+            format!("{messages} unanswered: marketing waits for a reply, or recipients release --unanswered")
         }
         "campaign_paused" => format!("the campaign {of} is paused: campaign resume {of}"),
         "campaign_stopped" => {
@@ -99,8 +100,10 @@ pub fn binds(bind: &Bind) -> String {
         "queue" if bind.lifts == Lifts::NotBefore => {
             format!("{count} jobs or more stand before it; line {of} has the first slot for it")
         }
-        "queue" if count == 1 => format!("1 job stands before it; line {of} has the first slot for it"),
-        "queue" => format!("{count} jobs stand before it; line {of} has the first slot for it"),
+        "queue" => {
+            let jobs = counted(count, "job stands", "jobs stand");
+            format!("{jobs} before it; line {of} has the first slot for it")
+        }
         "under_way" => format!("worker {of} has it: its call is made in its slot, and ends by itself"),
         "lease" => format!("worker {of} is not heard of: whoever finds the lease over then takes it over"),
         "delivery_look" => "the next look at its delivery".to_owned(),
@@ -108,8 +111,12 @@ pub fn binds(bind: &Bind) -> String {
         "enrolment_ended" => format!("its enrolment has ended ({of})"),
         "expired" => "it has expired".to_owned(),
         "expires" => "it expires then, which is before it can go".to_owned(),
+        "hours_end" => {
+            format!("its hours end before it can go: the campaign {of} makes the message anew when they begin again")
+        }
         "wait" => "the step's wait".to_owned(),
         "window" => format!("closed by {of}; opens then"),
+        "window_closes" => format!("closed by {of} within 90 seconds, which is too soon; opens again then"),
         "never_open" => format!("closed by {of}; never open within three weeks"),
         "frequency_cap" if bind.until.is_some() => {
             "the frequency cap: the oldest of their messages falls out then".to_owned()
@@ -119,7 +126,10 @@ pub fn binds(bind: &Bind) -> String {
         "look_ahead" => format!("as many messages of {of} as may stand in the queue do"),
         "job" => format!("job {of} has to end first"),
         "missing_variable" => format!("the variable {of} is missing: outbox.enrol with it lets this person go on"),
-        "held" => format!("held: {of} cannot be used"),
+        "held" => format!(
+            "{of} cannot be used with what is known of this person: mend the file and apply it; \
+             campaign migrate then lets them go on"
+        ),
         "deadline" => "the step's deadline, which is before it can be made: it ends then".to_owned(),
         "end" => "the campaign's end".to_owned(),
         "unreadable_version" => format!("version {of} cannot be read by this release"),
@@ -206,5 +216,16 @@ mod tests {
             "next: it is sent not before 2026-12-01 12:01:00 UTC, in 1m; when after that is not known"
         );
         assert_eq!(lifts(&Bind::unknown("line_paused")), "not known");
+    }
+
+    #[test]
+    fn one_is_told_as_one() {
+        let of =
+            |what, count| binds(&Bind { count: Some(count), ..Bind::at(what, at("2026-12-01T12:00:00Z")).of("pl_1") });
+        assert!(of("queue", 1).starts_with("1 job stands before it") && of("queue", 2).starts_with("2 jobs stand"));
+        assert!(
+            of("unanswered", 1).starts_with("1 message is unanswered")
+                && of("unanswered", 3).starts_with("3 messages are")
+        );
     }
 }

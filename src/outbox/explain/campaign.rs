@@ -6,8 +6,9 @@ use sqlx::{PgPool, PgTransaction};
 use crate::campaign::running::Running;
 use crate::database;
 use crate::outbox::campaigns::{CampaignsError, steps, versions};
+use crate::outbox::explain::facts::World;
 use crate::outbox::explain::next::Next;
-use crate::outbox::explain::{ExplainError, Rules, facts, jobs};
+use crate::outbox::explain::{ExplainError, Rules, enrolment, facts, jobs};
 
 /// What is counted is counted up to this.
 pub const COUNTED: i64 = 10_000;
@@ -42,9 +43,10 @@ pub struct Share {
     pub what: String,
     /// Counted to 10,000.
     pub count: i64,
-    /// When the first of them is looked at next; none where that is not known.
+    /// Of people when the first of them is looked at next, which need not be when they go on; of messages when the first may go. None where
+    /// that is not known.
     pub earliest_at: Option<DateTime<Utc>>,
-    /// Of messages what comes next of the first.
+    /// What comes next of the first; none of those who wait for a job or are held.
     pub next: Option<Next>,
 }
 
@@ -75,7 +77,7 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
     })?;
     let campaign = definition.and_then(|definition| Running::read(&definition).ok()).map(|running| running.campaign);
     let zone = campaign.map(|campaign| campaign.schedule.zone(campaign.zone).to_string());
-    let people = people(&mut tx, name).await?;
+    let people = people(&mut tx, name, &world, rules).await?;
     let mut queued = queued(&mut tx, name).await?;
     let firsts: Vec<i64> = queued.iter().map(|(first, _)| *first).collect();
     for view in jobs(&mut tx, &firsts, &world, rules).await? {
@@ -107,10 +109,15 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
 /// Each of these is read from its end of an index, so that a campaign of a million costs what one of a thousand does: the first of those
 /// who were written to and of all others stand apart there. Who waits for a job is counted by the jobs, since among all who rest only
 /// reading each of them would tell; those that are passed over for that are no more than the look-ahead lets be made.
-async fn people(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<Share>, ExplainError> {
+async fn people(
+    tx: &mut PgTransaction<'_>,
+    name: &str,
+    world: &World,
+    rules: &Rules,
+) -> Result<Vec<Share>, ExplainError> {
     let rows = sqlx::query!(
         r#"
-        select k.what as "what!", c.people as "people!", f.due_at as "due_at?"
+        select k.what as "what!", c.people as "people!", f.due_at as "due_at?", f.ids as "firsts?"
           from (values ('wait', false), ('turn', true)) as k (what, ready)
          cross join lateral (
                select count(*) as people
@@ -118,10 +125,10 @@ async fn people(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<Share>, Ex
                         where e.campaign = $1 and e.state = 'active' and e.ready = k.ready and not e.waiting
                         limit $2) counted) c
          cross join lateral (
-               select min(first.due_at) as due_at
+               select min(first.due_at) as due_at, array_agg(first.id) as ids
                  from (values (false), (true)) as w (written)
                 cross join lateral (
-                      select e.due_at
+                      select e.id, e.due_at
                         from outbox.enrolments e
                        where e.campaign = $1 and e.state = 'active' and e.ready = k.ready and (e.sent_at is not null) = w.written
                          and not e.waiting
@@ -129,7 +136,7 @@ async fn people(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<Share>, Ex
                        limit 1) first) f
          where c.people > 0
          union all
-        select 'job', count(*), null
+        select 'job', count(*), null, null
           from (select from (select from outbox.jobs j
                               where j.campaign = $1 and j.state = 'queued' and j.enrolment is not null
                               limit $2) queued
@@ -140,7 +147,7 @@ async fn people(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<Share>, Ex
                  limit $2) counted
         having count(*) > 0
          union all
-        select h.reason, count(*), null
+        select h.reason, count(*), null, null
           from (select e.reason from outbox.enrolments e where e.campaign = $1 and e.state = 'held' limit $2) h
          group by h.reason
         "#,
@@ -150,10 +157,26 @@ async fn people(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<Share>, Ex
     .fetch_all(&mut **tx)
     .await
     .map_err(ExplainError::Read)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Share { what: row.what, count: row.people, earliest_at: row.due_at, next: None })
-        .collect())
+    let mut shares = Vec::new();
+    for row in rows {
+        let next = first_of(tx, &row.firsts.unwrap_or_default(), world, rules).await?;
+        shares.push(Share { what: row.what, count: row.people, earliest_at: row.due_at, next });
+    }
+    Ok(shares)
+}
+
+/// What comes next of whoever of these goes on first: those who were written to and all others have room of their own.
+async fn first_of(
+    tx: &mut PgTransaction<'_>,
+    enrolments: &[i64],
+    world: &World,
+    rules: &Rules,
+) -> Result<Option<Next>, ExplainError> {
+    let mut all: Vec<Next> = Vec::new();
+    for row in enrolment::rows(tx, enrolments).await? {
+        all.push(enrolment::explained(tx, &row, world, rules, None).await?.1);
+    }
+    Ok(all.into_iter().min_by_key(|next| (next.at.is_none(), next.at, !next.certain)))
 }
 
 /// Its queued messages by what they wait for, each with the first of them.

@@ -5,14 +5,15 @@ use serde_json::Value;
 use sqlx::PgTransaction;
 
 use crate::campaign::opening::Opening;
-use crate::campaign::program::Message;
+use crate::campaign::program::{Message, Op};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError};
 use crate::campaign::walk::{Clocks, Way, walk};
 use crate::campaign::zone::{region_of, zone_of, zones_of};
 use crate::outbox::campaigns::steps::{self, Cap, Capped, Enrolment, Full, Known};
-use crate::outbox::explain::ExplainError;
+use crate::outbox::explain::facts::{JobFacts, World};
 use crate::outbox::explain::next::{Bind, Next};
+use crate::outbox::explain::{ExplainError, Rules};
 use crate::phone::Phone;
 
 /// Somebody's way through a campaign, as it stands.
@@ -65,22 +66,37 @@ pub(super) struct Row {
 
 /// The newest enrolments of a person, those that go on first; at most `limit`.
 pub(super) async fn of_phone(tx: &mut PgTransaction<'_>, phone: &Phone, limit: i64) -> Result<Vec<Row>, ExplainError> {
+    let ids = sqlx::query_scalar!(
+        r#"
+        select id
+          from outbox.enrolments
+         where phone = $1
+         order by finished_at is null desc, id desc
+         limit $2
+        "#,
+        phone.as_str(),
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(ExplainError::Read)?;
+    rows(tx, &ids).await
+}
+
+/// Reads these enrolments, in their order.
+pub(super) async fn rows(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<Row>, ExplainError> {
     sqlx::query_as!(
         Row,
         r#"
         select e.id, e.campaign, e.version, e.phone, e.round, e.vars, e.state, e.reason, e.detail, e.step, e.reached_at, e.ready, e.due_at,
                e.job_id, e.made, e.waiting, e.had is not null as "moved!", e.sent_at, e.created_at, e.finished_at, c.state as campaign_state, v.definition
-          from (select *
-                  from outbox.enrolments
-                 where phone = $1
-                 order by finished_at is null desc, id desc
-                 limit $2) e
+          from unnest($1::bigint[]) with ordinality as u (id, place)
+          join outbox.enrolments e on e.id = u.id
           join outbox.campaigns c on c.name = e.campaign
           join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
-         order by e.finished_at is null desc, e.id desc
+         order by u.place
         "#,
-        phone.as_str(),
-        limit,
+        ids,
     )
     .fetch_all(&mut **tx)
     .await
@@ -88,18 +104,44 @@ pub(super) async fn of_phone(tx: &mut PgTransaction<'_>, phone: &Phone, limit: i
 }
 
 /// What is known beside the enrolment itself.
-pub(super) struct Around<'a> {
-    pub known: &'a Known,
-    pub capped: &'a Capped,
+struct Around<'a> {
+    known: &'a Known,
+    capped: &'a Capped,
     /// How many jobs of its campaign may still be made.
-    pub room: i64,
-    pub unanswered_limit: i32,
+    room: i64,
+    unanswered_limit: i32,
     /// What comes next of the job that it waits for.
-    pub job: Option<&'a Next>,
+    job: Option<&'a Next>,
 }
 
-/// Reads what is known beside an enrolment. The job's own next is told by whoever explains jobs.
-pub(super) async fn around(
+/// What comes next of an enrolment, with its version where that can be read. `job` is what comes next of the one that it waits for.
+pub(super) async fn explained(
+    tx: &mut PgTransaction<'_>,
+    row: &Row,
+    world: &World,
+    rules: &Rules,
+    job: Option<&Next>,
+) -> Result<(Option<Running>, Next), ExplainError> {
+    let Ok(running) = Running::read(&row.definition) else {
+        return Ok((None, unreadable(row, world.now)));
+    };
+    let (known, capped, room) = around(tx, row, &running, i64::from(rules.campaigns.look_ahead)).await?;
+    let known = Known { now: world.now, ..known };
+    let unanswered_limit = rules.holds.unanswered_limit.0.map_or(i32::MAX, i32::from);
+    let next = next(row, &running, &Around { known: &known, capped: &capped, room, unanswered_limit, job });
+    Ok((Some(running), next))
+}
+
+/// Whether a campaign makes the message of a job anew once that has expired: because its window closes then, while the step is still
+/// worth its message.
+pub(super) async fn is_made_anew(tx: &mut PgTransaction<'_>, job: &JobFacts) -> Result<bool, ExplainError> {
+    let (Some(enrolment), Some(expires_at)) = (job.enrolment, job.expires_at) else { return Ok(false) };
+    let row = rows(tx, &[enrolment]).await?.pop();
+    Ok(row.is_some_and(|row| row.follows(job.id, expires_at)))
+}
+
+/// Reads what is known beside an enrolment.
+async fn around(
     tx: &mut PgTransaction<'_>,
     row: &Row,
     running: &Running,
@@ -156,6 +198,19 @@ impl Row {
         }
     }
 
+    /// Whether another job follows this one, which it waits for, if that expires then.
+    fn follows(&self, job_id: i64, expires_at: DateTime<Utc>) -> bool {
+        let waits = self.state == "active" && self.waiting && self.job_id == Some(job_id);
+        let Ok(running) = Running::read(&self.definition) else { return false };
+        let step = usize::try_from(self.step).ok().and_then(|step| running.program.get(step));
+        let deadline = match step.map(|step| &step.op) {
+            Some(Op::Send(message)) => deadline(self, message),
+            _ => None,
+        };
+        // Who was moved to another version while it waited has that one's message before them.
+        waits && self.campaign_state != "stopped" && (self.made == 0 || deadline.is_none_or(|at| at > expires_at))
+    }
+
     fn stands_paused(&self) -> Option<Bind> {
         (self.campaign_state == "paused").then(|| Bind::unknown("campaign_paused").of(&self.campaign))
     }
@@ -169,7 +224,7 @@ impl Row {
 }
 
 /// What comes next of an enrolment whose version cannot be read.
-pub(super) fn unreadable(row: &Row, now: DateTime<Utc>) -> Next {
+fn unreadable(row: &Row, now: DateTime<Utc>) -> Next {
     if let Some(end) = row.is_to_end(now) {
         return end;
     }
@@ -180,7 +235,7 @@ pub(super) fn unreadable(row: &Row, now: DateTime<Utc>) -> Next {
 }
 
 /// What comes next of an enrolment.
-pub(super) fn next(row: &Row, running: &Running, around: &Around<'_>) -> Next {
+fn next(row: &Row, running: &Running, around: &Around<'_>) -> Next {
     let now = around.known.now;
     if let Some(end) = row.is_to_end(now) {
         return end;
@@ -189,11 +244,11 @@ pub(super) fn next(row: &Row, running: &Running, around: &Around<'_>) -> Next {
     match row.state.as_str() {
         "active" => {}
         "held" => {
-            let why = match row.reason.as_deref() {
-                Some("missing_variable") => "missing_variable",
-                _ => "held",
-            };
-            binds.push(Bind::unknown(why).of(row.detail.as_deref().or(row.reason.as_deref()).unwrap_or_default()));
+            let detail = row.detail.as_deref().or(row.reason.as_deref()).unwrap_or_default();
+            binds.push(match row.reason.as_deref() {
+                Some("missing_variable") => Bind::unknown("missing_variable").of(detail),
+                _ => held(detail, running, usize::try_from(row.step).unwrap_or(usize::MAX)),
+            });
             return Next::of("step", now, binds);
         }
         _ => return Next::nothing(),
@@ -213,6 +268,12 @@ pub(super) fn next(row: &Row, running: &Running, around: &Around<'_>) -> Next {
     };
     binds.extend(standing(row, running, around, &phone));
     Next::of("step", now, binds)
+}
+
+/// Somebody for whom a field of a step cannot be used.
+fn held(field: &str, running: &Running, step: usize) -> Bind {
+    let step = running.program.get(step).map_or_else(|| step.to_string(), |step| step.name.to_string());
+    Bind::unknown("held").of(format!("`{field}` of the step {step}"))
 }
 
 /// What holds somebody who waits for no job.
@@ -244,7 +305,7 @@ fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) ->
         Way::Fault { error: RenderError::Missing(variable), .. } => {
             binds.push(Bind::unknown("missing_variable").of(variable))
         }
-        Way::Fault { .. } => binds.push(Bind::unknown("held").of("if")),
+        Way::Fault { step, .. } => binds.push(held("if", running, step)),
         Way::Send { message, .. } => {
             binds.extend(at_send(row, running, around, phone));
             if let Some(deadline) = deadline(row, message)
@@ -271,17 +332,20 @@ fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) -> 
         binds.push(if why == "unanswered" { Bind { count: Some(i64::from(known.unanswered)), ..bind } } else { bind });
     }
     let given = known.time_zone.as_deref().and_then(|zone| zone.parse().ok());
+    let hours = running.hours.in_region(region_of(phone));
+    let (zones, _) = zones_of(phone, given, running.campaign.zone);
+    let zone = zones.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     // As it is now, and as it will be when it is looked at next.
     for at in [now, from] {
-        let (zones, _) = zones_of(phone, given, running.campaign.zone);
-        let closed_by = || running.hours.in_region(region_of(phone)).closed_by(at, &zones).join(", ");
-        let zone = zones.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let bind = match Opening::for_person(running, phone, given, at) {
             Opening::Open { .. } => continue,
+            Opening::Later { at: until, .. } if hours.is_open(at, &zones) => Bind::at("window_closes", until),
             Opening::Later { at: until, .. } => Bind::at("window", until),
             Opening::Never => Bind::unknown("never_open"),
         };
-        let bind = bind.of(closed_by()).in_zone(zone);
+        // What is left of a window is as good as closed by what ends it.
+        let closed_by = hours.closed_by(hours.closes_at(at, &zones).unwrap_or(at), &zones);
+        let bind = bind.of(closed_by.join(", ")).in_zone(&zone);
         if !binds.contains(&bind) {
             binds.push(bind);
         }
@@ -414,6 +478,9 @@ mod tests {
         assert_eq!(told(afternoon, &row(), &noon, &uncapped, 1), []);
         let then = Row { due_at: Some(at(3)), ..row() };
         assert_eq!(told(afternoon, &then, &noon, &uncapped, 1), [("window", Some(23))], "closed when it is looked at");
+        let last_minute = Known { now: at(1) + TimeDelta::seconds(-45), ..known() };
+        let bind = next(&row(), &running(afternoon), &around(&last_minute)).binds.remove(0);
+        assert_eq!((bind.what, bind.of.as_deref(), bind.until), ("window_closes", Some("windows"), Some(at(23))));
         let short = Row { reached_at: at(-40), ..row() };
         assert_eq!(told(nine, &short, &noon, &uncapped, 1), [("window", Some(20)), ("deadline", Some(8))]);
     }
@@ -440,7 +507,8 @@ mod tests {
         let running = running_with("", "[{ branch: { if: \"'a' in var.name\", then: [{ send: { body: Hi } }] } }]");
         let around = Around { known: &known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
         let bind = next(&Row { vars: json!({"name": 5}), ..row() }, &running, &around).binds.remove(0);
-        assert_eq!((bind.what, bind.of.as_deref()), ("held", Some("if")), "what it holds cannot be asked that");
+        let told = (bind.what, bind.of.as_deref());
+        assert_eq!(told, ("held", Some("`if` of the step step-1")), "what it holds cannot be asked that");
     }
 
     #[test]

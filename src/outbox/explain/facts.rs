@@ -142,6 +142,9 @@ pub struct JobFacts {
     pub looked_at: bool,
     #[serde(skip)]
     pub past_suppression: bool,
+    /// A call may have put it on the phone.
+    #[serde(skip)]
+    pub unknown: bool,
     #[serde(skip)]
     pub lease_until: Option<DateTime<Utc>>,
     #[serde(skip)]
@@ -206,7 +209,7 @@ pub(super) async fn jobs(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
                     else coalesce(j.first_touch, false) end as "first_touch!",
                j.counted_until, j.producer, j.created_at, j.sent_at, j.finished_at, j.sent_line_id, j.message_id, j.error_code, j.error_message, j.trace_id,
                j.delivery_state, j.delivered_at, j.read_at, j.replied_at, j.ready, j.line_id is not null as "looked_at!",
-               j.past_suppression, j.lease_until, j.worker, w.name as "worker_name?",
+               j.past_suppression, j.unknown_since is not null as "unknown!", j.lease_until, j.worker, w.name as "worker_name?",
                coalesce(stop.scope, gone.scope) as suppressed,
                case when e.state = 'stopped' and e.reason in ('replied', 'opted_out', 'goal', 'campaign_stopped') then e.reason
                 end as enrolment_ended,

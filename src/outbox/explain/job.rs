@@ -6,6 +6,7 @@ use sqlx::PgTransaction;
 use crate::config::HoldOptions;
 use crate::line::ANY_LINE;
 use crate::outbox::explain::ExplainError;
+use crate::outbox::explain::enrolment;
 use crate::outbox::explain::facts::{self, JobFacts, Line, Queued, World};
 use crate::outbox::explain::foresee::{Ahead, foresee};
 use crate::outbox::explain::next::{Bind, Next};
@@ -32,7 +33,25 @@ pub(super) async fn next(
         true => facts::before(tx, job, &queues).await?,
         false => Vec::new(),
     };
-    Ok(decide(job, world, holds, head, &before, &queues))
+    let next = decide(job, world, holds, head, &before, &queues);
+    // One that may be on the phone is parked, and nothing follows it.
+    if expires(&next) && !job.unknown && enrolment::is_made_anew(tx, job).await? {
+        return Ok(made_anew(job, next));
+    }
+    Ok(next)
+}
+
+fn expires(next: &Next) -> bool {
+    next.binds.iter().any(|bind| ["expires", "expired"].contains(&bind.what))
+}
+
+/// What expires because its window closes, as its campaign has it.
+fn made_anew(job: &JobFacts, next: Next) -> Next {
+    let with_hours = |bind: Bind| match bind.what {
+        "expires" | "expired" => Bind { what: "hours_end", ..bind }.of(job.campaign.as_deref().unwrap_or_default()),
+        _ => bind,
+    };
+    Next { binds: next.binds.into_iter().map(with_hours).collect(), ..next }
 }
 
 /// The same, from what was read; `before` are those of the `queues` that come before it.
@@ -311,6 +330,7 @@ mod tests {
             ready: true,
             looked_at: true,
             past_suppression: false,
+            unknown: false,
             lease_until: None,
             worker: None,
             worker_name: None,

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
 
-use crate::campaign::running::Running;
 use crate::database;
-use crate::outbox::explain::enrolment::{self, Around, EnrolmentView};
+use crate::outbox::explain::enrolment::{self, EnrolmentView};
 use crate::outbox::explain::facts::{self, World};
 use crate::outbox::explain::next::Next;
 use crate::outbox::explain::{ExplainError, JobView, Rules, jobs};
@@ -136,23 +135,14 @@ async fn enrolments(
     rules: &Rules,
     mut known_jobs: HashMap<i64, Next>,
 ) -> Result<Vec<EnrolmentView>, ExplainError> {
-    let unanswered_limit = rules.holds.unanswered_limit.0.map_or(i32::MAX, i32::from);
     let mut views = Vec::new();
     for row in enrolment::of_phone(tx, phone, SHOWN).await? {
-        let Ok(running) = Running::read(&row.definition) else {
-            let next = enrolment::unreadable(&row, world.now);
-            views.push(row.view(None, next));
-            continue;
-        };
         if let Some(id) = row.job_id.filter(|id| row.waiting && !known_jobs.contains_key(id)) {
             known_jobs.extend(jobs(tx, &[id], world, rules).await?.into_iter().map(|view| (view.job.id, view.next)));
         }
-        let (known, capped, room) =
-            enrolment::around(tx, &row, &running, i64::from(rules.campaigns.look_ahead)).await?;
         let job = row.job_id.and_then(|id| known_jobs.get(&id));
-        let around = Around { known: &known, capped: &capped, room, unanswered_limit, job };
-        let next = enrolment::next(&row, &running, &around);
-        views.push(row.view(Some(&running), next));
+        let (running, next) = enrolment::explained(tx, &row, world, rules, job).await?;
+        views.push(row.view(running.as_ref(), next));
     }
     Ok(views)
 }
