@@ -1,6 +1,7 @@
 //! `campaign pause`, `resume`, `stop` and `run`.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -13,6 +14,10 @@ use crate::cli::{DatabaseOptions, ask};
 use crate::database;
 use crate::outbox::campaigns::{CampaignsError, manage, overview, versions};
 use crate::units::counted;
+
+/// A stop looks so often, and for so long, whether all of its enrolments are ended.
+const PAUSE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pause a campaign: nothing of it is sent within a second, also of what is queued, and nobody moves on.
 #[derive(Debug, Args)]
@@ -88,25 +93,31 @@ impl Stop {
         }
         manage::stop(&pool, &self.name).await?;
         // From here on nothing of it is sent; workers end the rest too, should this be interrupted.
-        let mut sum = manage::Ended::default();
-        loop {
-            let ended = manage::end(&pool, &self.name).await?;
-            if ended.is_nothing() {
-                break;
+        let began = Instant::now();
+        let stopping = loop {
+            while !manage::end(&pool, &self.name).await?.is_nothing() {}
+            let stopping = manage::stopping(&pool, &self.name).await?;
+            // What a worker has in hand at this moment is over in the next.
+            if stopping.left == 0 || began.elapsed() > PATIENCE {
+                break stopping;
             }
-            sum.enrolments += ended.enrolments;
-            sum.jobs += ended.jobs;
-        }
-        outln!("{} is stopped: {} ended here", self.name, counted(sum.enrolments, "enrolment", "enrolments"));
+            tokio::time::sleep(PAUSE).await;
+        };
+        let ended = counted(stopping.ended, "enrolment has", "enrolments have");
+        let left = match stopping.left {
+            0 => String::new(),
+            left => format!("; {} locked at this moment, and left to workers", counted(left, "more is", "more are")),
+        };
+        outln!("{} is stopped, and {ended} ended{left}", self.name);
         Ok(ExitCode::SUCCESS)
     }
 
     /// Says what would end, and asks.
     /// Errors: there is no such campaign; there is nobody to ask.
     async fn agreed(&self, pool: &PgPool) -> anyhow::Result<bool> {
-        let campaign = overview::one(pool, &self.name).await?;
-        let (name, people) = (&self.name, counted(campaign.active + campaign.held, "enrolment", "enrolments"));
-        let queued = counted(campaign.queued, "queued job", "queued jobs");
+        let all = manage::would_end(pool, &self.name).await?;
+        let (name, people) = (&self.name, counted(all.enrolments, "enrolment", "enrolments"));
+        let queued = counted(all.jobs, "queued job", "queued jobs");
         ensure!(
             ask::is_anybody_there(),
             "a stop of {name} ends {people} for good and cancels {queued}, and there is nobody to ask: \

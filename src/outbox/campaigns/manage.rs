@@ -39,6 +39,53 @@ async fn set_state(pool: &PgPool, name: &str, to: &str, from: &[&str]) -> Result
     Ok(before)
 }
 
+/// What a stop would end of a campaign. It counts them, so its cost grows with them. Errors: `NoSuchCampaign`, `Change`.
+pub async fn would_end(pool: &PgPool, name: &str) -> Result<Ended, CampaignsError> {
+    let mut tx = database::begin_plain(pool).await.map_err(CampaignsError::Change)?;
+    sqlx::query_as!(
+        Ended,
+        r#"
+        select (select count(*) from outbox.enrolments e where e.campaign = c.name and e.state in ('active', 'held')) as "enrolments!",
+               (select count(*) from outbox.jobs j where j.campaign = c.name and j.state = 'queued') as "jobs!"
+          from outbox.campaigns c
+         where c.name = $1
+        "#,
+        name,
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(CampaignsError::Change)?
+    .ok_or_else(|| CampaignsError::NoSuchCampaign(name.to_owned()))
+}
+
+/// How far the last stop of a campaign has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopping {
+    /// Enrolments that it ended, whichever process did it.
+    pub ended: i64,
+    /// Enrolments that it has not ended yet.
+    pub left: i64,
+}
+
+/// Reads how far the last stop of a campaign has come. It reads all enrolments of the campaign. Errors: `Change`.
+pub async fn stopping(pool: &PgPool, name: &str) -> Result<Stopping, CampaignsError> {
+    let mut tx = database::begin_plain(pool).await.map_err(CampaignsError::Change)?;
+    sqlx::query_as!(
+        Stopping,
+        r#"
+        select count(*) filter (where e.reason = 'campaign_stopped' and e.finished_at >= c.changed_at) as "ended!",
+               count(*) filter (where e.state in ('active', 'held')) as "left!"
+          from outbox.campaigns c
+          join outbox.enrolments e on e.campaign = c.name
+         where c.name = $1
+        "#,
+        name,
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(CampaignsError::Change)
+}
+
 /// Lets a campaign go on. After a pause, firings of that time are made up for as its policy says; after a stop it begins anew with the
 /// first firing from now on, which `next_after` tells of its version. Returns what it was before.
 /// Errors: `NoSuchCampaign`, `StillStopping`, `Change`.
@@ -126,7 +173,7 @@ pub async fn ending(pool: &PgPool) -> Result<Vec<String>, CampaignsError> {
     .map_err(CampaignsError::Change)
 }
 
-/// What one batch ended.
+/// What is ended, of one batch or of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ended {
     pub enrolments: i64,
