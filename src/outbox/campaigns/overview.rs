@@ -21,7 +21,7 @@ pub struct Listed {
     pub held: i64,
     pub done: i64,
     pub stopped: i64,
-    /// Its jobs that wait in the queue.
+    /// Messages of its enrolments that wait for their line, or are being sent: as the funnel counts them.
     pub queued: i64,
 }
 
@@ -35,7 +35,10 @@ pub async fn list(pool: &PgPool, name: Option<&str>, limit: i64) -> Result<Vec<L
         select c.name, c.version, c.state, c.changed_at, c.next_at,
                coalesce(e.active, 0) as "active!", coalesce(e.held, 0) as "held!", coalesce(e.done, 0) as "done!",
                coalesce(e.stopped, 0) as "stopped!",
-               (select count(*) from outbox.jobs j where j.campaign = c.name and j.state = 'queued') as "queued!"
+               -- Each by its own index.
+               (select count(*) from outbox.jobs j where j.campaign = c.name and j.state = 'queued' and j.enrolment is not null)
+               + (select count(*) from outbox.jobs j where j.campaign = c.name and j.state = 'sending' and j.enrolment is not null)
+                   as "queued!"
           from outbox.campaigns c
           left join (select campaign, count(*) filter (where state = 'active') as active, count(*) filter (where state = 'held') as held,
                             count(*) filter (where state = 'done') as done, count(*) filter (where state = 'stopped') as stopped

@@ -180,6 +180,25 @@ async fn a_message_on_its_way_counts_as_one_when_its_enrolment_has_ended() {
 }
 
 #[tokio::test]
+async fn the_row_of_a_campaign_counts_as_queued_what_its_funnel_does() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ name: hello, send: { body: Hi } }]")).await;
+    it.enrol(ANN).await;
+    it.enrol(BOB).await;
+    it.settle(&it.engine()).await;
+    it.execute(
+        "insert into outbox.jobs (phone, body, campaign) values ('+15550142202', 'Hi', 'drip'), ('+15550142203', 'Hi', 'drip');
+         update outbox.jobs set state = 'sending', lease_until = now() + interval '1 minute', worker = 'w', idempotency_key = 'k' where id = 1",
+    )
+    .await;
+    let told = status(&it).await;
+    has(step(&told, "hello"), &json!({"queued": 2}));
+    has(&told["campaign"], &json!({"queued": 2}));
+    let (_, _, error) = it.run(&["campaign", "stop", "drip"]).await;
+    assert!(error.contains("cancels 3 queued jobs"), "what can be canceled, also of the application: {error}");
+}
+
+#[tokio::test]
 async fn steps_of_older_versions_have_their_names_too() {
     let it = Harness::start().await;
     let engine = it.engine();
