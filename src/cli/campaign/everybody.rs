@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use crate::cli::campaign::list::shown;
 use crate::cli::import::Format;
 use crate::cli::{DatabaseOptions, ListOptions, has_reader_gone, output, print_json, table};
-use crate::outbox::campaigns::everybody::{Filter, Person, REASONS, Reader};
+use crate::outbox::campaigns::everybody::{Filter, HELD_BACK, Person, REASONS, Reader};
 use crate::units::counted;
 
 /// People of one page of an export.
@@ -23,8 +24,9 @@ struct Which {
     /// Only people in this state.
     #[arg(long, value_parser = ["active", "held", "done", "stopped"])]
     state: Option<String>,
-    /// Only people with this reason, such as `missing_variable` or `replied`.
-    #[arg(long, value_parser = REASONS)]
+    /// Only people with this reason, such as `missing_variable` or `replied`, or whose message waits in the queue for it, such as
+    /// `unanswered`.
+    #[arg(long, value_parser = PossibleValuesParser::new(REASONS.into_iter().chain(HELD_BACK)))]
     reason: Option<String>,
     /// Only people who stand at the step of this name, or stood there when it ended.
     #[arg(long)]
@@ -32,6 +34,10 @@ struct Which {
 }
 
 impl Which {
+    fn is_all_held(&self) -> bool {
+        self.state.as_deref() == Some("held") && self.reason.is_none() && self.step.is_none()
+    }
+
     fn filter(&self) -> Filter {
         Filter { state: self.state.clone(), reason: self.reason.clone(), step: self.step.clone() }
     }
@@ -78,7 +84,26 @@ impl People {
         if people.len() as i64 == self.page.limit {
             outln!("(the first {}; --limit shows more)", self.page.limit);
         }
+        if people.iter().any(|person| person.reason.as_deref() == Some("unreadable")) {
+            outln!(
+                "unreadable: what they have cannot be used in this field of their step; explain PHONE says what to do"
+            );
+        }
+        if self.which.is_all_held() {
+            self.print_held_back(&reader).await?;
+        }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Those of whom other lists say that their message is held. Their enrolment is not.
+    async fn print_held_back(&self, reader: &Reader<'_>) -> anyhow::Result<()> {
+        let held_back = reader.held_back().await?;
+        if !held_back.is_empty() {
+            let all = counted(held_back.values().sum::<i64>(), "more person is", "more people are");
+            let reasons: Vec<String> = held_back.iter().map(|(reason, people)| format!("{people} {reason}")).collect();
+            outln!("{all} held back, with a message in the queue: {}; --reason REASON lists them", reasons.join(", "));
+        }
+        Ok(())
     }
 }
 

@@ -32,10 +32,14 @@ pub const REASONS: [&str; 15] = [
     "job_missing",
 ];
 
+/// What holds a message in the queue, as `outbox.is_held` has it: its person is active, and held back.
+pub const HELD_BACK: [&str; 4] = ["inbound_stale", "unanswered", "in_review", "campaign_paused"];
+
 /// Which people of a campaign.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub state: Option<String>,
+    /// Theirs, or what their message waits for in the queue.
     pub reason: Option<String>,
     /// The name of the step at which they stand, in whatever version.
     pub step: Option<String>,
@@ -149,6 +153,25 @@ impl<'a> Reader<'a> {
         Ok(names)
     }
 
+    /// How many messages of the campaign are held in the queue, by what they wait for: their people are active, and held back.
+    /// Errors: `CampaignsError::Read`.
+    pub async fn held_back(&self) -> Result<BTreeMap<String, i64>, CampaignsError> {
+        let mut tx = database::begin(self.pool).await.map_err(CampaignsError::Read)?;
+        let rows = sqlx::query!(
+            r#"
+            select j.reason as "reason!", count(*) as "messages!"
+              from outbox.jobs j
+             where j.campaign = $1 and j.state = 'queued' and j.enrolment is not null and outbox.is_held(j.reason)
+             group by j.reason
+            "#,
+            self.campaign,
+        )
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(CampaignsError::Read)?;
+        Ok(rows.into_iter().map(|row| (row.reason, row.messages)).collect())
+    }
+
     async fn know(&mut self, tx: &mut PgTransaction<'_>, version: i32) -> Result<(), CampaignsError> {
         if !self.programs.contains_key(&version) {
             let definition = versions::definition(tx, self.campaign, version).await?;
@@ -193,7 +216,9 @@ async fn rows(
           from (select *
                   from outbox.enrolments o
                  where o.campaign = $1 and (o.phone, o.round) > ($2, $3)
-                   and ($4::text is null or o.state = $4) and ($5::text is null or o.reason = $5)
+                   and ($4::text is null or o.state = $4)
+                   and ($5::text is null or o.reason = $5
+                        or o.waiting and (select w.state = 'queued' and w.reason = $5 from outbox.jobs w where w.id = o.job_id))
                    and ($6::int[] is null
                         or exists (select from unnest($6::int[], $7::int[]) as u (version, step)
                                     where u.version = o.version and u.step = o.step))

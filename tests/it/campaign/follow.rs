@@ -302,6 +302,41 @@ async fn a_watch_shows_each_look_and_ends_when_nothing_is_under_way() {
 }
 
 #[tokio::test]
+async fn who_is_held_back_is_told_beside_those_who_are_held_and_listed_by_the_reason() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ name: hello, send: { body: Hi } }]")).await;
+    for phone in [ANN, BOB, CID, DOT] {
+        it.enrol(phone).await;
+    }
+    it.settle(&it.engine()).await;
+    let people = async |args: &[&str]| {
+        let (code, told, error) = it.run(&[&["campaign", "people", "drip"], args].concat()).await;
+        assert_eq!(code, 0, "{error}");
+        told
+    };
+    assert!(!people(&["--state", "held"]).await.contains("held back"), "nobody is");
+    it.execute(
+        "update outbox.jobs set reason = 'unanswered', wake_at = now() + interval '1 hour' where phone in ('+15550142200', '+15550142201');
+         update outbox.jobs set reason = 'in_review', wake_at = now() + interval '1 hour' where phone = '+15550142202';
+         update outbox.jobs set reason = 'retrying', wake_at = now() + interval '1 hour' where phone = '+15550142203'",
+    )
+    .await;
+    let told = "3 more people are held back, with a message in the queue: 1 in_review, 2 unanswered; --reason REASON lists them";
+    assert!(people(&["--state", "held"]).await.contains(told), "{}", people(&["--state", "held"]).await);
+    for args in [&["--state", "held", "--step", "hello"][..], &["--state", "active"], &[]] {
+        assert!(!people(args).await.contains("held back"), "{args:?}");
+    }
+    let unanswered = people(&["--reason", "unanswered", "--show-numbers", "--json"]).await;
+    let unanswered: Vec<Value> = serde_json::from_str(&unanswered).expect("JSON");
+    let phones: Vec<&Value> = unanswered.iter().map(|one| &one["phone"]).collect();
+    assert_eq!(phones, [ANN, BOB]);
+    assert!(
+        unanswered.iter().all(|one| one["state"] == "active" && one["waits_for"] == "unanswered"),
+        "{unanswered:?}"
+    );
+}
+
+#[tokio::test]
 async fn people_are_listed_masked_with_what_holds_them_and_what_comes_next() {
     let it = Harness::start().await;
     begun(&it).await;
