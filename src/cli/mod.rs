@@ -168,11 +168,14 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A table without frames, which reads well and can be cut by other tools. On a terminal its cells are folded to fit.
+/// A table without frames, which reads well and can be cut by other tools. On a terminal its cells are folded to fit, unless that says
+/// that it has no columns, as some do that nobody has told their size.
 pub fn table(header: &[&str]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    if table.width() != Some(0) {
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    }
     table.set_header(header);
     table
 }

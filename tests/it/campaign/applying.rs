@@ -129,11 +129,15 @@ async fn two_files_of_one_name_are_no_two_versions() {
 
 /// Runs the binary at a terminal of its own, and answers.
 pub async fn at_terminal(it: &Harness, args: &[&str], answer: &str) -> (i32, String) {
+    at_terminal_of(it, 150, args, answer).await
+}
+
+/// The same, at one that says that it has so many columns.
+pub async fn at_terminal_of(it: &Harness, columns: u16, args: &[&str], answer: &str) -> (i32, String) {
     let binary = it.binary();
     let program = binary.as_std().get_program().to_str().expect("UTF-8");
     let line = [&[program], args].concat().iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");
-    // It has no columns until somebody says so.
-    let line = format!("stty columns 150; exec {line}");
+    let line = format!("stty columns {columns}; exec {line}");
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
     for (name, value) in binary.as_std().get_envs() {

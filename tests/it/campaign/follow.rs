@@ -7,6 +7,7 @@ use chert_outbox::inbound::store::{Source, store};
 use chert_outbox::outbox::campaigns::everybody::{Filter, REASONS, Reader};
 use serde_json::{Value, json};
 
+use crate::campaign::applying::at_terminal_of;
 use crate::campaign::{ANN, BOB, CID, DOT, file};
 use crate::harness::Harness;
 use crate::replies::{applier, message};
@@ -299,6 +300,15 @@ async fn a_watch_shows_each_look_and_ends_when_nothing_is_under_way() {
     assert_eq!((&last["funnel"]["done"], &last["campaign"]["active"]), (&1.into(), &0.into()));
     let (code, text, _) = it.run(&["campaign", "status", "drip", "--watch"]).await;
     assert!(code == 0 && text.contains("hello") && !text.contains('\x1b'), "{text}");
+}
+
+#[tokio::test]
+async fn a_terminal_that_says_it_has_no_columns_is_shown_whole_words() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ name: hello, send: { body: Hi } }]")).await;
+    let (code, told) = at_terminal_of(&it, 0, &["campaign", "status", "drip", "--watch"], "").await;
+    let has_row = |words: &[&str]| told.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(code == 0 && has_row(&["drip", "running"]) && has_row(&["step", "coming", "delivered", "ended"]), "{told}");
 }
 
 #[tokio::test]
