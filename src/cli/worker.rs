@@ -84,7 +84,7 @@ impl Worker {
         if self.roles.contains(&Role::Campaigns) {
             // Connections of its own: an audience is read and written on two at once.
             let engine =
-                Engine::new(self.database.outbox(4).await?, self.campaigns, self.options.holds.unanswered_limit.0);
+                Engine::new(self.database.outbox(4).await?, self.campaigns, self.options.holds.unanswered.limit.0);
             let stopping = stopping.clone();
             following.spawn(async move { engine.run(stopping).await });
         }

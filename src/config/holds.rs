@@ -18,9 +18,16 @@ pub struct HoldOptions {
     #[arg(long, env = "OUTBOX_STALE_AFTER", default_value = "5m", value_parser = duration)]
     pub stale_after: Duration,
 
+    #[command(flatten)]
+    pub unanswered: UnansweredOptions,
+}
+
+/// How long marketing goes on without an answer.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct UnansweredOptions {
     /// After how many messages without a reply a recipient's jobs of class marketing wait for one; `none` for never.
-    #[arg(long, env = "OUTBOX_UNANSWERED_LIMIT", default_value = "3")]
-    pub unanswered_limit: UnansweredLimit,
+    #[arg(long = "unanswered-limit", env = "OUTBOX_UNANSWERED_LIMIT", default_value = "3")]
+    pub limit: UnansweredLimit,
 }
 
 /// What the flags default to.
@@ -29,7 +36,7 @@ impl Default for HoldOptions {
         HoldOptions {
             hold_on_stale: HoldOnStale::Campaigns,
             stale_after: Duration::from_secs(5 * 60),
-            unanswered_limit: UnansweredLimit(Some(3)),
+            unanswered: UnansweredOptions { limit: UnansweredLimit(Some(3)) },
         }
     }
 }

@@ -7,7 +7,7 @@ mod notify;
 mod worker;
 
 pub use chert::{AuthMode, ChertOptions};
-pub use holds::{HoldOnStale, HoldOptions, UnansweredLimit};
+pub use holds::{HoldOnStale, HoldOptions, UnansweredLimit, UnansweredOptions};
 pub use inbound::{InboundOptions, OptOutScope, ReplyOptions, Switch};
 pub use notify::{Notify, NotifyOptions};
 pub use worker::{CampaignOptions, DeliveryOptions, LEASE_MARGIN, Role, WorkerOptions};

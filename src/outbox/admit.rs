@@ -132,7 +132,7 @@ pub async fn admit(
         interval(holds.stale_after),
         stale_holds_marketing,
         stale_holds_others,
-        holds.unanswered_limit.0.map_or(i32::MAX, i32::from),
+        holds.unanswered.limit.0.map_or(i32::MAX, i32::from),
     )
     .fetch_one(&mut *tx)
     .await

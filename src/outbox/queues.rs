@@ -160,7 +160,7 @@ pub(crate) async fn find_jobs(
         interval(holds.stale_after),
         stale_holds_marketing,
         stale_holds_others,
-        holds.unanswered_limit.0.map_or(i32::MAX, i32::from),
+        holds.unanswered.limit.0.map_or(i32::MAX, i32::from),
         &queues.iter().map(|queue| queue.counted_until).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
     )
     .fetch_all(&mut **tx)

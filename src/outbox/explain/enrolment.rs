@@ -127,7 +127,7 @@ pub(super) async fn explained(
     };
     let (known, capped, room) = around(tx, row, &running, i64::from(rules.campaigns.look_ahead)).await?;
     let known = Known { now: world.now, ..known };
-    let unanswered_limit = rules.holds.unanswered_limit.0.map_or(i32::MAX, i32::from);
+    let unanswered_limit = rules.holds.unanswered.limit.0.map_or(i32::MAX, i32::from);
     let next = next(row, &running, &Around { known: &known, capped: &capped, room, unanswered_limit, job });
     Ok((Some(running), next))
 }

@@ -184,7 +184,7 @@ impl JobFacts {
         }
         let (marketing, others) = holds.hold_on_stale.holds();
         let is_marketing = self.class == "marketing";
-        let limit = holds.unanswered_limit.0.map_or(i32::MAX, i32::from);
+        let limit = holds.unanswered.limit.0.map_or(i32::MAX, i32::from);
         [
             ("campaign_paused", self.campaign_state.as_deref() == Some("paused")),
             ("in_review", self.in_review),
