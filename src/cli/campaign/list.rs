@@ -47,5 +47,5 @@ pub(super) fn rows(listed: &[Listed]) -> comfy_table::Table {
 }
 
 pub(super) fn shown(at: DateTime<Utc>) -> String {
-    at.format("%F %T").to_string()
+    at.format("%F %T UTC").to_string()
 }
