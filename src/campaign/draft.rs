@@ -16,16 +16,20 @@ use crate::campaign::template::{RenderError, Template, Vars};
 use crate::job::{InvalidJob, NewJob};
 use crate::phone::Phone;
 
-/// Why a person gets no job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a person gets no job; shown as the reason of an enrolment, with its detail.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// No line has written to them before.
+    #[error("not_pinned")]
     NotPinned,
     /// The line that they know is not one of the campaign's.
+    #[error("not_in_pool")]
     NotInPool,
     /// A variable is missing.
+    #[error("missing_variable: {0}")]
     Missing(String),
     /// The field, and what is wrong with it, without what it holds.
+    #[error("unreadable: {0}")]
     Unreadable(String),
 }
 

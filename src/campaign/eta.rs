@@ -30,6 +30,8 @@ pub struct Member {
     pub touched: bool,
     /// What they got and what still counts under a cap, the oldest first.
     pub sent: Vec<DateTime<Utc>>,
+    /// Messages that they have not answered yet.
+    pub unanswered: u32,
 }
 
 /// What is left of a campaign, if the lines stay as they are.
@@ -43,6 +45,8 @@ pub struct Eta {
     pub stuck: u32,
     /// Who drop out, since the deadline of their step comes before their turn.
     pub expired: u32,
+    /// Who come to a message that waits for a reply from them, since so many before it are unanswered.
+    pub unanswered: u32,
     /// Messages that are left, of both ways the fewer and the more.
     pub messages: (u32, u32),
     /// The last message, if every branch takes its shorter way and the lines keep their whole pace. None if there is none.
@@ -51,14 +55,15 @@ pub struct Eta {
     pub by: Option<DateTime<Utc>>,
 }
 
-/// Tells it. Each version is played by itself; the later end supposes that each has only its share of the lines.
-pub fn eta(versions: &[(Running, Vec<Member>)], lines: &[PlanLine]) -> Eta {
+/// Tells it. Each version is played by itself; the later end supposes that each has only its share of the lines. `unanswered_limit`: after
+/// how many messages without a reply marketing waits for one.
+pub fn eta(versions: &[(Running, Vec<Member>)], lines: &[PlanLine], unanswered_limit: Option<u16>) -> Eta {
     let people: usize = versions.iter().map(|(_, members)| members.len()).sum();
     let mut eta = Eta { people, ..Eta::default() };
     for (running, members) in versions.iter().filter(|(_, members)| !members.is_empty()) {
         let entrants: Vec<Entrant> = members.iter().map(|member| member.entrant(running, lines)).collect();
         let play = |way, pace: f64, share: f64| {
-            let rules = Rules::of(running, way);
+            let rules = Rules::of(running, way, unanswered_limit);
             let lines: Vec<Line> = lines.iter().map(|line| part_of(&line.line, pace, share)).collect();
             resume(rules, &lines, &entrants, members.iter().map(|member| member.place(running)).collect())
         };
@@ -76,6 +81,7 @@ impl Eta {
         self.messages.1 += short_messages.max(long_messages);
         self.stuck += long.stuck;
         self.expired += long.steps.values().map(|fate| fate.expired).sum::<u32>();
+        self.unanswered += long.steps.values().map(|fate| fate.unanswered).sum::<u32>();
         self.from = self.from.max(short.last_at.into_iter().chain(long.last_at).min());
         self.by = self.by.max(short.last_at).max(long.last_at);
     }
@@ -92,13 +98,15 @@ impl Member {
             region: region_of(&self.phone),
             pin: self.line_id.as_ref().and_then(|id| lines.iter().position(|line| line.id == *id)),
             is_new: !self.touched,
+            sent: self.sent.clone(),
+            unanswered: self.unanswered,
             no_text_at: Vec::new(),
         }
     }
 
     fn place(&self, running: &Running) -> Place {
         let sends = running.program.get(self.step).is_some_and(|step| matches!(step.op, Op::Send(_)));
-        Place { step: self.step, due: sends.then_some(self.reached_at), sent: self.sent.clone() }
+        Place { step: self.step, due: sends.then_some(self.reached_at) }
     }
 }
 
@@ -122,6 +130,7 @@ mod tests {
     use super::*;
     use crate::campaign::file;
     use crate::campaign::forecast::Load;
+    use crate::job::Class;
 
     fn start() -> DateTime<Utc> {
         "2026-11-30T15:00:00Z".parse().expect("a time")
@@ -160,7 +169,13 @@ mod tests {
             zone: None,
             touched,
             sent: Vec::new(),
+            unanswered: 0,
         }
+    }
+
+    /// Without a limit of unanswered messages.
+    fn ends(versions: &[(Running, Vec<Member>)], lines: &[PlanLine]) -> Eta {
+        eta(versions, lines, None)
     }
 
     const TWO: &str = "[{ send: { body: A } }, { wait: 1d }, { send: { body: B } }]";
@@ -169,7 +184,7 @@ mod tests {
     fn everybody_goes_on_from_where_they_stand() {
         let lines = [line(Duration::ZERO, Duration::ZERO)];
         let members = vec![member(1, 2, 5, true), member(2, 2, 3, true)];
-        let eta = eta(&[(running(TWO), members)], &lines);
+        let eta = ends(&[(running(TWO), members)], &lines);
         assert_eq!((eta.people, eta.messages, eta.stuck), (2, (2, 2), 0));
         let end = Some(start() + TimeDelta::hours(5));
         assert_eq!((eta.from, eta.by), (end, end), "the first step is behind them");
@@ -180,7 +195,7 @@ mod tests {
         let lines = [line(Duration::ZERO, Duration::from_secs(600))];
         let end = |touched| {
             let members = (0..7).map(|n| member(n, 0, 0, touched)).collect();
-            eta(&[(running("[{ send: { body: A } }]"), members)], &lines).by.expect("there is a message")
+            ends(&[(running("[{ send: { body: A } }]"), members)], &lines).by.expect("there is a message")
         };
         assert_eq!(end(true), start());
         assert!(end(false) >= start() + TimeDelta::hours(1), "six gaps of ten minutes");
@@ -190,7 +205,7 @@ mod tests {
     fn what_fell_due_before_keeps_its_deadline() {
         let lines = [line(Duration::ZERO, Duration::ZERO)];
         let late = Member { reached_at: start() - TimeDelta::hours(2), ..member(1, 0, 0, true) };
-        let eta = eta(&[(running("[{ send: { body: A }, expires_after: 1h }]"), vec![late])], &lines);
+        let eta = ends(&[(running("[{ send: { body: A }, expires_after: 1h }]"), vec![late])], &lines);
         assert_eq!((eta.messages, eta.expired, eta.by), ((0, 0), 1, None));
     }
 
@@ -200,7 +215,24 @@ mod tests {
         running.campaign.caps.per_recipient = Some("1 in 1d".parse().expect("a cap"));
         let lines = [line(Duration::ZERO, Duration::ZERO)];
         let sent = Member { sent: vec![start() - TimeDelta::hours(4)], ..member(1, 0, 0, true) };
-        assert_eq!(eta(&[(running, vec![sent])], &lines).by, Some(start() + TimeDelta::hours(20)));
+        assert_eq!(ends(&[(running, vec![sent])], &lines).by, Some(start() + TimeDelta::hours(20)));
+    }
+
+    #[test]
+    fn whoever_comes_to_the_limit_of_unanswered_messages_waits_there_for_a_reply() {
+        let lines = [line(Duration::ZERO, Duration::ZERO)];
+        let members = || vec![member(1, 0, 0, true), Member { unanswered: 2, ..member(2, 0, 0, true) }];
+        let told = |running: Running| {
+            let eta = eta(&[(running, members())], &lines, Some(3));
+            (eta.unanswered, eta.messages, eta.by.expect("there is a message") - start())
+        };
+        assert_eq!(told(running(TWO)), (1, (3, 3), TimeDelta::days(1)));
+        let mut transactional = running(TWO);
+        transactional.campaign.class = Class::Transactional;
+        assert_eq!(told(transactional), (0, (4, 4), TimeDelta::days(1)), "the limit is for marketing");
+        let one = || vec![Member { unanswered: 2, ..member(2, 0, 0, true) }];
+        let eta = eta(&[(running(TWO), one())], &lines, Some(3));
+        assert_eq!((eta.unanswered, eta.messages, eta.by), (1, (1, 1), Some(start())), "what waits is not in the end");
     }
 
     #[test]
@@ -208,7 +240,7 @@ mod tests {
         let lines = [line(Duration::from_secs(60), Duration::ZERO)];
         let of = |from: usize| (from..from + 30).map(|n| member(n, 0, 0, true)).collect::<Vec<_>>();
         let one = || running("[{ send: { body: A } }]");
-        let (alone, both) = (eta(&[(one(), of(0))], &lines), eta(&[(one(), of(0)), (one(), of(30))], &lines));
+        let (alone, both) = (ends(&[(one(), of(0))], &lines), ends(&[(one(), of(0)), (one(), of(30))], &lines));
         assert_eq!((alone.from, alone.messages.0), (both.from, 30));
         let length = |eta: &Eta| eta.by.expect("there are messages") - start();
         assert!(length(&both) > length(&alone) * 19 / 10, "{} and {}", length(&both), length(&alone));
@@ -216,7 +248,7 @@ mod tests {
 
     #[test]
     fn without_a_line_they_are_stuck() {
-        let eta = eta(&[(running(TWO), vec![member(1, 0, 0, false)])], &[]);
+        let eta = ends(&[(running(TWO), vec![member(1, 0, 0, false)])], &[]);
         assert_eq!((eta.stuck, eta.from), (1, None));
     }
 }

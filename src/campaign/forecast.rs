@@ -36,6 +36,10 @@ pub struct Entrant {
     pub pin: Option<usize>,
     /// Nobody has written to them, nor they to us.
     pub is_new: bool,
+    /// What they got before, from any campaign, and what still counts under a cap, the oldest first.
+    pub sent: Vec<DateTime<Utc>>,
+    /// Messages that they have not answered yet.
+    pub unanswered: u32,
     /// Steps that have no text for them, which ends or holds it there.
     pub no_text_at: Vec<usize>,
 }
@@ -57,18 +61,21 @@ pub struct Rules<'a> {
     pub calendar: Option<&'static Calendar>,
     pub labels: &'a BTreeMap<String, String>,
     pub cap: Option<Cap>,
+    /// After how many messages without a reply they wait for one; none for never.
+    pub unanswered_limit: Option<u16>,
     pub way: Way,
 }
 
 impl<'a> Rules<'a> {
-    /// Those of a version, on this way through its branches.
-    pub fn of(running: &'a Running, way: Way) -> Rules<'a> {
+    /// Those of a version, on this way through its branches. `unanswered_limit`: as workers are told.
+    pub fn of(running: &'a Running, way: Way, unanswered_limit: Option<u16>) -> Rules<'a> {
         Rules {
             program: &running.program,
             hours: &running.hours,
             calendar: running.calendar,
             labels: &running.campaign.labels,
             cap: running.campaign.caps.per_recipient,
+            unanswered_limit: running.unanswered_limit(unanswered_limit),
             way,
         }
     }
@@ -80,6 +87,8 @@ pub struct Fate {
     pub sent: u32,
     /// Their deadline came before their turn, which ends these enrolments.
     pub expired: u32,
+    /// They wait there for a reply, since so many messages to them are unanswered: what comes then is not played.
+    pub unanswered: u32,
 }
 
 /// How it comes out.
@@ -96,13 +105,11 @@ pub struct Forecast {
 }
 
 /// Where somebody stands who is in the middle of it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Place {
     pub step: usize,
     /// When the message of that step fell due, if it is one that sends.
     pub due: Option<DateTime<Utc>>,
-    /// What they got before and what still counts under a cap, the oldest first.
-    pub sent: Vec<DateTime<Utc>>,
 }
 
 /// What bears upon it from outside.
@@ -167,6 +174,8 @@ mod tests {
             region: Some("US-NY"),
             pin: (!is_new).then_some(0),
             is_new,
+            sent: Vec::new(),
+            unanswered: 0,
             no_text_at: Vec::new(),
         };
         (0..count).map(person).collect()
@@ -197,8 +206,13 @@ mod tests {
             calendar: None,
             labels: &checked.campaign.labels,
             cap: checked.campaign.caps.per_recipient,
+            unanswered_limit: None,
             way,
         }
+    }
+
+    fn fate(sent: u32, expired: u32) -> Fate {
+        Fate { sent, expired, unanswered: 0 }
     }
 
     fn first_touches(forecast: &Forecast) -> Vec<u32> {
@@ -223,7 +237,7 @@ mod tests {
         let brisk = Line { first_touch_gap: Duration::from_secs(2), ..line(None) };
         let forecast = play(wordy, Way::Long, &[brisk], &people(10, true));
         // First touches leave every 2.2 s, with one follow-up between them; the other follow-ups do not hold them up.
-        assert_eq!(forecast.steps[&0], Fate { sent: 10, expired: 0 });
+        assert_eq!(forecast.steps[&0], fate(10, 0));
         assert_eq!(forecast.last_at, Some(start() + 29 * Duration::from_millis(1_100)));
     }
 
@@ -233,7 +247,7 @@ mod tests {
         let brisk = Line { first_touch_gap: Duration::ZERO, ..line(None) };
         let forecast = play(two, Way::Long, &[brisk], &people(3_000, true));
         // As many of each stand in the queue: nobody's second message waits until all first ones are sent, which takes almost an hour.
-        assert_eq!(forecast.steps[&1], Fate { sent: 3_000, expired: 0 });
+        assert_eq!(forecast.steps[&1], fate(3_000, 0));
     }
 
     #[test]
@@ -350,8 +364,8 @@ mod tests {
     fn a_deadline_that_passes_in_the_queue_ends_the_enrolment() {
         let rest = "steps: [{ send: { body: Hi }, expires_after: 1h }, { send: { body: More } }]";
         let forecast = play(rest, Way::Long, &[line(None)], &people(10, true));
-        assert_eq!(forecast.steps[&0], Fate { sent: 6, expired: 4 });
-        assert_eq!(forecast.steps[&1], Fate { sent: 6, expired: 0 });
+        assert_eq!(forecast.steps[&0], fate(6, 4));
+        assert_eq!(forecast.steps[&1], fate(6, 0));
     }
 
     #[test]
@@ -360,6 +374,55 @@ mod tests {
         let forecast = play(rest, Way::Long, &[line(None)], &people(1, true));
         assert_eq!(forecast.steps.values().map(|fate| fate.sent).sum::<u32>(), 3);
         assert_eq!(forecast.last_at, Some(start() + TimeDelta::days(7)));
+    }
+
+    #[test]
+    fn what_somebody_got_before_counts_under_a_cap() {
+        let rest = "caps: { per_recipient: 2 in 7d }\nsteps: [{ send: { body: A } }, { send: { body: B } }]";
+        let days = |before: &[i64]| {
+            let sent = before.iter().map(|days| start() - TimeDelta::days(*days)).collect();
+            let person = Entrant { sent, ..people(1, false).remove(0) };
+            let forecast = play(rest, Way::Long, &[line(None)], &[person]);
+            [forecast.first_at, forecast.last_at].map(|at| (at.expect("sent") - start()).num_days())
+        };
+        assert_eq!((days(&[]), days(&[6]), days(&[6, 2])), ([0, 0], [0, 1], [1, 5]));
+        assert_eq!(days(&[9, 8]), [0, 0], "that is too long ago");
+    }
+
+    /// Two messages, and a third one for whoever has answered by then, or has not.
+    const ASKS: &str = "steps: [{ send: { body: A } }, { send: { body: B } },
+                                { branch: { if: replied, then: [{ wait: 1h }, { send: { body: C } }], else: [{ send: { body: D } }, { wait: 1h }] } }]";
+
+    /// How many were sent and how many wait for a reply, by step.
+    fn limited(rest: &str, way: Way, limit: u16, people: &[Entrant]) -> (Vec<(u32, u32)>, Option<DateTime<Utc>>) {
+        let (checked, hours) = read(rest);
+        let rules = Rules { unanswered_limit: Some(limit), ..rules(&checked, &hours, way) };
+        let forecast = forecast(rules, &[line(None)], people, Beside::default());
+        assert_eq!(forecast.stuck, 0);
+        (forecast.steps.values().map(|fate| (fate.sent, fate.unanswered)).collect(), forecast.last_at)
+    }
+
+    #[test]
+    fn after_so_many_messages_without_a_reply_somebody_waits_for_one() {
+        let three =
+            "steps: [{ send: { body: A } }, { wait: 1d }, { send: { body: B } }, { wait: 1d }, { send: { body: C } }]";
+        let mut everybody = people(3, false);
+        (everybody[1].unanswered, everybody[2].unanswered) = (1, 7);
+        let (fates, last_at) = limited(three, Way::Long, 2, &everybody);
+        assert_eq!(fates, [(2, 1), (1, 1), (0, 1)], "each message that is sent counts too");
+        // A follow-up goes when the line's gap is over.
+        assert!(last_at.is_some_and(|at| (at - start()).num_days() == 1), "{last_at:?}");
+        assert_eq!(limited(three, Way::Long, 9, &everybody).0, [(3, 0), (3, 0), (2, 1)]);
+        assert_eq!(play(three, Way::Long, &[line(None)], &everybody).steps[&4], fate(3, 0), "without a limit");
+    }
+
+    #[test]
+    fn whoever_takes_the_way_of_a_reply_has_replied() {
+        let everybody = people(1, false);
+        assert_eq!(limited(ASKS, Way::Long, 2, &everybody).0, [(1, 0), (1, 0), (1, 0)], "C");
+        let quiet = ASKS.replace("if: replied", "if: not replied");
+        assert_eq!(limited(&quiet, Way::Long, 2, &everybody).0, [(1, 0), (1, 0), (0, 1)], "C is for the quiet now");
+        assert_eq!(limited(&quiet, Way::Long, 3, &everybody).0, [(1, 0), (1, 0), (1, 0)]);
     }
 
     #[test]

@@ -26,13 +26,19 @@ pub use texts::{Rendered, Step};
 /// At the latest: lines keep about so much of their pace (`prove` measures 86 to 100 %).
 pub(super) const PACE_AT_WORST: f64 = 0.85;
 /// What the database knows of somebody. Nothing, of most.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
     pub line_id: Option<String>,
     /// They were written to, or have written.
     pub touched: bool,
     pub zone: Option<Tz>,
-    /// Why they are not enrolled: `suppressed`, `in_review`, `already_active`, `already_enrolled`.
+    /// What they got from any campaign and what still counts under the cap, the oldest first.
+    pub sent: Vec<DateTime<Utc>>,
+    /// Messages that they have not answered yet.
+    pub unanswered: u32,
+    /// Somebody has to look at what they wrote before anything is sent to them.
+    pub in_review: bool,
+    /// Why a firing does not enrol them: `already_active`, `already_enrolled`, `suppressed`.
     pub bar: Option<String>,
 }
 
@@ -45,6 +51,8 @@ pub struct Row {
     pub vars: serde_json::Map<String, serde_json::Value>,
     /// Why it is nobody: `bad_number`, `duplicate`, `unreadable`.
     pub problem: Option<String>,
+    /// What is wrong with it, in words; nothing of what stands there.
+    pub told: Option<String>,
 }
 
 /// A line of the campaign's pool that may send.
@@ -120,12 +128,14 @@ pub struct Audience<'a> {
     pub known: &'a HashMap<String, Known>,
 }
 
-/// Plans it. `previews`: how many people are shown with their texts.
+/// Plans it. `unanswered_limit`: after how many messages without a reply marketing waits for one. `previews`: how many people are shown with
+/// their texts.
 pub fn plan(
     running: &Running,
     audience: &Audience<'_>,
     lines: &[PlanLine],
     starts_at: DateTime<Utc>,
+    unanswered_limit: Option<u16>,
     previews: usize,
 ) -> Plan {
     let (members, people) = enrol(running, audience);
@@ -136,12 +146,15 @@ pub fn plan(
     for (n, member) in members.iter().enumerate() {
         let shown = (n < previews).then_some(&mut preview);
         let no_text_at = texts.render(running, member, shown);
-        entrants.push(member.entrant(running, lines, spread_at(starts_at, spread, n, members.len()), no_text_at));
+        // Who is in review goes on when somebody has looked at what they wrote, which nobody can foretell.
+        if !member.known.in_review {
+            entrants.push(member.entrant(running, lines, spread_at(starts_at, spread, n, members.len()), no_text_at));
+        }
     }
     let queued: Vec<Load> = lines.iter().map(|line| line.queued).collect();
     let answers_end_it = running.campaign.stop_on.contains(&StopOn::Reply);
     let play = |way, pace: f64| {
-        let rules = Rules::of(running, way);
+        let rules = Rules::of(running, way, unanswered_limit);
         let slower = |gap: Duration| gap.mul_f64(1.0 / pace);
         let slowed = |PlanLine { line, .. }: &PlanLine| Line {
             gap: slower(line.gap),
@@ -234,7 +247,7 @@ mod tests {
     fn row(n: i64, phone: &str, vars: serde_json::Value) -> Row {
         let phone: Option<Phone> = phone.parse().ok();
         let problem = phone.is_none().then(|| "bad_number".to_owned());
-        Row { n, phone, vars: vars.as_object().cloned().expect("an object"), problem }
+        Row { n, phone, vars: vars.as_object().cloned().expect("an object"), problem, told: None }
     }
 
     fn lines(caps: &[u32]) -> Vec<PlanLine> {
@@ -274,16 +287,70 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
             row(6, "+12125550106", json!({"city": "Rome"})),
             row(7, "+12125550107", json!({"name": "Bob"})),
         ];
-        let plan = plan(&running(TWO), &Audience { rows: &rows, known: &known }, &lines(&[30]), start(), 1);
+        let plan = plan(&running(TWO), &Audience { rows: &rows, known: &known }, &lines(&[30]), start(), None, 1);
         let people = &plan.people;
-        assert_eq!((people.rows, people.enrolled, people.new), (7, 2, 1));
+        assert_eq!((people.people, people.enrolled, people.new), (7, 4, 3), "as a firing counts them");
         let told = |reasons: &BTreeMap<String, u32>| reasons.keys().cloned().collect::<Vec<_>>().join(", ");
-        assert_eq!(told(&people.left_out), "bad_number, duplicate, name is missing, suppressed");
-        assert_eq!(told(&people.held), "city is missing");
+        assert_eq!(told(&people.excluded), "bad_number, duplicate, suppressed");
+        assert_eq!(
+            (told(&people.held), told(&people.ended)),
+            ("missing_variable: city".into(), "missing_variable: name".into())
+        );
         assert_eq!(people.examples.iter().map(|example| example.row).collect::<Vec<_>>(), [2, 3, 4, 6, 7]);
         assert!(people.examples.iter().all(|example| example.phone.as_ref().is_none_or(|phone| phone.contains('*'))));
         assert_eq!(plan.preview.iter().map(|text| text.text.as_str()).collect::<Vec<_>>(), ["Hi Ann", "Hi Ann"]);
         assert_eq!((plan.people_with_a_text_twice, plan.steps[0].same_text), (2, 2));
+    }
+
+    #[test]
+    fn examples_are_of_bad_rows_and_it_is_said_how_many_more_there_are() {
+        let mut rows = crowd(90);
+        let again = |bar: &str| Known { bar: Some(bar.to_owned()), ..Known::default() };
+        let known = rows[..50].iter().map(|row| (row.phone.clone().expect("a number"), again("already_enrolled")));
+        let known: HashMap<String, Known> = known.map(|(phone, known)| (phone.as_str().to_owned(), known)).collect();
+        let twin = rows[60].clone();
+        rows.extend((0..25).map(|n| Row { n: 100 + n, ..twin.clone() }));
+        rows[70].vars.remove("city");
+        let people =
+            plan(&running(TWO), &Audience { rows: &rows, known: &known }, &lines(&[30]), start(), None, 0).people;
+        let told = |n: usize| (people.examples[n].row, people.examples[n].why.as_str());
+        assert_eq!((people.examples.len(), people.more_examples), (20, 6), "who was enrolled before is none");
+        assert_eq!([told(0), told(1)], [(70, "missing_variable: city"), (100, "the same number stands in row 60")]);
+    }
+
+    #[test]
+    fn who_is_in_review_is_enrolled_and_gets_nothing_yet() {
+        let known = Known { in_review: true, touched: true, ..Known::default() };
+        let known = HashMap::from([("+12125550100".to_owned(), known)]);
+        let rows = crowd(3);
+        let plan = plan(&running(TWO), &Audience { rows: &rows, known: &known }, &lines(&[30]), start(), None, 0);
+        assert_eq!((plan.people.enrolled, plan.people.new, plan.people.in_review), (3, 2, 1));
+        assert_eq!(plan.steps.iter().map(|step| step.messages.1).collect::<Vec<_>>(), [2, 2]);
+    }
+
+    #[test]
+    fn what_people_got_and_did_not_answer_bears_on_what_goes() {
+        let known = |sent: &[i64], unanswered| {
+            let sent = sent.iter().map(|days| start() - TimeDelta::days(*days)).collect();
+            Known { touched: true, sent, unanswered, ..Known::default() }
+        };
+        let known = HashMap::from([
+            ("+12125550100".to_owned(), known(&[3], 1)),
+            ("+12125550101".to_owned(), known(&[], 2)),
+            ("+12125550102".to_owned(), known(&[], 3)),
+        ]);
+        let rows = crowd(4);
+        let planned = |class: &str| {
+            let source = format!("class: {class}\nstop_on: [opt_out]\ncaps: {{ per_recipient: 2 in 7d }}\n{TWO}");
+            let audience = Audience { rows: &rows, known: &known };
+            let plan = plan(&running(&source), &audience, &lines(&[30]), start(), Some(3), 0);
+            let fate = |step: &Step| (step.messages, step.unanswered);
+            let days = |at: Option<DateTime<Utc>>| (at.expect("sent") - start()).num_days();
+            (plan.steps.iter().map(fate).collect::<Vec<_>>(), [days(plan.finishes_from), days(plan.finishes_by)])
+        };
+        // Who got one message three days ago and one now gets the next when the first of them counts no more, after four days.
+        assert_eq!(planned("marketing"), (vec![((3, 3), 1), ((2, 2), 1)], [4, 4]));
+        assert_eq!(planned("transactional"), (vec![((4, 4), 0), ((4, 4), 0)], [4, 4]), "the limit is for marketing");
     }
 
     #[test]
@@ -306,7 +373,7 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
             .map(|n| row(n, &format!("+121255501{n:02}"), json!({"name": n.to_string(), "city": "Rome"})))
             .collect();
         let plan =
-            plan(&running(TWO), &Audience { rows: &rows, known: &HashMap::new() }, &lines(&[30, 10]), start(), 0);
+            plan(&running(TWO), &Audience { rows: &rows, known: &HashMap::new() }, &lines(&[30, 10]), start(), None, 0);
         let days: Vec<(u32, u32)> = plan.days.iter().map(|day| (day.first_touches, day.follow_ups)).collect();
         assert_eq!(days, [(40, 0), (40, 40), (20, 40), (0, 20)]);
         assert_eq!(plan.days[0].first_touch_cap, Some(40));
@@ -322,7 +389,7 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
     }
 
     fn planned(source: &str, rows: &[Row], lines: &[PlanLine]) -> Plan {
-        plan(&running(source), &Audience { rows, known: &HashMap::new() }, lines, start(), 0)
+        plan(&running(source), &Audience { rows, known: &HashMap::new() }, lines, start(), None, 0)
     }
 
     #[test]
@@ -351,9 +418,10 @@ steps: [{ send: { body: Hello } },
         { branch: { if: \"label.team == 'sales'\", then: [{ send: { body: Bye } }] } }]";
         let person = |n, tier, seats| row(n, &format!("+1212555010{n}"), json!({"tier": tier, "seats": seats}));
         let rows = [person(1, "pro", "3"), person(2, "pro", "x"), person(3, "free", "x"), person(4, "free", "3")];
-        let plan = plan(&running(source), &Audience { rows: &rows, known: &HashMap::new() }, &lines(&[30]), start(), 9);
+        let plan =
+            plan(&running(source), &Audience { rows: &rows, known: &HashMap::new() }, &lines(&[30]), start(), None, 9);
         assert_eq!(texts(&plan), [(4, 0, 0), (2, 0, 0), (1, 0, 1), (2, 0, 0), (0, 0, 0)]);
-        assert_eq!(plan.steps[2].faults, BTreeMap::from([("body cannot be rendered".to_owned(), 1)]));
+        assert_eq!(plan.steps[2].faults, BTreeMap::from([("unreadable: body".to_owned(), 1)]));
         assert_eq!(plan.people_with_a_text_twice, 2, "of those who are pro");
         let read =
             |n| plan.preview.iter().filter(|text| text.row == n).map(|text| text.text.as_str()).collect::<Vec<_>>();
@@ -372,7 +440,7 @@ steps: [{ send: { body: Hello } },
     fn what_is_not_known_is_counted_the_longer_way_and_faults_are_told_of_every_way() {
         let rows = [row(1, "+12125550101", json!({"n": 3})), row(2, "+12125550102", json!({"n": "x"}))];
         let plan =
-            plan(&running(ANSWERS), &Audience { rows: &rows, known: &HashMap::new() }, &lines(&[30]), start(), 1);
+            plan(&running(ANSWERS), &Audience { rows: &rows, known: &HashMap::new() }, &lines(&[30]), start(), None, 1);
         assert_eq!(texts(&plan), [(2, 0, 0), (0, 2, 0), (0, 1, 1), (2, 0, 0)]);
         assert_eq!(plan.people_with_a_text_twice, 0, "nobody on the longer way");
         let shown: Vec<(&str, bool)> = plan.preview.iter().map(|text| (text.text.as_str(), text.another_way)).collect();
@@ -435,8 +503,8 @@ steps: [{ send: { body: Hi } }, { wait: 1d }, { send: { body: 'Hi again' } }]";
         let known = Known { touched: true, line_id: Some("pl_0".to_owned()), ..Known::default() };
         let known = HashMap::from([("+12125550101".to_owned(), known)]);
         let rows = crowd(2);
-        let plan = plan(&running(source), &Audience { rows: &rows, known: &known }, &lines(&[30]), start(), 0);
-        assert_eq!(plan.steps[0].faults, BTreeMap::from([("no line has written to them".to_owned(), 1)]));
+        let plan = plan(&running(source), &Audience { rows: &rows, known: &known }, &lines(&[30]), start(), None, 0);
+        assert_eq!(plan.steps[0].faults, BTreeMap::from([("not_pinned".to_owned(), 1)]));
         assert!(plan.steps[1].faults.is_empty(), "they do not come to it");
         let texts = |step: &Step| step.variants.values().sum::<u32>();
         assert_eq!(plan.steps.iter().map(texts).collect::<Vec<_>>(), [1, 1]);

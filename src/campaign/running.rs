@@ -10,6 +10,7 @@ use crate::campaign::file::{self, Finding};
 use crate::campaign::program::{Op, Program};
 use crate::campaign::template::{Vars, is_missing};
 use crate::campaign::window::Windows;
+use crate::job::Class;
 
 /// A version that people go through.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +74,11 @@ impl Running {
             }
         }
         Ok(vars)
+    }
+
+    /// After how many messages without a reply its people wait for one: the `limit` that workers are told is for marketing.
+    pub fn unanswered_limit(&self, limit: Option<u16>) -> Option<u16> {
+        limit.filter(|_| self.campaign.class == Class::Marketing)
     }
 
     /// Over how long a time the people of one firing are spread.

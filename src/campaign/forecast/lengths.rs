@@ -24,6 +24,12 @@ impl Answers {
         self.0.contains(&Some(answer))
     }
 
+    /// Whether only those who have replied come to this.
+    pub fn needs_a_reply(&self, answer: bool) -> bool {
+        let [without_a_reply @ .., _, _] = self.0;
+        !without_a_reply.contains(&Some(answer))
+    }
+
     /// Whether it may be that it cannot be answered.
     pub fn may_fail(&self) -> bool {
         self.0.contains(&None)

@@ -34,6 +34,7 @@ struct Standing {
     /// The campaign has sent them something.
     written: bool,
     sent: Vec<DateTime<Utc>>,
+    unanswered: u32,
     /// Who share zones and region share their hours.
     group: usize,
 }
@@ -74,7 +75,9 @@ impl<'a> Play<'a> {
                 groups.len() - 1
             });
             let (pin, is_new) = (entrant.pin, entrant.is_new);
-            people.push(Standing { step: 0, due: None, pin, is_new, written: false, sent: Vec::new(), group });
+            // Nothing is allocated for somebody who got nothing.
+            let (sent, unanswered) = (entrant.sent.clone(), entrant.unanswered);
+            people.push(Standing { step: 0, due: None, pin, is_new, written: false, sent, unanswered, group });
             events.push(Reverse((entrant.at, Event::Person(person))));
         }
         let budgets = lines.iter().map(Budget::new).collect();
@@ -99,7 +102,7 @@ impl<'a> Play<'a> {
         let steps = self.rules.program.steps();
         for (standing, place) in self.people.iter_mut().zip(places) {
             standing.written = steps.iter().take(place.step).any(|step| matches!(step.op, Op::Send(_)));
-            (standing.step, standing.due, standing.sent) = (place.step, place.due, place.sent);
+            (standing.step, standing.due) = (place.step, place.due);
         }
         self
     }
@@ -135,7 +138,11 @@ impl<'a> Play<'a> {
                     let answers = Answers::of(when, &entrant.vars, self.rules.labels);
                     // Whoever it cannot be answered of is held there.
                     let Some(to) = self.lengths.after(self.rules.way, &answers, next, *otherwise) else { return };
-                    self.people[person].step = to;
+                    let standing = &mut self.people[person];
+                    standing.step = to;
+                    if answers.needs_a_reply(to == next) {
+                        standing.unanswered = 0;
+                    }
                 }
                 Op::Wait(wait) => {
                     self.people[person].step = next;
@@ -151,6 +158,10 @@ impl<'a> Play<'a> {
     /// A message is due: it waits for the recipient's hours and caps, and then for its line.
     fn queue(&mut self, person: usize, at: DateTime<Utc>) {
         let standing = &mut self.people[person];
+        if self.rules.unanswered_limit.is_some_and(|limit| standing.unanswered >= u32::from(limit)) {
+            self.forecast.steps.entry(standing.step).or_default().unanswered += 1;
+            return;
+        }
         standing.due.get_or_insert(at);
         let allowed = self.rules.cap.and_then(|cap| free_at(cap, &standing.sent)).unwrap_or(at).max(at);
         let later = match self.groups[standing.group].opening(allowed) {
@@ -280,6 +291,7 @@ impl<'a> Play<'a> {
         self.forecast.steps.entry(standing.step).or_default().sent += 1;
         (standing.pin, standing.is_new, standing.written, standing.due) = (Some(line), false, true, None);
         standing.step += 1;
+        standing.unanswered += 1;
         if self.rules.cap.is_some() {
             standing.sent.push(at);
         }

@@ -1,33 +1,44 @@
 //! Who of an audience is enrolled, and what becomes of the others.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::campaign::draft::Fault;
 use crate::campaign::file::shape::Missing;
 use crate::campaign::forecast::Entrant;
 use crate::campaign::plan::{Audience, Known, PlanLine, Row};
-use crate::campaign::running::Running;
+use crate::campaign::running::{Lacking, Running};
 use crate::campaign::template::Vars;
 use crate::campaign::zone::{region_of, zones_of};
 use crate::phone::Phone;
 
-/// Rows that are shown of those who are left out or held.
+/// Rows that are shown of those with which something is wrong.
 const MOST_EXAMPLES: usize = 20;
 
+/// Everybody, by the names and in the words that a firing has for them, and after it `campaign status`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct People {
-    pub rows: usize,
+    /// Rows of the audience, those that are nobody too.
+    pub people: usize,
     pub enrolled: usize,
     /// Of those: new contacts, of whom each costs a first touch.
     pub new: usize,
-    /// They wait until somebody mends what is missing.
+    /// Of those: nothing is sent to them before somebody has looked at what they wrote.
+    pub in_review: u32,
+    /// Of those: they wait until somebody mends what is missing, by reason.
     pub held: BTreeMap<String, u32>,
-    pub left_out: BTreeMap<String, u32>,
-    /// The first of those who are held or left out.
+    /// Of those: their enrolment ends before its first message, by reason.
+    pub ended: BTreeMap<String, u32>,
+    /// All others, by reason.
+    pub excluded: BTreeMap<String, u32>,
+    /// The first of those who are held, ended or excluded, but for who has been enrolled before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<Example>,
+    /// How many more of them there are.
+    pub more_examples: usize,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -51,43 +62,60 @@ impl Member<'_> {
     pub fn entrant(&self, running: &Running, lines: &[PlanLine], at: DateTime<Utc>, no_text_at: Vec<usize>) -> Entrant {
         let pin = self.known.line_id.as_ref().and_then(|id| lines.iter().position(|line| line.id == *id));
         let (zones, _) = zones_of(self.phone, self.known.zone, running.campaign.zone);
-        let region = region_of(self.phone);
-        let (vars, zones, is_new) = (self.vars.clone(), zones.into_owned(), !self.known.touched);
-        Entrant { at, vars, zones, region, pin, is_new, no_text_at }
+        Entrant {
+            at,
+            vars: self.vars.clone(),
+            zones: zones.into_owned(),
+            region: region_of(self.phone),
+            pin,
+            is_new: !self.known.touched,
+            sent: self.known.sent.clone(),
+            unanswered: self.known.unanswered,
+            no_text_at,
+        }
     }
 }
 
 /// Who of the audience is enrolled, and what becomes of the others.
 pub(super) fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Member<'a>>, People) {
-    let mut people = People { rows: audience.rows.len(), ..People::default() };
+    let mut people = People { people: audience.rows.len(), ..People::default() };
     let mut members = Vec::new();
-    let mut seen = HashSet::new();
+    let mut seen = HashMap::new();
     for row in audience.rows {
         let Some(phone) = row.phone.as_ref().filter(|_| row.problem.is_none()) else {
-            people.leave_out(row, row.problem.clone().unwrap_or_else(|| "bad_number".to_owned()));
+            let reason = row.problem.as_deref().unwrap_or("bad_number");
+            people.exclude(row, reason, row.told.as_deref().unwrap_or(reason));
             continue;
         };
-        if !seen.insert(phone) {
-            people.leave_out(row, "duplicate".to_owned());
-            continue;
+        match seen.entry(phone) {
+            Entry::Vacant(first) => {
+                first.insert(row.n);
+            }
+            Entry::Occupied(first) => {
+                people.exclude(row, "duplicate", &format!("the same number stands in row {}", first.get()));
+                continue;
+            }
         }
         let known = audience.known.get(phone.as_str()).cloned().unwrap_or_default();
-        if let Some(bar) = known.bar {
-            people.leave_out(row, bar);
+        if let Some(bar) = &known.bar {
+            people.exclude(row, bar, bar);
             continue;
         }
+        people.enrolled += 1;
+        people.new += usize::from(!known.touched);
         match running.vars(row.vars.clone()) {
             Ok(vars) => {
-                people.enrolled += 1;
-                people.new += usize::from(!known.touched);
+                people.in_review += u32::from(known.in_review);
                 members.push(Member { row: row.n, phone, known, vars });
             }
-            Err(lacking) => {
-                let why = format!("{} is missing", lacking.variable);
-                match lacking.missing {
-                    Missing::Hold => people.hold(row, why),
-                    Missing::Skip => people.leave_out(row, why),
-                }
+            Err(Lacking { variable, missing }) => {
+                let reason = Fault::Missing(variable).to_string();
+                people.example(row, &reason);
+                let counts = match missing {
+                    Missing::Hold => &mut people.held,
+                    Missing::Skip => &mut people.ended,
+                };
+                *counts.entry(reason).or_default() += 1;
             }
         }
     }
@@ -95,20 +123,21 @@ pub(super) fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Memb
 }
 
 impl People {
-    fn leave_out(&mut self, row: &Row, why: String) {
-        self.example(row, &why);
-        *self.left_out.entry(why).or_default() += 1;
-    }
-
-    fn hold(&mut self, row: &Row, why: String) {
-        self.example(row, &why);
-        *self.held.entry(why).or_default() += 1;
+    /// For a reason, of which `why` may tell more.
+    fn exclude(&mut self, row: &Row, reason: &str, why: &str) {
+        // Nothing is wrong with who has been enrolled before: of a list that is used again they may be most.
+        if !reason.starts_with("already") {
+            self.example(row, why);
+        }
+        *self.excluded.entry(reason.to_owned()).or_default() += 1;
     }
 
     fn example(&mut self, row: &Row, why: &str) {
-        if self.examples.len() < MOST_EXAMPLES {
-            let phone = row.phone.as_ref().map(Phone::to_string);
-            self.examples.push(Example { row: row.n, phone, why: why.to_owned() });
+        if self.examples.len() == MOST_EXAMPLES {
+            self.more_examples += 1;
+            return;
         }
+        let phone = row.phone.as_ref().map(Phone::to_string);
+        self.examples.push(Example { row: row.n, phone, why: why.to_owned() });
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::Serialize;
 
-use crate::campaign::draft::{Fault, Person, draft};
+use crate::campaign::draft::{Person, draft};
 use crate::campaign::file::words::Name;
 use crate::campaign::forecast::{Answers, Forecast, Lengths};
 use crate::campaign::lint::bubbles;
@@ -23,6 +23,8 @@ pub struct Step {
     pub messages: (u32, u32),
     /// Whose deadline comes before their turn.
     pub expired: u32,
+    /// Who wait there for a reply, if nobody answers: so many messages to them are unanswered.
+    pub unanswered: u32,
     /// Renderings, by variant; one without a name where there are none.
     pub variants: BTreeMap<String, u32>,
     /// The fewest and the most bubbles that a text makes, by whichever way.
@@ -32,7 +34,7 @@ pub struct Step {
     pub same_text: u32,
     /// Who would get one here as well, but only by another way than the one that is counted.
     pub another_way: u32,
-    /// Who get none here, which ends or holds their enrolment, by whichever way they come.
+    /// Who get none here, which ends or holds their enrolment for this reason, by whichever way they come.
     pub faults: BTreeMap<String, u32>,
 }
 
@@ -68,6 +70,7 @@ impl Texts {
             name: step.name.clone(),
             messages: (0, 0),
             expired: 0,
+            unanswered: 0,
             variants: BTreeMap::new(),
             bubbles: (usize::MAX, 0),
             longest_chars: 0,
@@ -136,7 +139,7 @@ impl Texts {
         let counted = |mut step: Step| {
             let (short, long) = (fate(short, step.index), fate(long, step.index));
             step.messages = (short.sent.min(long.sent), short.sent.max(long.sent));
-            step.expired = long.expired;
+            (step.expired, step.unanswered) = (long.expired, long.unanswered);
             step.bubbles.0 = step.bubbles.0.min(step.bubbles.1);
             step
         };
@@ -152,7 +155,7 @@ impl Step {
         let text = match draft(running, &self.name, message, person) {
             Ok(job) => job.body,
             Err(fault) => {
-                *self.faults.entry(sentence(&fault)).or_default() += 1;
+                *self.faults.entry(fault.to_string()).or_default() += 1;
                 return None;
             }
         };
@@ -175,13 +178,4 @@ fn hash_of(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()
-}
-
-fn sentence(fault: &Fault) -> String {
-    match fault {
-        Fault::NotPinned => "no line has written to them".to_owned(),
-        Fault::NotInPool => "their line is not in the pool".to_owned(),
-        Fault::Missing(variable) => format!("{variable} is missing"),
-        Fault::Unreadable(field) => format!("{field} cannot be rendered"),
-    }
 }

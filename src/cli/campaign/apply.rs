@@ -19,6 +19,7 @@ use crate::cli::campaign::beside;
 use crate::cli::campaign::people::{self, People};
 use crate::cli::campaign::plan::{self, PlanArgs};
 use crate::cli::{DatabaseOptions, ask, print_json};
+use crate::config::UnansweredOptions;
 use crate::outbox::campaigns::audience;
 use crate::outbox::campaigns::versions::{self, NewVersion};
 use crate::units::counted;
@@ -33,6 +34,8 @@ const SHOWN: usize = 20;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A file that changes nothing is neither planned nor asked about. Where nobody can be asked, as in CI, --yes is needed.
+
+The plan goes by OUTBOX_UNANSWERED_LIMIT, which is an option of workers: give this command the same environment.
 
 Examples:
   chert-outbox campaign apply jobs/welcome.yaml
@@ -53,6 +56,8 @@ pub struct Apply {
     /// Apply without a plan and without asking.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    unanswered: UnansweredOptions,
     /// Print the result as JSON; with --yes, since nobody is asked then.
     #[arg(long)]
     json: bool,
@@ -127,7 +132,7 @@ impl Apply {
                 outln!("{}: the application enrols its people, so that there is nobody to plan for yet\n", new.name);
                 continue;
             }
-            let args = PlanArgs::before_applying(self.database.clone(), (*path).clone());
+            let args = PlanArgs::before_applying(self.database.clone(), self.unanswered, (*path).clone());
             let plan = args.plan(&Running::read(&new.definition)?, pool).await?;
             plan::show_short(&plan, checked.campaign.zone);
         }

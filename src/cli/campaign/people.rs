@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cli::import::{self, BadRecord, Format, Row};
 use crate::outbox::campaigns::audience::{Person, Problem};
-use crate::phone::{NotE164, Phone};
+use crate::phone::Phone;
 
 /// The largest file, in bytes, and the most people of one.
 const MAX_BYTES: u64 = 256 << 20;
@@ -78,8 +78,8 @@ fn person(n: i64, row: Result<Member, BadRecord>, first: &mut HashMap<Phone, i64
         }
     };
     match (&person.phone, person.problem) {
-        (_, Some(Problem::BadNumber)) | (None, _) => (person, Some(NotE164.to_string())),
-        (_, Some(_)) => (person, Some("its variables are too large".to_owned())),
+        (None, _) => (person, Some(Problem::BadNumber.told())),
+        (_, Some(problem)) => (person, Some(problem.told())),
         (Some(phone), None) => match first.get(phone) {
             None => {
                 first.insert(phone.clone(), n);

@@ -1,6 +1,6 @@
 //! `campaign plan`: everybody rendered, nothing written, and when it would be over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,8 +19,9 @@ use crate::campaign::fires;
 use crate::campaign::forecast::{Line, Load};
 use crate::campaign::plan::{Audience, Day, Plan, PlanLine, Row, Step, behind, plan};
 use crate::campaign::running::Running;
-use crate::cli::campaign::people;
+use crate::cli::campaign::people::{self, People};
 use crate::cli::{DatabaseOptions, print_json, table};
+use crate::config::UnansweredOptions;
 use crate::outbox::campaigns::audience::{self, Person, Query};
 use crate::outbox::campaigns::known::{Asking, known, queued};
 use crate::outbox::lines::{self, LineStatus};
@@ -40,14 +41,18 @@ way. Where it asks for a reply or a delivery, texts are counted by the way that 
 who would get none is told of either. People, suppressions, pins and lines are read from the database as they stand. The end is a range: at best every
 branch takes its shorter way, half of the people answer their first message (where that ends it), and the lines keep their whole pace;
 at worst every branch takes its longer way, nobody answers, and the lines lose 15 % of their pace. What else is queued for the same
-lines goes first.
+lines goes first. People are counted as a firing counts them, and in its words.
+
+What people got from any campaign counts under `caps.per_recipient`. Marketing waits for a reply after OUTBOX_UNANSWERED_LIMIT messages
+without one: who comes to a message that waits is counted there, as if nobody answered, and what waits is not in the end. That limit is an
+option of workers: give this command the same environment.
 
 Examples:
   chert-outbox campaign plan jobs/welcome.yaml --people new.csv
   chert-outbox campaign plan jobs/announcement.yaml --preview 3
   chert-outbox campaign plan jobs/announcement.yaml --finish-by 2027-06-05T00:00:00Z --strict --json
 
-Exit code: 0 planned, 1 an error, 3 it ends after --finish-by, or with --strict somebody is held or gets no text."
+Exit code: 0 planned, 1 an error, 3 it ends after --finish-by, or with --strict somebody is held, waits for a reply or gets no text."
 )]
 pub struct PlanArgs {
     #[command(flatten)]
@@ -66,9 +71,12 @@ pub struct PlanArgs {
     /// Fail if it may end later than this.
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     finish_by: Option<DateTime<Utc>>,
-    /// Fail if somebody is held, gets no text at a step, drops out because its deadline comes first, or is stuck without a line or hours.
+    /// Fail if somebody is held, in review, waits for a reply, gets no text at a step, drops out because its deadline comes first, or is
+    /// stuck without a line or hours.
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    unanswered: UnansweredOptions,
     /// Print the plan as JSON.
     #[arg(long)]
     json: bool,
@@ -82,14 +90,15 @@ impl PlanArgs {
         if self.json {
             print_json(&plan)?;
         } else {
-            show(&plan, running.campaign.zone);
+            self.show(&plan, &running);
         }
         Ok(self.verdict(&plan))
     }
 
     /// What is asked of a plan before a file is applied.
-    pub fn before_applying(database: DatabaseOptions, file: PathBuf) -> PlanArgs {
-        PlanArgs { database, file, people: None, from: None, preview: 0, finish_by: None, strict: false, json: false }
+    pub fn before_applying(database: DatabaseOptions, unanswered: UnansweredOptions, file: PathBuf) -> PlanArgs {
+        let (people, from, preview, finish_by, strict, json) = (None, None, 0, None, false, false);
+        PlanArgs { database, file, people, from, preview, finish_by, strict, unanswered, json }
     }
 
     pub async fn plan(&self, running: &Running, pool: &PgPool) -> anyhow::Result<Plan> {
@@ -100,6 +109,7 @@ impl PlanArgs {
             campaign: running.campaign.name.as_str(),
             labels: &labels,
             again_after: again_after(&running.campaign.audience),
+            cap: running.campaign.caps.per_recipient,
         };
         let known = known(pool, asking, &phones).await?;
         let (lines, now) = lines_of(running, pool).await?;
@@ -107,7 +117,7 @@ impl PlanArgs {
         let starts_at = self.from.or(next).unwrap_or(now);
         let lines = behind(lines, &queued(pool, starts_at).await?);
         let audience = Audience { rows: &rows, known: &known };
-        Ok(plan(running, &audience, &lines, starts_at, usize::from(self.preview)))
+        Ok(plan(running, &audience, &lines, starts_at, self.unanswered.limit.0, usize::from(self.preview)))
     }
 
     fn running(&self) -> anyhow::Result<Running> {
@@ -125,9 +135,9 @@ impl PlanArgs {
 
     async fn rows(&self, running: &Running, pool: &PgPool) -> anyhow::Result<Vec<Row>> {
         let beside = |csv: &String| self.file.parent().unwrap_or(Path::new(".")).join(csv);
-        let people = match (&self.people, &running.campaign.audience) {
-            (Some(path), _) => people::read(path)?.people,
-            (None, Source::Csv { csv, .. }) => people::read(&beside(csv))?.people,
+        let People { people, problems, .. } = match (&self.people, &running.campaign.audience) {
+            (Some(path), _) => people::read(path)?,
+            (None, Source::Csv { csv, .. }) => people::read(&beside(csv))?,
             (None, Source::Sql { sql, role, time_limit, row_limit, .. }) => {
                 let query = Query { sql, role: role.as_deref(), time_limit: time_limit.0, row_limit: *row_limit };
                 return Ok(audience::look(pool, query).await?);
@@ -136,19 +146,45 @@ impl PlanArgs {
                 bail!("the application enrols the people of {}: name some with --people CSV", running.campaign.name)
             }
         };
+        let mut told: HashMap<i64, String> = problems.into_iter().collect();
         let row = |person: Person| Row {
             n: person.n,
             phone: person.phone,
             vars: person.vars,
             problem: person.problem.map(|problem| problem.word().to_owned()),
+            told: told.remove(&person.n),
         };
         Ok(people.into_iter().map(row).collect())
     }
 
+    fn show(&self, plan: &Plan, running: &Running) {
+        show_people(plan);
+        show_steps(&plan.steps);
+        show_losses(plan);
+        show_times(plan, running.campaign.zone);
+        chart(&plan.days);
+        // Of a file the line is told, of a query the number of the row.
+        let is_file = self.people.is_some() || matches!(running.campaign.audience, Source::Csv { .. });
+        let row = if is_file { "line" } else { "row" };
+        for example in &plan.people.examples {
+            let phone = example.phone.as_ref().map(|phone| format!("{phone} ")).unwrap_or_default();
+            outln!("{row} {}: {phone}{}", example.row, example.why);
+        }
+        if plan.people.more_examples > 0 {
+            outln!("and {} more", plan.people.more_examples);
+        }
+        for text in &plan.preview {
+            let variant = text.variant.as_ref().map(|variant| format!(" ({variant})")).unwrap_or_default();
+            let way = if text.another_way { ", by another way" } else { "" };
+            outln!("\n{row} {}, {}, {}{variant}{way}\n{}", text.row, text.phone, text.step, indented(&text.text));
+        }
+    }
+
     fn verdict(&self, plan: &Plan) -> ExitCode {
         let is_late = self.finish_by.is_some_and(|by| plan.stuck > 0 || plan.finishes_by.is_some_and(|end| end > by));
-        let fails = |step: &Step| !step.faults.is_empty() || step.expired > 0;
-        let holds = !plan.people.held.is_empty() || !plan.held_at_branches.is_empty();
+        let fails = |step: &Step| !step.faults.is_empty() || step.expired > 0 || step.unanswered > 0;
+        let (held, in_review) = (&plan.people.held, plan.people.in_review);
+        let holds = !held.is_empty() || in_review > 0 || !plan.held_at_branches.is_empty();
         let lacks = self.strict && (plan.stuck > 0 || holds || plan.steps.iter().any(fails));
         if is_late || lacks { ExitCode::from(NOT_AS_WANTED) } else { ExitCode::SUCCESS }
     }
@@ -205,13 +241,12 @@ fn plan_line(line: &LineStatus, now: DateTime<Utc>) -> PlanLine {
     }
 }
 
-fn show(plan: &Plan, zone: Tz) {
-    show_people(plan);
-    let another_way = plan.steps.iter().any(|step| step.another_way > 0);
+fn show_steps(steps: &[Step]) {
+    let another_way = steps.iter().any(|step| step.another_way > 0);
     let mut names = vec!["step", "messages", "variants", "bubbles", "longest", "the same text", "no text", "too late"];
     names.extend(another_way.then_some("another way"));
-    let mut steps = table(&names);
-    for step in &plan.steps {
+    let mut rows = table(&names);
+    for step in steps {
         let mut row = vec![
             step.name.to_string(),
             range(step.messages.0, step.messages.1),
@@ -223,15 +258,19 @@ fn show(plan: &Plan, zone: Tz) {
             step.expired.to_string(),
         ];
         row.extend(another_way.then(|| counted(step.another_way, "person", "people")));
-        steps.add_row(row);
+        rows.add_row(row);
     }
-    outln!("{steps}\n");
+    outln!("{rows}\n");
     if another_way {
         outln!(
             "Who replies, and who gets what is sent, is not known yet: texts are counted by the way that takes longer, and under `another way` \
              who comes to a step by any other\n"
         );
     }
+}
+
+/// Who do not get to the end, and who read the same twice.
+fn show_losses(plan: &Plan) {
     for (branch, people) in &plan.held_at_branches {
         outln!(
             "{} held at {branch}, or may be: its condition does not fit what their variables hold\n",
@@ -249,17 +288,6 @@ fn show(plan: &Plan, zone: Tz) {
     if plan.people_with_a_text_twice > 0 {
         outln!("{} would get the very same text twice\n", counted(plan.people_with_a_text_twice, "person", "people"));
     }
-    show_times(plan, zone);
-    chart(&plan.days);
-    for example in &plan.people.examples {
-        let phone = example.phone.as_ref().map(|phone| format!("{phone} ")).unwrap_or_default();
-        outln!("row {}: {phone}{}", example.row, example.why.replace('_', " "));
-    }
-    for text in &plan.preview {
-        let variant = text.variant.as_ref().map(|variant| format!(" ({variant})")).unwrap_or_default();
-        let way = if text.another_way { ", by another way" } else { "" };
-        outln!("\nrow {}, {}, {}{variant}{way}\n{}", text.row, text.phone, text.step, indented(&text.text));
-    }
 }
 
 /// In short: whom it reaches, and when.
@@ -270,20 +298,34 @@ pub fn show_short(plan: &Plan, zone: Tz) {
 
 fn show_people(plan: &Plan) {
     let people = &plan.people;
-    let mut counts = table(&[plan.campaign.as_str(), "people"]);
-    counts.add_row(["rows of the audience".to_owned(), people.rows.to_string()]);
-    counts.add_row(["enrolled".to_owned(), people.enrolled.to_string()]);
-    counts.add_row(["  new contacts".to_owned(), people.new.to_string()]);
-    counts.add_row(["  written to before".to_owned(), (people.enrolled - people.new).to_string()]);
-    add_reasons(&mut counts, "held", &people.held);
-    add_reasons(&mut counts, "left out", &people.left_out);
-    if plan.stuck > 0 {
-        counts.add_row([
-            "stuck: no line that may write to them, or hours that never open".to_owned(),
-            plan.stuck.to_string(),
-        ]);
+    let mut counts = vec![
+        ("people".to_owned(), people.people),
+        ("enrolled".to_owned(), people.enrolled),
+        ("  new contacts".to_owned(), people.new),
+        ("  written to before".to_owned(), people.enrolled - people.new),
+    ];
+    counts.extend(by_reason("  held", &people.held));
+    counts.extend(by_reason("  ended", &people.ended));
+    let others = [
+        ("  in review: until somebody looks at what they wrote", people.in_review),
+        ("  stuck: no line that may write to them, or hours that never open", plan.stuck),
+    ];
+    let unanswered = plan
+        .steps
+        .iter()
+        .map(|step| (format!("  unanswered: they wait for a reply at {}", step.name), step.unanswered as usize));
+    let others = others.into_iter().map(|(what, count)| (what.to_owned(), count as usize));
+    counts.extend(others.chain(unanswered).filter(|(_, count)| *count > 0));
+    counts.extend(by_reason("left out", &people.excluded));
+    let mut rows = table(&[plan.campaign.as_str(), "number"]);
+    for (what, count) in counts {
+        rows.add_row([what, count.to_string()]);
     }
-    outln!("{counts}\n");
+    outln!("{rows}\n");
+}
+
+fn by_reason(what: &str, reasons: &BTreeMap<String, u32>) -> impl Iterator<Item = (String, usize)> {
+    reasons.iter().map(move |(reason, count)| (format!("{what}: {reason}"), *count as usize))
 }
 
 fn show_times(plan: &Plan, zone: Tz) {
@@ -292,12 +334,6 @@ fn show_times(plan: &Plan, zone: Tz) {
     outln!("first message  {}", at(plan.first_at));
     outln!("last message   {}", range(at(plan.finishes_from), at(plan.finishes_by)));
     outln!("cost           {:.1} line-days, on {}\n", plan.line_days, counted(plan.lines, "line", "lines"));
-}
-
-fn add_reasons(table: &mut comfy_table::Table, what: &str, reasons: &BTreeMap<String, u32>) {
-    for (why, count) in reasons {
-        table.add_row([format!("{what}: {}", why.replace('_', " ")), count.to_string()]);
-    }
 }
 
 pub(super) fn range<T: PartialEq + std::fmt::Display>(from: T, to: T) -> String {
@@ -326,7 +362,8 @@ fn chart(days: &[Day]) {
     let bars: Vec<Day> = days.chunks(span).map(sum).collect();
     let most = bars.iter().map(|day| day.first_touches + day.follow_ups).max().unwrap_or(1).max(1);
     let width = |messages: u32| (u64::from(messages) * u64::from(BAR_WIDTH)).div_ceil(u64::from(most)) as usize;
-    outln!("messages {}, first touches █ and follow-ups ░", if span == 1 { "a day" } else { "in seven days" });
+    let each = if span == 1 { "a day" } else { "in seven days" };
+    outln!("messages {each} by the lines' clocks, first touches █ and follow-ups ░");
     for day in bars.iter().take(MOST_BARS) {
         let bar = "█".repeat(width(day.first_touches)) + &"░".repeat(width(day.follow_ups));
         let cap = day.first_touch_cap.map(|cap| format!(" of {}", u64::from(cap) * span as u64)).unwrap_or_default();

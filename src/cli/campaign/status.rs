@@ -18,6 +18,7 @@ use crate::campaign::running::Running;
 use crate::cli::campaign::list::{rows, shown};
 use crate::cli::campaign::plan::{lines_of, range};
 use crate::cli::{DatabaseOptions, print_json, stop, table};
+use crate::config::UnansweredOptions;
 use crate::outbox::campaigns::overview::{self, Listed, Tick};
 use crate::outbox::campaigns::{funnel as counting, under_way};
 use crate::units::{counted, duration};
@@ -34,8 +35,9 @@ if the step's time had not come). A reply or a stop counts where it answered: at
 reply. What retention has deleted is not counted.
 
 The end is that of `campaign plan`, played from where everybody stands, over the lines as they are: see there what makes it a range. People
-who are held, or wait for somebody, are not in it, nor those who are not enrolled yet. Where none can be foretold it is said why, in JSON by
-`no_eta` beside an `eta` of null.
+who are held, or wait for somebody, are not in it, nor those who are not enrolled yet, nor what will wait for a reply, if nobody answers,
+after OUTBOX_UNANSWERED_LIMIT messages without one: that is an option of workers, so give this command the same environment. Where no end
+can be foretold it is said why, in JSON by `no_eta` beside an `eta` of null.
 
 Examples:
   chert-outbox campaign status welcome
@@ -56,12 +58,14 @@ pub struct Status {
     /// Print it as JSON; with --watch, each look as one line.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    unanswered: UnansweredOptions,
 }
 
 impl Status {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let pool = self.database.outbox(1).await?;
-        let mut end = End::default();
+        let mut end = End { unanswered_limit: self.unanswered.limit.0, last: None };
         if !self.watch {
             let look = Look::at(&pool, &self.name, &mut end).await?;
             match self.json {
@@ -194,6 +198,9 @@ impl Look {
             let waiting = people(eta.wait_for_somebody);
             lines.push(format!("held back      {waiting}: until they reply, or somebody looks at what they wrote"));
         }
+        if eta.unanswered > 0 {
+            lines.push(format!("unanswered     {}: they will wait for a reply", people(eta.unanswered)));
+        }
         if eta.expired > 0 {
             lines.push(format!(
                 "too late       {}: the deadline of their step comes before their turn",
@@ -219,8 +226,8 @@ fn messages((least, most): (u32, u32)) -> String {
 }
 
 /// What was foretold last.
-#[derive(Default)]
 struct End {
+    unanswered_limit: Option<u16>,
     last: Option<(Eta, Instant, Duration)>,
 }
 
@@ -241,13 +248,13 @@ impl End {
         let own = running.get(&campaign.version);
         let own = own.ok_or_else(|| anyhow::anyhow!("its version cannot be read by this release"))?;
         let (lines, _) = lines_of(own, pool).await?;
-        let found = under_way::read(pool, &campaign.name, &running).await?;
+        let found = under_way::read(pool, &campaign.name, &running, self.unanswered_limit).await?;
         let mut found = found.ok_or_else(|| anyhow::anyhow!("more than a million people are on the way"))?;
         let versions = running
             .into_iter()
             .filter_map(|(version, running)| Some((running, found.members.remove(&version)?)))
             .collect::<Vec<_>>();
-        let eta = Eta { wait_for_somebody: found.wait_for_somebody, ..eta(&versions, &lines) };
+        let eta = Eta { wait_for_somebody: found.wait_for_somebody, ..eta(&versions, &lines, self.unanswered_limit) };
         self.last = Some((eta.clone(), began, began.elapsed()));
         Ok(eta)
     }

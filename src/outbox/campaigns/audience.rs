@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgPool, PgTransaction, Row as _};
 use crate::campaign::plan::Row;
 use crate::database;
 use crate::outbox::campaigns::refused;
-use crate::phone::Phone;
+use crate::phone::{NotE164, Phone};
 
 /// Rows of one statement.
 const PIECE: usize = 1_000;
@@ -41,6 +41,19 @@ impl Problem {
             Problem::Duplicate => "duplicate",
             Problem::Unreadable => "unreadable",
         }
+    }
+
+    /// What is wrong, in words; nothing of what stands there.
+    pub fn told(self) -> String {
+        match self {
+            Problem::BadNumber => NotE164.to_string(),
+            Problem::Duplicate => "the same number stands in a row before it".to_owned(),
+            Problem::Unreadable => "its variables are too large".to_owned(),
+        }
+    }
+
+    fn of(word: &str) -> Option<Problem> {
+        [Problem::BadNumber, Problem::Duplicate, Problem::Unreadable].into_iter().find(|problem| problem.word() == word)
     }
 }
 
@@ -126,6 +139,7 @@ pub async fn look(pool: &PgPool, query: Query<'_>) -> Result<Vec<Row>, QueryErro
                 Value::Object(vars) => vars,
                 _ => Map::new(),
             },
+            told: row.problem.as_deref().and_then(Problem::of).map(Problem::told),
             problem: row.problem,
         })
         .collect())

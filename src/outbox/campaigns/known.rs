@@ -6,7 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgPool;
+use sqlx::postgres::types::PgInterval;
 
+use crate::campaign::file::words::Cap;
 use crate::campaign::forecast::Load;
 use crate::campaign::plan::Known;
 use crate::database;
@@ -24,30 +26,48 @@ pub struct Asking<'a> {
     pub labels: &'a Value,
     /// After how long somebody may be enrolled once more; none for never.
     pub again_after: Option<Duration>,
+    /// Under which messages of any campaign count.
+    pub cap: Option<Cap>,
 }
 
-/// What is known of these numbers; who is not there is unknown. Errors: `CampaignsError::Read`.
+/// What is known of these numbers; who is not there is unknown. Who is barred, and what counts under the cap, is as in `enrolling` and in
+/// `steps`: of what is on its way to somebody nobody knows when it is sent, so that it counts from now on. Errors: `CampaignsError::Read`.
 pub async fn known(
     pool: &PgPool,
     asking: Asking<'_>,
     phones: &[String],
 ) -> Result<HashMap<String, Known>, CampaignsError> {
     let mut all = HashMap::new();
+    let within = asking.cap.map(|cap| interval(cap.within.0));
     for piece in phones.chunks(PIECE) {
         let mut tx = database::begin(pool).await.map_err(CampaignsError::Read)?;
         let rows = sqlx::query!(
             r#"
             select u.phone as "phone!", r.line_id, r.time_zone,
                    (r.first_touched_at is not null or r.last_inbound_at is not null) is true as "touched!",
-                   case when exists (select from outbox.suppressions s
+                   coalesce(r.unanswered, 0) as "unanswered!", r.review_since is not null as "in_review!",
+                   case when $5::interval is null then '{}'
+                        else array(select counted.at
+                                     from ((select j.sent_at
+                                              from outbox.jobs j
+                                             where j.phone = u.phone and j.sent_at > now() - $5::interval and j.campaign is not null
+                                             order by j.sent_at desc
+                                             limit $6)
+                                            union all
+                                           (select now()
+                                              from outbox.jobs j
+                                             where j.phone = u.phone and j.state in ('queued', 'sending') and j.campaign is not null
+                                             limit $6)) counted (at)
+                                    order by counted.at)
+                   end as "sent!",
+                   case when latest.state in ('active', 'held') then 'already_active'
+                        when latest.id is not null and ($4::interval is null or latest.created_at > now() - $4::interval)
+                             then 'already_enrolled'
+                        when exists (select from outbox.suppressions s
                                       where s.phone = u.phone and outbox.in_scope(s.scope, $2, $3) offset 0)
                              or exists (select from outbox.erased e
                                          where e.phone_hash = outbox.phone_hash(u.phone) and outbox.in_scope(e.scope, $2, $3) offset 0)
                              then 'suppressed'
-                        when r.review_since is not null then 'in_review'
-                        when latest.state in ('active', 'held') then 'already_active'
-                        when latest.id is not null and ($4::interval is null or latest.created_at > now() - $4::interval)
-                             then 'already_enrolled'
                    end as bar
               from unnest($1::text[]) as u (phone)
               left join outbox.recipients r on r.phone = u.phone
@@ -61,16 +81,26 @@ pub async fn known(
             piece,
             asking.campaign,
             asking.labels,
-            asking.again_after.map(interval) as Option<sqlx::postgres::types::PgInterval>,
+            asking.again_after.map(interval) as Option<PgInterval>,
+            within as Option<PgInterval>,
+            asking.cap.map(|cap| i64::from(cap.messages)),
         )
         .fetch_all(&mut *tx)
         .await
         .map_err(CampaignsError::Read)?;
         let known = rows.into_iter().map(|row| {
-            let zone = row.time_zone.and_then(|zone| zone.parse().ok());
-            (row.phone, Known { line_id: row.line_id, touched: row.touched, zone, bar: row.bar })
+            let known = Known {
+                line_id: row.line_id,
+                touched: row.touched,
+                zone: row.time_zone.and_then(|zone| zone.parse().ok()),
+                sent: row.sent,
+                unanswered: row.unanswered.unsigned_abs(),
+                in_review: row.in_review,
+                bar: row.bar,
+            };
+            (row.phone, known)
         });
-        all.extend(known);
+        all.extend(known.filter(|(_, known)| *known != Known::default()));
     }
     Ok(all)
 }

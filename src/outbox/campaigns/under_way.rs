@@ -30,11 +30,13 @@ pub struct UnderWay {
     pub wait_for_somebody: usize,
 }
 
-/// Reads who is on the way through these versions; none if they are more than a million. Errors: `CampaignsError::Read`.
+/// Reads who is on the way through these versions; none if they are more than a million. `unanswered_limit`: after how many messages without
+/// a reply marketing waits for one. Errors: `CampaignsError::Read`.
 pub async fn read(
     pool: &PgPool,
     name: &str,
     versions: &BTreeMap<i32, Running>,
+    unanswered_limit: Option<u16>,
 ) -> Result<Option<UnderWay>, CampaignsError> {
     let mut found = UnderWay { members: BTreeMap::new(), wait_for_somebody: 0 };
     let (mut after, mut people) = (0, 0);
@@ -47,9 +49,10 @@ pub async fn read(
             return Ok(None);
         }
         for row in page {
-            if row.waits_for_somebody {
+            let running = versions.get(&row.version);
+            if row.waits_for_somebody || running.is_some_and(|running| row.is_held_back(running, unanswered_limit)) {
                 found.wait_for_somebody += 1;
-            } else if versions.contains_key(&row.version)
+            } else if running.is_some()
                 && let Some(member) = row.member()
             {
                 found.members.entry(member.0).or_default().push(member.1);
@@ -66,6 +69,7 @@ struct Row {
     step: i32,
     reached_at: DateTime<Utc>,
     due_at: DateTime<Utc>,
+    ready: bool,
     waiting: bool,
     made: i32,
     job_sent: bool,
@@ -75,10 +79,17 @@ struct Row {
     touched: bool,
     waits_for_somebody: bool,
     sent: Vec<DateTime<Utc>>,
+    unanswered: i32,
     now: DateTime<Utc>,
 }
 
 impl Row {
+    /// The time of a step that sends has come, and the engine makes nothing of it before they reply: see `steps::Known::held_back`.
+    fn is_held_back(&self, running: &Running, unanswered_limit: Option<u16>) -> bool {
+        let limit = running.unanswered_limit(unanswered_limit).map(i32::from);
+        self.ready && self.reached_at <= self.now && limit.is_some_and(|limit| self.unanswered >= limit)
+    }
+
     /// With the version. Whose message was sent stands at the next step, even where that is not noticed yet; but who was moved while it
     /// was on its way stays: it was of a step of the version before, and theirs has made none.
     fn member(self) -> Option<(i32, Member)> {
@@ -99,6 +110,7 @@ impl Row {
             zone: self.time_zone.and_then(|zone| zone.parse().ok()),
             touched: self.touched,
             sent: self.sent,
+            unanswered: self.unanswered.unsigned_abs(),
         };
         Some((self.version, member))
     }
@@ -123,7 +135,7 @@ async fn page(
                                      from jsonb_each(e.vars) v
                                     where (v.key = any ($4) or v.key = any ($6::text[])) and v.value <> 'null'), '{}')
                end as "vars!",
-               e.step, e.reached_at, e.due_at as "due_at!", e.waiting, e.made, (e.waiting and q.state in ('sent', 'duplicate')) is true as "job_sent!", q.sent_at as "job_sent_at?",
+               e.step, e.reached_at, e.due_at as "due_at!", e.ready, e.waiting, e.made, (e.waiting and q.state in ('sent', 'duplicate')) is true as "job_sent!", q.sent_at as "job_sent_at?",
                r.line_id as "line_id?", r.time_zone as "time_zone?",
                (r.first_touched_at is not null or r.last_inbound_at is not null) is true as "touched!",
                (r.review_since is not null or e.waiting and q.state = 'queued' and q.reason in ('unanswered', 'in_review')) is true
@@ -133,7 +145,7 @@ async fn page(
                                  from outbox.jobs s
                                 where s.phone = e.phone and s.sent_at > now() - $5::interval and s.campaign is not null
                                 order by s.sent_at)
-               end as "sent!", now() as "now!"
+               end as "sent!", coalesce(r.unanswered, 0) as "unanswered!", now() as "now!"
           from outbox.enrolments e
           left join outbox.jobs q on q.id = e.job_id and e.waiting
           left join outbox.recipients r on r.phone = e.phone

@@ -56,7 +56,7 @@ async fn at_a_terminal_the_plan_is_shown_and_the_answer_counts() {
         let (exit, told) = at_terminal(&it, &["campaign", "apply", &drip, &other], answer).await;
         assert_eq!((exit, campaigns(&it).await.as_str()), (code, applied), "{told}");
         for shown in
-            ["rows of the audience", "last message", "other: the application enrols its people", "apply 2 files [y/N]?"]
+            ["new contacts", "last message", "other: the application enrols its people", "apply 2 files [y/N]?"]
         {
             assert!(told.contains(shown), "{shown}: {told}");
         }

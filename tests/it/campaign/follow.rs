@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
+use chert_outbox::campaign::engine::Engine;
+use chert_outbox::config::CampaignOptions;
 use chert_outbox::inbound::store::{Source, store};
 use chert_outbox::outbox::campaigns::everybody::{Filter, REASONS, Reader};
 use serde_json::{Value, json};
@@ -255,6 +257,55 @@ async fn the_end_is_foretold_from_where_everybody_stands() {
     it.run(&["campaign", "stop", "drip", "--yes"]).await;
     let told = status(&it).await;
     assert_eq!((&told["eta"], &told["no_eta"]), (&Value::Null, &"the campaign is stopped".into()));
+}
+
+#[tokio::test]
+async fn who_will_wait_for_a_reply_is_told_before_they_do_and_when_they_do() {
+    let it = Harness::start().await;
+    it.apply(&file("", TWO.replace(", {{ city }}", "").as_str()).replace("transactional", "marketing")).await;
+    it.enrol(ANN).await;
+    it.enrol(BOB).await;
+    let engine = Engine::new(it.pool().clone(), CampaignOptions { look_ahead: 500 }, Some(1));
+    it.settle(&engine).await;
+    it.drain_with(&["--hold-on-stale", "none"]).await;
+    it.settle(&engine).await;
+    says(&it, "e1", BOB, "Thanks!").await;
+    let status = async |args: &[&str]| {
+        let (code, told, error) = it.run(&[&["campaign", "status", "drip"], args].concat()).await;
+        assert_eq!(code, 0, "{error}");
+        told
+    };
+    let eta = async |limit: &str| {
+        let told = status(&["--json", "--unanswered-limit", limit]).await;
+        serde_json::from_str::<Value>(&told).expect("JSON")["eta"].clone()
+    };
+    has(&eta("2").await, &json!({"people": 1, "wait_for_somebody": 0, "unanswered": 0, "messages": [1, 1]}));
+    let waits = json!({"people": 1, "wait_for_somebody": 0, "unanswered": 1, "messages": [0, 0], "by": null});
+    has(&eta("1").await, &waits);
+    let told = status(&["--unanswered-limit", "1"]).await;
+    assert!(told.contains("unanswered     1 person: they will wait for a reply"), "{told}");
+    it.time_passes().await;
+    it.settle(&engine).await;
+    has(&eta("1").await, &json!({"people": 0, "wait_for_somebody": 1, "unanswered": 0}));
+}
+
+#[tokio::test]
+async fn times_of_lists_say_whose_they_are() {
+    let it = Harness::start().await;
+    let audience = "schedule: { cron: '@daily' }\naudience: { sql: \"select '+15550142200' as phone\" }";
+    it.apply(&file(audience, TWO.replace(", {{ city }}", "").as_str())).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    it.drain().await;
+    it.settle(&engine).await;
+    for args in [&["campaign", "list"][..], &["campaign", "status", "drip"], &["campaign", "people", "drip"]] {
+        let (_, told, _) = it.run(args).await;
+        let words: Vec<&str> = told.split_whitespace().collect();
+        let is_time = |word: &str| word.len() == 8 && word.matches(':').count() == 2;
+        let zones: Vec<&str> = words.windows(2).filter(|pair| is_time(pair[0])).map(|pair| pair[1]).collect();
+        assert!(!zones.is_empty() && zones.iter().all(|zone| *zone == "UTC"), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use chert_outbox::campaign::engine::Engine;
+use chert_outbox::config::CampaignOptions;
 use chert_outbox::outbox::lines::Paces;
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::campaign::{ANN, BOB, CID, DOT, file};
 use crate::harness::Harness;
@@ -49,9 +51,13 @@ async fn a_plan_counts_everybody_and_writes_nothing() {
     let (code, plan) = plan(&it, &source, &["--preview", "9"]).await;
     assert_eq!(code, 0);
     let counts = &plan["people"];
-    assert_eq!((&counts["rows"], &counts["enrolled"], &counts["new"]), (&6.into(), &2.into(), &1.into()), "{counts}");
-    assert_eq!(counts["left_out"], serde_json::json!({"bad_number": 1, "duplicate": 1, "suppressed": 1}));
-    assert_eq!(counts["held"], serde_json::json!({"name is missing": 1}));
+    assert_eq!((&counts["people"], &counts["enrolled"], &counts["new"]), (&6.into(), &3.into(), &2.into()), "{counts}");
+    assert_eq!(counts["excluded"], json!({"bad_number": 1, "duplicate": 1, "suppressed": 1}));
+    assert_eq!(counts["held"], json!({"missing_variable: name": 1}));
+    let why: Vec<&str> =
+        counts["examples"].as_array().expect("a list").iter().filter_map(|one| one["why"].as_str()).collect();
+    assert_eq!(why[..2], ["missing_variable: name", "the same number stands in row 2"], "{why:?}");
+    assert!(why[2] == "suppressed" && why[3].starts_with("phone is not E.164"), "{why:?}");
     let texts: Vec<&str> =
         plan["preview"].as_array().expect("a list").iter().filter_map(|text| text["text"].as_str()).collect();
     assert_eq!(texts, ["Hi Ann", "Hi Dot"]);
@@ -149,4 +155,130 @@ async fn a_plan_says_which_way_it_counts_and_who_is_held_at_a_branch() {
     assert!(told.contains("held at many, or may be: its condition does not fit"), "{told}");
     assert!(!told.contains("another way"), "all is known: {told}");
     assert_eq!(shown(&it, &branch("var.n | int >= 3"), &[]).await.0, 0);
+}
+
+/// A campaign of this name writes to these people.
+async fn wrote(it: &Harness, name: &str, phones: &[&str]) {
+    it.apply(&file("", "[{ send: { body: Hi } }]").replace("drip", name)).await;
+    for phone in phones {
+        it.scalar(&format!("select outbox.enrol('{name}', '{phone}', '{{}}')")).await;
+    }
+    it.settle(&it.engine()).await;
+    it.drain().await;
+}
+
+#[tokio::test]
+async fn a_plan_tells_who_waits_for_a_reply_and_just_that_happens() {
+    let it = Harness::start().await;
+    wrote(&it, "one", &[ANN, BOB]).await;
+    wrote(&it, "two", &[ANN]).await;
+    it.execute("create table people as select '+1555014220' || n as phone from generate_series(0, 2) n").await;
+    let audience =
+        "stop_on: [opt_out]\nschedule: { manual: true }\naudience: { sql: select phone from people order by phone }";
+    let steps = "[{ send: { body: A }, name: hello }, { send: { body: B }, name: again }]";
+    let source = file(audience, steps).replace("transactional", "marketing");
+    let foretold = async |args: &[&str]| {
+        let (code, told) = plan(&it, &source, &[&["--strict"], args].concat()).await;
+        let fate = |step: usize| json!([told["steps"][step]["messages"][1], told["steps"][step]["unanswered"]]);
+        (code, fate(0), fate(1))
+    };
+    assert_eq!(foretold(&["--unanswered-limit", "none"]).await, (0, json!([3, 0]), json!([3, 0])));
+    assert_eq!(
+        foretold(&[]).await,
+        (3, json!([3, 0]), json!([2, 1])),
+        "as many as workers send unless they are told otherwise"
+    );
+    assert_eq!(foretold(&["--unanswered-limit", "2"]).await, (3, json!([2, 1]), json!([1, 1])));
+    let (_, told) = shown(&it, &source, &["--unanswered-limit", "2"]).await;
+    for step in ["hello", "again"] {
+        assert!(told.contains(&format!("unanswered: they wait for a reply at {step}  1")), "{told}");
+    }
+
+    it.apply(&source).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    let engine = Engine::new(it.pool().clone(), CampaignOptions { look_ahead: 500 }, Some(2));
+    for _ in 0..3 {
+        it.settle(&engine).await;
+        it.drain_with(&["--unanswered-limit", "2", "--hold-on-stale", "none"]).await;
+    }
+    let sent = "select coalesce(string_agg(body, '' order by id), '-') from outbox.jobs where campaign = 'drip' and state = 'sent' and phone = ";
+    for (phone, texts) in [(ANN, "-"), (BOB, "A"), (CID, "AB")] {
+        assert_eq!(it.text(&format!("{sent}'{phone}'")).await, texts);
+    }
+}
+
+#[tokio::test]
+async fn what_people_got_and_what_is_on_its_way_counts_under_a_plans_cap() {
+    let it = Harness::start().await;
+    wrote(&it, "one", &[ANN]).await;
+    it.execute("update outbox.jobs set sent_at = sent_at - interval '2 days'").await;
+    it.scalar(&format!("select outbox.enrol('one', '{BOB}', '{{}}')")).await;
+    it.settle(&it.engine()).await;
+    it.insert(CID, "of no campaign").await;
+    for (phone, days) in [(ANN, 5.0), (BOB, 7.0), (CID, 0.0)] {
+        let more = format!(
+            "caps: {{ per_recipient: 1 in 7d }}\nschedule: {{ manual: true }}\naudience: {{ sql: \"select '{phone}' as phone\" }}"
+        );
+        let (_, told) = plan(&it, &file(&more, "[{ send: { body: Hi } }]"), &[]).await;
+        let at = |key: &str| told[key].as_str().and_then(|at| at.parse::<DateTime<Utc>>().ok()).expect("a time");
+        for end in ["finishes_from", "finishes_by"] {
+            let waited = (at(end) - at("starts_at")).as_seconds_f64() / 86_400.0;
+            assert!((waited - days).abs() < 0.01, "{phone} {end}: {waited}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_plan_counts_people_as_its_firing_does_and_tells_bad_lines_as_apply_does() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let at = |name: &str| directory.path().join(name);
+    let bad = "555,x\n".repeat(22);
+    let people = format!(
+        "phone,name\n+15550142200,Ann\n555,Bob\n+15550142200,Ann\n+15550142202\n+15550142203,Dot\n+15550142204,Eve\n+15550142205,\n+15550142206,Fay\n{bad}"
+    );
+    std::fs::write(at("people.csv"), people).expect("written");
+    let more = "audience: { csv: people.csv }\nschedule: { manual: true }\nvariables: { name: { missing: hold } }";
+    std::fs::write(at("drip.yaml"), file(more, "[{ send: { body: 'Hi {{ name }}' }, name: hello }]")).expect("written");
+    let path = at("drip.yaml");
+    let path = path.to_str().expect("UTF-8");
+    let (_, _, refused) = it.run(&["campaign", "apply", path, "--yes"]).await;
+    assert_eq!(it.run(&["campaign", "apply", path, "--yes", "--leave-out-bad"]).await.0, 0);
+    it.enrol_with(DOT, r#"{"name": "Dot"}"#).await;
+    it.execute(
+        "insert into outbox.suppressions (phone, reason, source)
+         values ('+15550142203', 'asked', 'test'), ('+15550142204', 'asked', 'test');
+         insert into outbox.recipients (phone, review_since, review_reason) values ('+15550142206', now(), 'why')",
+    )
+    .await;
+    let (_, told, _) = it.run(&["campaign", "plan", path, "--json"]).await;
+    let plan: Value = serde_json::from_str(&told).expect("JSON");
+    let (_, shown, _) = it.run(&["campaign", "plan", path]).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    it.settle(&it.engine()).await;
+    let (_, told, _) = it.run(&["campaign", "status", "drip", "--json"]).await;
+    let status: Value = serde_json::from_str(&told).expect("JSON");
+
+    let (planned, fired) = (&plan["people"], &status["firings"][0]);
+    for counted in ["people", "enrolled", "excluded"] {
+        assert_eq!(planned[counted], fired[counted], "{counted}");
+    }
+    assert_eq!((&planned["people"], &planned["enrolled"]), (&30.into(), &3.into()));
+    let excluded = json!({"bad_number": 23, "duplicate": 1, "unreadable": 1, "already_active": 1, "suppressed": 1});
+    assert_eq!(planned["excluded"], excluded);
+    assert_eq!(planned["held"], status["funnel"]["steps"][0]["held"]);
+    assert_eq!((&planned["in_review"], &status["eta"]["wait_for_somebody"]), (&1.into(), &1.into()));
+    assert_eq!((planned["examples"].as_array().map(Vec::len), &planned["more_examples"]), (Some(20), &7.into()));
+
+    let lines: Vec<(&str, &str)> = refused
+        .lines()
+        .filter_map(|line| line.split_once("people.csv:")?.1.split_once(": "))
+        .filter(|(line, _)| line.parse::<u32>().is_ok_and(|line| line < 20))
+        .collect();
+    assert!(lines.len() > 10, "{refused}");
+    for (line, why) in lines {
+        let is_told = |told: &str| told.starts_with(&format!("line {line}: ")) && told.ends_with(why);
+        assert!(shown.lines().any(is_told), "{line}: {why} in {shown}");
+    }
+    assert!(shown.contains("\nand 7 more\n"), "{shown}");
 }

@@ -404,7 +404,7 @@ async fn i05_who_waits_for_a_first_message_takes_no_room_of_those_who_have_had_o
 async fn on_the_way(it: &Harness) -> Vec<Member> {
     let definition = it.text("select definition::text from outbox.campaign_versions").await;
     let running = Running::read(&serde_json::from_str(&definition).expect("JSON")).expect("it reads");
-    let found = under_way::read(it.pool(), "drip", &BTreeMap::from([(1, running)])).await.expect("reads");
+    let found = under_way::read(it.pool(), "drip", &BTreeMap::from([(1, running)]), None).await.expect("reads");
     found.expect("less than a million").members.remove(&1).expect("somebody")
 }
 

@@ -32,7 +32,8 @@ struct Messages {
 impl Foretold {
     /// Asks the command, and keeps what it says beside the logs.
     pub async fn ask(world: &mut World, file: &str) -> Result<Foretold, ProveError> {
-        let plan = world.asked(&["campaign", "plan", "--json", file]).await?;
+        // As the replicas are told.
+        let plan = world.asked(&["campaign", "plan", "--json", "--unanswered-limit", "none", file]).await?;
         fs::write(world.logs.path().join("plan.json"), &plan)?;
         Ok(serde_json::from_str(&plan).map_err(std::io::Error::from)?)
     }
