@@ -158,6 +158,7 @@ impl Claimer {
                 line: index.get(job.line_id.as_str()).copied().filter(|_| job.line_id != ANY_LINE),
                 touch: job.touch(&lines),
                 turn: job.turn(),
+                expires_at: job.expires_at,
             })
             .collect();
         let allotments = allot(&mut schedules, &candidates, limit, now, now + HORIZON);

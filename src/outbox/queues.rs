@@ -95,7 +95,7 @@ pub(crate) async fn find_jobs(
         select c.id as "id!", c.phone as "phone!", c.body as "body!", c.payload::text as "payload!", c.phone_line_id, c.named_line_id,
                c.dedupe_key, c.idempotency_key, c.priority as "priority!", c.due_at as "due_at!", c.attempt as "attempt!",
                c.max_attempts as "max_attempts!", c.claims as "claims!", c.line_id as "line_id!", c.first_touch as "first_touch!",
-               c.counted_until, c.unknown_since, c.out_of_turn as "out_of_turn!",
+               c.counted_until, c.unknown_since, c.expires_at, c.out_of_turn as "out_of_turn!",
                (c.expires_at <= $4
                 or c.unknown_since < $4 - $5::interval
                 or c.line_id is distinct from coalesce((select l.id from outbox.lines l
@@ -292,6 +292,7 @@ pub(crate) struct FoundJob {
     /// The end of the line's day that has counted it as a first touch, because an earlier call may be on the phone.
     pub counted_until: Option<DateTime<Utc>>,
     pub unknown_since: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
     /// It was found for being counted already, not at the head of its queue.
     pub out_of_turn: bool,
     /// Something has changed since its admission: it must be admitted anew.

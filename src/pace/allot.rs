@@ -15,6 +15,8 @@ pub struct Candidate {
     pub line: Option<usize>,
     pub touch: Touch,
     pub turn: Turn,
+    /// It must have left before this; `None` for any time.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 /// One dealt slot: candidate and line by index.
@@ -26,7 +28,8 @@ pub struct Allotment {
 }
 
 /// Deals at most `limit` slots between `now` and `horizon_end`, and moves the schedules on. Candidates must be sorted by
-/// turn; each gets at most one slot. Lines that are tied share evenly.
+/// turn; each gets at most one slot, and none that
+/// comes after its time is over. Lines that are tied share evenly.
 pub fn allot(
     lines: &mut [Schedule],
     candidates: &[Candidate],
@@ -51,8 +54,12 @@ pub fn allot(
             })
             .min();
         let Some((slot, _, _, line, candidate)) = best else { break };
-        lines[line].take(slot, candidates[candidate].touch);
         queues.pop(candidate, candidates);
+        // There is no earlier slot for it.
+        if candidates[candidate].expires_at.is_some_and(|at| at <= slot) {
+            continue;
+        }
+        lines[line].take(slot, candidates[candidate].touch);
         dealt[line] += 1;
         allotments.push(Allotment { candidate, line, slot });
     }
@@ -115,7 +122,7 @@ mod tests {
     }
 
     fn job(line: Option<usize>, touch: Touch, id: i64) -> Candidate {
-        Candidate { line, touch, turn: (0, at(0), id) }
+        Candidate { line, touch, turn: (0, at(0), id), expires_at: None }
     }
 
     #[test]
@@ -143,6 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn who_expires_before_any_slot_gets_none_and_holds_up_nobody() {
+        let mut lines = [line(500, 0), line(500, 0)];
+        lines[0].next_at = at(1_000);
+        lines[1].next_at = at(800);
+        let until = |ms, job| Candidate { expires_at: Some(at(ms)), ..job };
+        let jobs = [
+            until(1_000, job(Some(0), Touch::FollowUp, 1)),
+            until(900, job(None, Touch::FollowUp, 2)),
+            until(1_001, job(Some(0), Touch::FollowUp, 3)),
+        ];
+        let dealt = allot(&mut lines, &jobs, 10, at(0), at(2_000));
+        let dealt: Vec<_> = dealt.iter().map(|one| (one.candidate, one.line, one.slot)).collect();
+        assert_eq!(dealt, [(1, 1, at(800)), (2, 0, at(1_000))]);
+    }
+
+    #[test]
     fn an_unpaced_line_with_a_backlog_leaves_room_for_the_others() {
         let mut lines = [line(0, 0), line(50, 0)];
         let mut jobs: Vec<Candidate> = (0..50).map(|id| job(Some(0), Touch::FollowUp, id)).collect();
@@ -160,7 +183,7 @@ mod tests {
         ) {
             let mut lines: Vec<Schedule> = gaps.iter().map(|(gap, first)| line(*gap, *first)).collect();
             let mut candidates: Vec<Candidate> = jobs.iter().enumerate().map(|(id, (of, first_touch, priority))| Candidate {
-                line: of.map(|line| line % gaps.len()), touch: if *first_touch { Touch::First } else { Touch::FollowUp }, turn: (*priority, at(0), id as i64),
+                line: of.map(|line| line % gaps.len()), touch: if *first_touch { Touch::First } else { Touch::FollowUp }, turn: (*priority, at(0), id as i64), expires_at: None,
             }).collect();
             candidates.sort_by_key(|candidate| candidate.turn);
             let dealt = allot(&mut lines, &candidates, limit, at(0), at(2_000));

@@ -8,7 +8,7 @@ use chert_outbox::outbox::admit::admit;
 use chert_outbox::outbox::claim::Claimer;
 use chert_outbox::outbox::lines::{self, Paces};
 use chert_outbox::outbox::marks::Marks;
-use chert_outbox::outbox::rescue::rescue;
+use chert_outbox::outbox::rescue::{expire, rescue};
 use chert_outbox::outbox::upcoming::upcoming;
 use chert_outbox::simulate::{Cap, Fault};
 use chrono::TimeDelta;
@@ -168,6 +168,25 @@ async fn i05_a_message_that_missed_its_slot_costs_its_line_no_other_one() {
     it.until("both were sent", || async { it.count("state = 'sent'").await == 3 }).await;
     assert_eq!(it.field(2, "claims").await.as_deref(), Some("2"), "it came too late for its first slot");
     assert_eq!(it.field(3, "claims").await.as_deref(), Some("1"), "its own slot was there");
+}
+
+#[tokio::test]
+async fn who_expires_before_the_slot_is_not_claimed_for_it_and_ends_by_itself() {
+    let it = Harness::with(|options| options.lines = 1).await;
+    it.pace(Paces { gap: Some(Duration::from_secs(600)), ..Paces::default() }).await;
+    it.execute(
+        "update outbox.lines set next_at = now() + interval '900 ms';
+         insert into outbox.jobs (phone, body, expires_at) values
+         ('+15550142200', 'too late', now() + interval '600 ms'), ('+15550142201', 'in time', now() + interval '1 hour')",
+    )
+    .await;
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "one", 10).await, [0i64; 0], "the only slot in sight comes after its end");
+    it.execute("update outbox.jobs set expires_at = now() where id = 1").await;
+    expire(it.pool(), 10).await.expect("looks");
+    admit_all(&it).await;
+    assert_eq!(claimed(&it, "one", 10).await, [2], "the slot was not lost");
+    assert_eq!(it.state(1).await, "expired/expired");
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ mod tests {
     }
 
     fn jobs(count: i64, line: Option<usize>, touch: Touch) -> Vec<Candidate> {
-        (0..count).map(|id| Candidate { line, touch, turn: (0, at(NOW), id) }).collect()
+        (0..count).map(|id| Candidate { line, touch, turn: (0, at(NOW), id), expires_at: None }).collect()
     }
 
     fn slot(lines: Vec<Ahead>, candidates: &[Candidate]) -> Option<DateTime<Utc>> {

@@ -206,6 +206,7 @@ fn slot(
             line: index(&queued.line_id),
             touch: Touch::of(queued.first_touch, is_counted(&queued.line_id, queued.counted_until, world)),
             turn: (queued.priority, queued.due_at, queued.id),
+            expires_at: None,
         })
         .collect();
     let (touch, turn) = (touch(job, world), (job.priority, job.due_at, job.id));
@@ -215,7 +216,7 @@ fn slot(
         candidates.retain(|candidate| candidate.touch != Touch::First);
     }
     let others = i64::try_from(candidates.len()).unwrap_or(i64::MAX);
-    candidates.push(Candidate { line: index(&job.line_id), touch, turn });
+    candidates.push(Candidate { line: index(&job.line_id), touch, turn, expires_at: None });
     let lines: Vec<Ahead> = open.iter().map(|(_, ahead)| ahead.clone()).collect();
     let Some(mine) = foresee(lines, &candidates, from) else {
         return vec![Bind::unknown("first_touch_cap").of(&job.line_id)];
