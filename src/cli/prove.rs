@@ -29,7 +29,7 @@ Examples:
   chert-outbox prove --quick                            # in less than one
   chert-outbox prove --list
   chert-outbox prove --scenario kill-random --seed 42
-  chert-outbox prove --scenario drip-full               # 20,000 people, in some 25 minutes, by a release build
+  chert-outbox prove --scenario drip-full               # 20,000 people, in some 50 minutes, by a release build
   chert-outbox prove --json 2>/dev/null | jq '.verdicts[] | select(.ok | not)'"
 )]
 pub struct Prove {

@@ -79,6 +79,20 @@ async fn ends(world: &mut World, ways: &BTreeMap<i64, Vec<i32>>) -> Result<(), P
     if short > 0 {
         world.findings.push(format!("{short} people are through without all steps"));
     }
+    // Whoever was killed with a call in hand left it unknown what came of that, and its hours ended before it could be asked again.
+    let unknown: i64 = sqlx::query_scalar(
+        "select count(*)
+           from outbox.enrolments e
+           join outbox.jobs j on j.enrolment = e.id and j.state = 'parked'
+          where e.campaign = 'drip' and e.reason = 'parked' and j.unknown_since < j.expires_at and j.finished_at >= j.expires_at",
+    )
+    .fetch_one(&world.pool)
+    .await?;
+    let count = |why| counts.get(why).copied().unwrap_or(0);
+    if unknown > 0 && count("parked") == unknown as usize {
+        world.notes.push(format!("{unknown} of unknown outcome when their hours ended"));
+        counts.remove("parked");
+    }
     for (why, count) in &counts {
         if !["done", "replied", "opted_out"].contains(why) {
             world.findings.push(format!("{count} enrolments ended as {why}"));
