@@ -28,8 +28,7 @@ pub struct Allotment {
 }
 
 /// Deals at most `limit` slots between `now` and `horizon_end`, and moves the schedules on. Candidates must be sorted by
-/// turn; each gets at most one slot, and none that
-/// comes after its time is over. Lines that are tied share evenly.
+/// turn; each gets at most one slot, and none that comes after its time is over. Lines that are tied share evenly.
 pub fn allot(
     lines: &mut [Schedule],
     candidates: &[Candidate],

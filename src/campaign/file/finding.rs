@@ -23,6 +23,12 @@ pub struct Finding {
     pub hint: String,
 }
 
+impl Finding {
+    pub fn at(path: &str, line: usize, column: usize, message: impl Into<String>, hint: impl Into<String>) -> Finding {
+        Finding { line, column, path: path.to_owned(), message: message.into(), hint: hint.into() }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: ", self.line, self.column)?;
@@ -85,10 +91,7 @@ impl Findings {
     }
 
     pub fn at(&mut self, path: &str, line: usize, column: usize, message: impl Into<String>, hint: impl Into<String>) {
-        keep(
-            &mut self.faults,
-            Finding { line, column, path: path.to_owned(), message: message.into(), hint: hint.into() },
-        );
+        keep(&mut self.faults, Finding::at(path, line, column, message, hint));
     }
 
     pub fn refuse_at(
@@ -99,10 +102,7 @@ impl Findings {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        keep(
-            &mut self.refused,
-            Finding { line, column, path: path.to_owned(), message: message.into(), hint: hint.into() },
-        );
+        keep(&mut self.refused, Finding::at(path, line, column, message, hint));
     }
 
     pub fn is_empty(&self) -> bool {

@@ -38,7 +38,7 @@ impl Checked {
     /// A finding about the value that a path such as `audience.csv` leads to.
     pub fn about(&self, path: &str, message: impl Into<String>, hint: impl Into<String>) -> Finding {
         let at = self.tree.follow(path);
-        Finding { line: at.line, column: at.column, path: path.to_owned(), message: message.into(), hint: hint.into() }
+        Finding::at(path, at.line, at.column, message, hint)
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use chert_outbox::campaign::engine::Engine;
 use chert_outbox::config::CampaignOptions;
 use chert_outbox::inbound::store::{Source, store};
-use chert_outbox::outbox::campaigns::everybody::{Filter, REASONS, Reader};
+use chert_outbox::outbox::campaigns::everybody::{Filter, HELD_BACK, REASONS, Reader};
 use serde_json::{Value, json};
 
 use crate::campaign::applying::at_terminal_of;
@@ -137,6 +137,9 @@ async fn a_word_that_nobody_can_stand_by_is_refused_with_those_that_there_are() 
     words.sort_unstable();
     reasons.sort_unstable();
     assert_eq!(words, reasons, "those of the schema");
+    let holds = it.text("select prosrc from pg_proc where oid = 'outbox.is_held'::regproc").await;
+    let holds: Vec<&str> = holds.split('\'').skip(1).step_by(2).collect();
+    assert_eq!(holds, HELD_BACK, "those of its function");
 }
 
 #[tokio::test]

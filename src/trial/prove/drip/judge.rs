@@ -88,8 +88,7 @@ async fn ends(world: &mut World, ways: &BTreeMap<i64, Vec<i32>>) -> Result<(), P
     )
     .fetch_one(&world.pool)
     .await?;
-    let count = |why| counts.get(why).copied().unwrap_or(0);
-    if unknown > 0 && count("parked") == unknown as usize {
+    if counts.get("parked") == Some(&(unknown as usize)) {
         world.notes.push(format!("{unknown} of unknown outcome when their hours ended"));
         counts.remove("parked");
     }
