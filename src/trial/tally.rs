@@ -42,7 +42,7 @@ pub struct LinePace {
 /// What went wrong, how often. All of it must be 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// Jobs that have not ended, that are called sent and are on no phone, or whose row has gone.
+    /// Jobs that have not ended, that are called sent and are on no phone, or whose row has gone; and rows that nobody inserted.
     pub lost: u64,
     /// Messages that nobody asked for, or that were on a phone already.
     pub doubled: u64,
@@ -67,7 +67,7 @@ impl Tally {
 pub fn tally(inserted: u64, jobs: &[JobFact], ledger: &[LedgerEntry], lines: &[LinePace]) -> Tally {
     let phones = Phones::new(jobs, ledger);
     Tally {
-        lost: phones.lost() + inserted.saturating_sub(jobs.len() as u64),
+        lost: phones.lost() + inserted.abs_diff(jobs.len() as u64),
         doubled: phones.doubled(),
         out_of_order: phones.out_of_order(),
         over_pace: lines.iter().map(|line| over_pace(line, ledger)).sum(),
@@ -260,6 +260,7 @@ mod tests {
             assert_eq!(count_of(&[waiting], &[]).lost, 1);
         }
         assert_eq!(tally(3, &[job(1)], &[message(1, 100)], &[]), Tally { lost: 2, ..Tally::default() });
+        assert_eq!(tally(0, &[job(1)], &[message(1, 100)], &[]), Tally { lost: 1, ..Tally::default() }, "of nobody");
     }
 
     #[test]

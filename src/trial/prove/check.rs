@@ -62,6 +62,9 @@ pub async fn verdict(scenario: &str, world: &mut World, began: Instant) -> Resul
         *states.entry(format!("{}{reason}", job.state)).or_default() += 1;
     }
     let (on_the_wire, sent_after_suppression) = after_suppression(&world.suppressions, &ledger);
+    if on_the_wire > 0 {
+        world.notes.push(format!("{on_the_wire} on the wire at a stop"));
+    }
     check_attempts(world).await?;
     check_logs(world);
     check_memory(world);

@@ -20,6 +20,8 @@ mod api;
 
 mod time;
 
+mod days;
+
 mod load;
 
 mod operators;
@@ -121,6 +123,7 @@ pub fn scenarios() -> Vec<&'static Scenario> {
         route::SCENARIOS,
         api::SCENARIOS,
         time::SCENARIOS,
+        days::SCENARIOS,
         load::SCENARIOS,
         operators::SCENARIOS,
         replies::SCENARIOS,

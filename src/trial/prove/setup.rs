@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, DurationRound as _, TimeDelta, Timelike as _, Utc};
 
+use crate::chert::client::wall_clock;
 use crate::simulate;
 
 /// What a world is made with.
@@ -33,8 +34,26 @@ pub enum Machine {
     SmallDisk,
     /// With a clock that can be set.
     Clock,
-    /// It begins so long before a full hour, by Chert's clock too.
-    BeforeTheHour(TimeDelta),
+    /// With a clock by which it begins so long before an instant, by Chert's clock too.
+    Before {
+        instant: DateTime<Utc>,
+        lead: TimeDelta,
+    },
+}
+
+impl Machine {
+    /// It begins so long before a full hour.
+    pub fn before_the_hour(lead: TimeDelta) -> Machine {
+        let at = wall_clock() + lead;
+        let hour = at.duration_trunc(TimeDelta::hours(1)).unwrap_or(at) + TimeDelta::hours(1);
+        Machine::Before { instant: hour, lead }
+    }
+}
+
+/// A zone in which it is so many hours o'clock at this full hour. The names of these zones have the sign the other way round.
+pub fn zone_where(hour: u32, at: DateTime<Utc>) -> String {
+    let ahead = (hour.cast_signed() - at.hour().cast_signed() + 11).rem_euclid(24) - 11;
+    format!("Etc/GMT{:+}", -ahead)
 }
 
 impl Default for Setup {
@@ -54,6 +73,22 @@ impl Default for Setup {
             alone: false,
             only_named: false,
             worker_env: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_found_for_every_hour() {
+        for utc in 0..24 {
+            let at: DateTime<Utc> = format!("2026-12-01T{utc:02}:00:00Z").parse().expect("a time");
+            for hour in 0..24 {
+                let zone: chrono_tz::Tz = zone_where(hour, at).parse().expect("a zone");
+                assert_eq!(at.with_timezone(&zone).hour(), hour);
+            }
         }
     }
 }

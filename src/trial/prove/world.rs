@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sqlx::PgPool;
@@ -14,6 +14,7 @@ use tokio::process::Command;
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
+use crate::chert::client::wall_clock;
 use crate::chert::lines::ListedLine;
 use crate::database;
 use crate::outbox::lines::{self, Paces, Which};
@@ -29,6 +30,9 @@ use crate::trial::rig::{WorkerProcess, WorkerSetup, log_directory};
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a worker may take to end in good order.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Short, so that what a dead worker held is taken over soon.
+pub const LEASE: Duration = Duration::from_secs(4);
 
 /// Everything that a scenario plays with; dropping it ends all of it.
 pub struct World {
@@ -52,8 +56,8 @@ pub struct World {
     pub retried: BTreeMap<i64, i32>,
     pub inserted: u64,
     pub peak_rss_kb: u64,
-    /// By Postgres's and Chert's clocks, of a world that begins before one.
-    pub full_hour: Option<DateTime<Utc>>,
+    /// What a world begins before, by Postgres's and Chert's clocks.
+    pub begins_before: Option<DateTime<Utc>>,
     pub setup: WorkerSetup,
     pub logs: TempDir,
     started_workers: u32,
@@ -69,15 +73,13 @@ pub struct Suppression {
 impl World {
     /// Starts Postgres and Chert, migrates, and sets the lines' paces. No worker runs yet.
     pub async fn make(setup: Setup, seed: u64) -> Result<World, ProveError> {
-        let (mut full_hour, mut ahead_secs) = (None, 0);
+        let (mut begins_before, mut ahead_secs) = (None, 0);
         let server = match setup.machine {
             Machine::Plain => Embedded::start(Durability::None).await?,
             Machine::SmallDisk => Embedded::start_on_a_small_disk().await?,
             Machine::Clock => Embedded::start_with_a_clock().await?,
-            Machine::BeforeTheHour(lead) => {
-                let now = DateTime::<Utc>::from(SystemTime::now());
-                let hour = next_full_hour(now + lead);
-                (full_hour, ahead_secs) = (Some(hour), (hour - lead - now).num_seconds());
+            Machine::Before { instant, lead } => {
+                (begins_before, ahead_secs) = (Some(instant), (instant - lead - wall_clock()).num_seconds());
                 Embedded::start_off_by(i32::try_from(ahead_secs).unwrap_or(0)).await?
             }
         };
@@ -104,11 +106,11 @@ impl World {
         };
         lines::set(&pool, &Which::All, &paces).await?;
         let logs = log_directory()?;
-        // Leases are short, so that what a dead worker held is taken over soon.
+        let lease = format!("{}s", LEASE.as_secs());
         let env = [
             ("OUTBOX_LINE_CHOICE", "name"),
             ("OUTBOX_HTTP_TIMEOUT", "1s"),
-            ("OUTBOX_LEASE", "4s"),
+            ("OUTBOX_LEASE", &lease),
             ("OUTBOX_PROBE_WAIT", "1s"),
         ];
         let env = env.map(|(name, value)| (name, value.to_owned())).into_iter().chain(setup.worker_env);
@@ -134,7 +136,7 @@ impl World {
             retried: BTreeMap::new(),
             inserted: 0,
             peak_rss_kb: 0,
-            full_hour,
+            begins_before,
             setup,
             logs,
             started_workers: 0,
@@ -342,10 +344,6 @@ impl World {
     fn note_memory(&mut self, worker: &WorkerProcess) {
         self.peak_rss_kb = self.peak_rss_kb.max(worker.peak_rss_kb().unwrap_or(0));
     }
-}
-
-fn next_full_hour(at: DateTime<Utc>) -> DateTime<Utc> {
-    at.duration_trunc(TimeDelta::hours(1)).unwrap_or(at) + TimeDelta::hours(1)
 }
 
 /// The number of the n-th recipient.

@@ -7,7 +7,8 @@ use chrono::TimeDelta;
 
 use crate::outbox::lines::{self, Paces, Which};
 use crate::trial::prove::drip::LINES;
-use crate::trial::prove::drip::hours::{self, Group, windows, zone_where};
+use crate::trial::prove::drip::hours::{self, Group, windows};
+use crate::trial::prove::setup::zone_where;
 use crate::trial::prove::world::phone;
 use crate::trial::prove::{Machine, ProveError, Setup, World};
 
@@ -22,11 +23,11 @@ const CAP: u32 = 400;
 const HOURS: &[(&str, &str)] = &[("00:00", "11:59"), ("12:01", "13:20")];
 
 pub fn setup() -> Setup {
-    Setup { machine: Machine::BeforeTheHour(LEAD), alone: true, only_named: true, ..super::setup(GAP, GAP) }
+    Setup { machine: Machine::before_the_hour(LEAD), alone: true, only_named: true, ..super::setup(GAP, GAP) }
 }
 
 pub async fn drip(world: &mut World) -> Result<(), ProveError> {
-    let midnight = world.full_hour.unwrap_or_default();
+    let midnight = world.begins_before.unwrap_or_default();
     for line in 1..=LINES {
         let cap = is_capped(line).then_some(CAP.cast_signed());
         let zone = zone_where(0, midnight);

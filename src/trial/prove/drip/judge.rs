@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::simulate::LedgerEntry;
 use crate::trial::prove::drip::WOOED;
 use crate::trial::prove::drip::foretold::Foretold;
-use crate::trial::prove::world::Suppression;
+use crate::trial::prove::world::{LEASE, Suppression};
 use crate::trial::prove::{ProveError, World};
 
 /// The steps that send, by their order.
@@ -79,13 +79,15 @@ async fn ends(world: &mut World, ways: &BTreeMap<i64, Vec<i32>>) -> Result<(), P
     if short > 0 {
         world.findings.push(format!("{short} people are through without all steps"));
     }
-    // Whoever was killed with a call in hand left it unknown what came of that, and its hours ended before it could be asked again.
+    // Whoever was killed with a call in hand left it unknown what came of that, and its hours ended before it could be asked again. It is
+    // known to be unknown when the lease has run out, which is that much later than the call.
     let unknown: i64 = sqlx::query_scalar(
         "select count(*)
            from outbox.enrolments e
            join outbox.jobs j on j.enrolment = e.id and j.state = 'parked'
-          where e.campaign = 'drip' and e.reason = 'parked' and j.unknown_since < j.expires_at and j.finished_at >= j.expires_at",
+          where e.campaign = 'drip' and e.reason = 'parked' and j.unknown_since < j.expires_at + make_interval(secs => $1) and j.finished_at >= j.expires_at",
     )
+    .bind(LEASE.as_secs_f64())
     .fetch_one(&world.pool)
     .await?;
     if counts.get("parked") == Some(&(unknown as usize)) {

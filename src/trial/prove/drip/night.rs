@@ -7,8 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::outbox::lines::{self, Paces, Which};
-use crate::trial::prove::drip::hours::{self, Group, windows, zone_where};
+use crate::trial::prove::drip::hours::{self, Group, windows};
 use crate::trial::prove::drip::{BY_HAND, Kills, REPLICAS, apply, count_jobs, replica};
+use crate::trial::prove::setup::zone_where;
 use crate::trial::prove::world::phone;
 use crate::trial::prove::{Machine, ProveError, Setup, World};
 
@@ -26,7 +27,7 @@ const CAP: u32 = 3;
 pub fn setup() -> Setup {
     let (gap, first_touch_gap) = (Duration::from_secs(1), Duration::from_secs(4));
     Setup {
-        machine: Machine::BeforeTheHour(LEAD),
+        machine: Machine::before_the_hour(LEAD),
         lines: LINES,
         gap,
         first_touch_gap,
@@ -36,7 +37,7 @@ pub fn setup() -> Setup {
 }
 
 pub async fn fall(world: &mut World) -> Result<(), ProveError> {
-    let midnight = world.full_hour.unwrap_or_default();
+    let midnight = world.begins_before.unwrap_or_default();
     for line in 1..=LINES {
         let cap = (line <= LINES / 2).then_some(CAP.cast_signed());
         let zone = zone_where(0, midnight);
