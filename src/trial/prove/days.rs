@@ -118,7 +118,8 @@ impl Change {
         }
         let before = ledger.iter().filter(|entry| entry.at < at).count();
         let after = ledger.len() - before;
-        world.notes.push(format!("{before} first touches before it and {after} after it"));
+        let (zone, at) = (self.zone, at.format("%F %H:%M UTC"));
+        world.notes.push(format!("{zone} at {at}, {before} first touches before and {after} after it"));
         Ok(())
     }
 }
