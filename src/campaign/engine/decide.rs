@@ -112,6 +112,11 @@ impl<R: Rng> Deciding<'_, R> {
     /// Along the program from where it stands.
     fn go_on(&mut self, mut change: Change, vars: &Vars) -> Decision {
         let running = self.running;
+        if change.reached_at > self.known.now {
+            // Whatever it is looked at for, a wait is not cut short.
+            (change.ready, change.due_at) = (self.enrolment.ready, Some(change.reached_at));
+            return change.into();
+        }
         let Ok(phone) = self.enrolment.phone.parse::<Phone>() else {
             return held(change, "unreadable", "phone").into();
         };
@@ -444,6 +449,16 @@ mod tests {
         let known = Known { job_state: Some("sent".to_owned()), job_sent_at: Some(at(1)), now: at(30), ..known() };
         let change = of(&waiting(), &known).change;
         assert_eq!((change.due_at, change.reached_at, change.sent_at), (Some(at(49)), at(49), Some(at(1))));
+    }
+
+    #[test]
+    fn who_is_looked_at_before_a_wait_is_over_rests_until_then() {
+        for resting in [ready(), Enrolment { ready: false, step: 2, ..ready() }] {
+            let Decision { change, job } = of(&resting, &Known { now: at(-1), ..known() });
+            let kept = (change.step, change.ready, change.reached_at, change.due_at);
+            assert_eq!(kept, (resting.step, resting.ready, at(0), Some(at(0))));
+            assert!(job.is_none() && change.state == "active", "no message before its time");
+        }
     }
 
     #[test]

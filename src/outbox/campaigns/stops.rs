@@ -31,13 +31,15 @@ pub async fn opted_out(tx: &mut PgTransaction<'_>, stops: &[(&Phone, &Scope)]) -
     stop(tx, &said.collect::<Vec<_>>(), "opted_out").await
 }
 
-/// Who have answered, or were let go: an enrolment of theirs that waits for that, or for whatever else, is looked at now.
+/// Who have answered, or were let go: an enrolment of theirs whose step has come, and which waits for that, or for whatever else, is looked
+/// at now. A wait goes on.
 pub async fn look_again(tx: &mut PgTransaction<'_>, phones: &[String]) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
         update outbox.enrolments e
            set due_at = now()
          where e.phone = any ($1) and (e.state = 'active') is true and e.ready and not e.waiting and e.due_at > now()
+           and e.reached_at <= now()
         "#,
         phones
     )

@@ -275,6 +275,54 @@ async fn whoever_answers_or_is_let_go_gets_their_next_message_at_once() {
 }
 
 #[tokio::test]
+async fn neither_a_reply_nor_a_release_cuts_a_wait_short() {
+    let it = Harness::start().await;
+    it.apply(&file("stop_on: [opt_out]", THREE)).await;
+    it.enrol(ANN).await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    it.drain().await;
+    it.settle(&engine).await;
+    it.execute("update outbox.recipients set review_since = now(), review_reason = 'why'").await;
+    let rests = "select (ready and reached_at = sent_at + interval '1 day' and due_at = reached_at)::text from outbox.enrolments";
+    let check = async |why: &str| {
+        assert_eq!(it.text(rests).await, "true", "{why}");
+        it.settle(&engine).await;
+        assert_eq!((it.text(rests).await.as_str(), it.count("state = 'queued'").await), ("true", 0), "{why}");
+    };
+    store(it.pool(), Source::List, &[message("e1", ANN, "Thanks!")]).await.expect("stores");
+    assert_eq!(applier(&[]).apply(it.pool()).await.expect("applies").events, 1);
+    check("a reply").await;
+    assert_eq!(it.run(&["recipients", "release", ANN]).await.0, 0);
+    check("a release").await;
+    // Whoever else has them looked at.
+    it.execute("update outbox.enrolments set due_at = now()").await;
+    it.settle(&engine).await;
+    check("a look").await;
+}
+
+#[tokio::test]
+async fn a_reply_cuts_no_jitter_short() {
+    let it = Harness::start().await;
+    let audience =
+        format!("audience: {{ sql: \"select '{ANN}' as phone\" }}\nschedule: {{ cron: '@daily', jitter: 6h }}");
+    it.apply(&file(&audience, THREE)).await;
+    it.execute("update outbox.campaigns set next_at = now()").await;
+    let engine = it.engine();
+    it.settle(&engine).await;
+    // However little of it she has drawn.
+    it.execute(
+        "update outbox.enrolments set reached_at = now() + interval '3 hours', due_at = now() + interval '3 hours'",
+    )
+    .await;
+    store(it.pool(), Source::List, &[message("e1", ANN, "Hello?")]).await.expect("stores");
+    applier(&[]).apply(it.pool()).await.expect("applies");
+    it.settle(&engine).await;
+    let rests = "select (state = 'active' and ready and due_at = reached_at)::text from outbox.enrolments";
+    assert_eq!((it.text(rests).await.as_str(), it.count("true").await), ("true", 0));
+}
+
+#[tokio::test]
 async fn a_step_that_comes_too_late_ends_the_enrolment() {
     let it = Harness::start().await;
     it.apply(&file("", "[{ send: { body: Hi }, expires_after: 1h }]")).await;
