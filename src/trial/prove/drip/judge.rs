@@ -1,12 +1,13 @@
 //! What became of a drip: the phones' ledger held against enrolments, replies, caps and the plan.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::simulate::LedgerEntry;
-use crate::trial::prove::drip::WOOED;
 use crate::trial::prove::drip::foretold::Foretold;
+use crate::trial::prove::drip::{WAIT_SECS, WOOED};
 use crate::trial::prove::world::{LEASE, Suppression};
 use crate::trial::prove::{ProveError, World};
 
@@ -14,6 +15,8 @@ use crate::trial::prove::{ProveError, World};
 pub const STEPS: [&str; 4] = ["first", "second", "third", "last"];
 /// Each has a wait behind it in the program, but for the last one.
 const STRIDE: i32 = 2;
+/// A call's start is told by a clock that is tied to the database's, and the wait behind it is over by that one.
+const SLACK: Duration = Duration::from_millis(5);
 
 /// The job of a step.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -22,26 +25,39 @@ struct StepJob {
     campaign: String,
     enrolment: i64,
     step: i32,
+    /// How long the call took that brought its message, or heard that it was there.
+    took_ms: i32,
 }
+
+/// A message on a phone, and the job that it is of.
+type Arrival<'a> = (&'a LedgerEntry, &'a StepJob);
 
 /// Judges the drip and its rivals once they are over.
 pub async fn drip(world: &mut World, foretold: &Foretold) -> Result<(), ProveError> {
     let jobs: Vec<StepJob> = sqlx::query_as(
-        "select idempotency_key as key, campaign, enrolment, step from outbox.jobs where campaign is not null",
+        "select j.idempotency_key as key, j.campaign, j.enrolment, j.step,
+                coalesce((select max(a.duration_ms) from outbox.attempts a
+                           where a.job_id = j.id and a.outcome in ('sent', 'duplicate')), 0) as took_ms
+           from outbox.jobs j
+          where j.campaign is not null",
     )
     .fetch_all(&world.pool)
     .await?;
     let ledger = world.simulator.ledger();
     let by_key: HashMap<&str, &StepJob> = jobs.iter().filter_map(|job| Some((job.key.as_deref()?, job))).collect();
     let of = |entry: &LedgerEntry| by_key.get(entry.idempotency_key.as_deref()?).copied();
-    let dripped: Vec<(&LedgerEntry, &StepJob)> =
+    let dripped: Vec<Arrival<'_>> =
         ledger.iter().filter_map(|entry| Some((entry, of(entry)?))).filter(|(_, job)| job.campaign == "drip").collect();
     let ways = ways(&dripped);
-    let astray =
-        ways.values().filter(|steps| !steps.iter().copied().eq((0..).step_by(STRIDE as usize).take(steps.len())));
+    let in_order = (0..).step_by(STRIDE as usize);
+    let astray = ways.values().filter(|way| !way.iter().map(|(_, job)| job.step).eq(in_order.clone().take(way.len())));
     let (astray, people) = (astray.count(), ways.len());
     if astray > 0 {
         world.findings.push(format!("{astray} of {people} people had a step twice, out of order or left out"));
+    }
+    let hasty = ways.values().flat_map(|way| way.windows(2)).filter(|pair| is_hasty(pair[0], pair[1])).count();
+    if hasty > 0 {
+        world.findings.push(format!("{hasty} messages before the wait behind the step before was over"));
     }
     let rivals = ledger.len() - dripped.len();
     if rivals != WOOED as usize {
@@ -53,19 +69,27 @@ pub async fn drip(world: &mut World, foretold: &Foretold) -> Result<(), ProveErr
     held_against_the_plan(world, foretold, end, dripped.len()).await
 }
 
-/// The steps of each enrolment, in the order of their arrival.
-fn ways(dripped: &[(&LedgerEntry, &StepJob)]) -> BTreeMap<i64, Vec<i32>> {
-    let mut arrived: Vec<_> = dripped.iter().map(|(entry, job)| (entry.at_us, entry.seq, job)).collect();
-    arrived.sort_by_key(|(at_us, seq, _)| (*at_us, *seq));
-    let mut ways: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
-    for (.., job) in arrived {
-        ways.entry(job.enrolment).or_default().push(job.step);
+/// The messages of each enrolment, in the order of their arrival.
+fn ways<'a>(dripped: &[Arrival<'a>]) -> BTreeMap<i64, Vec<Arrival<'a>>> {
+    let mut arrived = dripped.to_vec();
+    arrived.sort_by_key(|(entry, _)| (entry.at_us, entry.seq));
+    let mut ways: BTreeMap<i64, Vec<Arrival<'a>>> = BTreeMap::new();
+    for (entry, job) in arrived {
+        ways.entry(job.enrolment).or_default().push((entry, job));
     }
     ways
 }
 
+/// Whether a message came sooner than its wait after the one before it. The wait is counted from the start of that one's call, which was
+/// at most as long before its arrival as the call took; one that was asked again began later still.
+fn is_hasty((before, its_job): Arrival<'_>, (message, _): Arrival<'_>) -> bool {
+    let since_call = Duration::from_micros((message.at_us - before.at_us).unsigned_abs())
+        + Duration::from_millis(its_job.took_ms.unsigned_abs().into());
+    since_call + SLACK < Duration::from_secs(WAIT_SECS)
+}
+
 /// Everybody is through, or has said something; who is through has had it all.
-async fn ends(world: &mut World, ways: &BTreeMap<i64, Vec<i32>>) -> Result<(), ProveError> {
+async fn ends(world: &mut World, ways: &BTreeMap<i64, Vec<Arrival<'_>>>) -> Result<(), ProveError> {
     let ends: Vec<(i64, String, Option<String>)> =
         sqlx::query_as("select id, state, reason from outbox.enrolments where campaign = 'drip'")
             .fetch_all(&world.pool)
