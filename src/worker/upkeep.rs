@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
+use crate::outbox::campaigns::manage;
 use crate::outbox::workers::{Heartbeat, beat};
 use crate::outbox::{hearing, lines, rescue};
 use crate::worker::Shared;
@@ -88,6 +89,14 @@ async fn rescue_jobs(shared: &Shared) {
         }
         Ok(_) => {}
         Err(error) => debug!(%error, "No look for held jobs"),
+    }
+    match manage::release(&shared.pool).await {
+        Ok(released) if released > 0 => {
+            info!("Their campaigns run again: {released} jobs that a pause still held go on");
+            shared.bell.notify_one();
+        }
+        Ok(_) => {}
+        Err(error) => debug!(%error, "No look for what pauses hold"),
     }
 }
 

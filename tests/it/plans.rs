@@ -55,7 +55,7 @@ const BIG: [&str; 11] = [
 ];
 
 /// What each index finds its rows by; a condition on a later column alone reads all of it.
-const LEADS: [(&str, &str); 37] = [
+const LEADS: [(&str, &str); 38] = [
     ("jobs_pkey", "id"),
     ("jobs_to_admit", "COALESCE(wake_at, due_at)"),
     ("jobs_ready", "line_id"),
@@ -81,6 +81,7 @@ const LEADS: [(&str, &str); 37] = [
     ("events_received", "received_at"),
     ("events_with_text", "received_at"),
     ("jobs_of_campaign", "campaign"),
+    ("jobs_held_paused", "campaign"),
     ("enrolments_pkey", "id"),
     ("enrolments_in_turn", "campaign"),
     ("enrolments_live", "campaign"),
@@ -163,7 +164,7 @@ const HOT_OF_CAMPAIGNS: [Hot; 21] = [
     ("as u (phone, replied_at, scope)", &["enrolments_of_phone"]),
     ("'campaign_stopped') as", &["enrolments_live"]),
     ("where c.state = 'stopped'", &["enrolments_live", "jobs_of_campaign"]),
-    ("reason = 'campaign_paused' order by id", &["jobs_of_campaign"]),
+    ("j.reason = 'campaign_paused' order by j.id", &["jobs_held_paused"]),
     ("where w.job_id = any", &["enrolments_of_job", "enrolments_pkey"]),
     ("where id >= $2 and id < $3 and campaign = $1", &[]),
     ("and (e.finished_at, e.id) > ($2, $3)", &["enrolments_finished", "jobs_pkey"]),
@@ -205,6 +206,7 @@ async fn i11_no_statement_of_a_campaign_reads_more_than_its_index() {
         "enrolments_of_phone",
         "enrolments_live",
         "jobs_of_campaign",
+        "jobs_held_paused",
         "enrolments_finished",
         "goals_reached",
     ];

@@ -126,31 +126,41 @@ pub async fn resume(
     .await
     .map_err(CampaignsError::Change)?;
     tx.commit().await.map_err(CampaignsError::Change)?;
-    while release(pool, name).await? == BATCH as u64 {}
+    while release(pool).await? == BATCH as u64 {}
     Ok(before.state)
 }
 
-/// Lets jobs go that its pause held; there are no more than the look-ahead allows.
-async fn release(pool: &PgPool, name: &str) -> Result<u64, CampaignsError> {
+/// Lets jobs go that a pause holds whose campaign runs: a resume does it, and upkeep again and again, for what was admitted while the
+/// resume was under way and held for a pause that is over. Returns how many of at most 500. Errors: `CampaignsError::Change`.
+pub async fn release(pool: &PgPool) -> Result<u64, CampaignsError> {
     let mut tx = database::begin(pool).await.map_err(CampaignsError::Change)?;
     let held = sqlx::query_scalar!(
         r#"
-        select id
-          from outbox.jobs
-         where campaign = $1 and state = 'queued' and reason = 'campaign_paused'
-         order by id
-         limit $2
-           for update skip locked
+        select held.id
+          from outbox.campaigns c
+         cross join lateral (
+               select j.id
+                 from outbox.jobs j
+                where j.campaign = c.name and j.state = 'queued' and j.reason = 'campaign_paused'
+                order by j.id
+                limit $1
+                  for update skip locked) held
+         where c.state = 'running'
+         limit $1
         "#,
-        name,
         BATCH,
     )
     .fetch_all(&mut *tx)
     .await
     .map_err(CampaignsError::Change)?;
     let released = hearing::let_go(&mut tx, &held).await.map_err(CampaignsError::Change)?;
-    // Workers that sleep are woken as by an insert.
-    sqlx::query!("select pg_notify('outbox_jobs', '')").fetch_one(&mut *tx).await.map_err(CampaignsError::Change)?;
+    if released > 0 {
+        // Workers that sleep are woken as by an insert.
+        sqlx::query!("select pg_notify('outbox_jobs', '')")
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(CampaignsError::Change)?;
+    }
     tx.commit().await.map_err(CampaignsError::Change)?;
     Ok(released)
 }

@@ -59,6 +59,39 @@ async fn a_pause_holds_within_a_second_what_is_queued_and_a_resume_lets_it_go() 
 }
 
 #[tokio::test]
+async fn what_is_admitted_while_a_resume_is_under_way_is_not_held_for_a_pause_that_is_over() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    // An admission that has seen the pause takes its time to hold the job.
+    it.execute(
+        "create function public.take_time() returns trigger language plpgsql as
+         $$ begin perform pg_advisory_xact_lock(1); return new; end $$;
+         create trigger take_time before update on outbox.jobs for each row when (new.reason = 'campaign_paused')
+         execute function public.take_time()",
+    )
+    .await;
+    let mut holder = it.pool().begin().await.expect("begins");
+    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *holder).await.expect("held");
+    manage::pause(it.pool(), "drip").await.expect("pauses");
+    let (holds, mut marks) = (HoldOptions::default(), Marks::default());
+    let resuming = async {
+        let waits =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'";
+        it.until("it holds the job", || async { it.scalar(waits).await == 1 }).await;
+        let (code, _, error) = it.run(&["campaign", "resume", "drip"]).await;
+        assert_eq!(code, 0, "{error}");
+        holder.rollback().await.expect("let go");
+    };
+    let (admitted, ()) = tokio::join!(admit(it.pool(), 10, DAY, &holds, &mut marks), resuming);
+    assert_eq!((admitted.expect("admits"), it.count("reason = 'campaign_paused'").await), (1, 1));
+    let worker = it.worker(&[]).await;
+    it.until("it is sent", || async { it.count("state = 'sent'").await == 1 }).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn a_paused_campaign_moves_nobody_and_goes_on_where_it_stood() {
     let it = Harness::start().await;
     it.apply(&file("", THREE)).await;
