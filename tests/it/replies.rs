@@ -45,7 +45,8 @@ fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-fn message_at(event_id: &str, phone: &str, text: &str, at: DateTime<Utc>) -> Incoming {
+/// What `phone` wrote then, by the far end's clock.
+pub fn message_at(event_id: &str, phone: &str, text: &str, at: DateTime<Utc>) -> Incoming {
     let envelope = json!({
         "event": "message.received", "event_id": event_id, "timestamp": at.to_rfc3339(),
         "data": {"chat": {"owner_handle": {"handle": "+15550100002"}},

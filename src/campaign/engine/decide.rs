@@ -122,7 +122,7 @@ impl<R: Rng> Deciding<'_, R> {
         };
         let given = self.known.time_zone.as_deref().and_then(|zone| zone.parse().ok());
         let facts = Facts {
-            replied: change.sent_at.is_some_and(|sent_at| self.known.last_inbound_at.is_some_and(|at| at > sent_at)),
+            replied: self.known.has_replied(change.sent_at),
             delivered: change.sent_at.is_some() && self.known.delivered,
             vars,
             labels: &running.campaign.labels,
@@ -369,6 +369,8 @@ mod tests {
             time_zone: None,
             touched: false,
             last_inbound_at: None,
+            answered: false,
+            maybe_since: None,
             unanswered: 0,
             in_review: false,
             now: at(1),

@@ -117,12 +117,23 @@ pub struct Known {
     pub time_zone: Option<String>,
     pub touched: bool,
     pub last_inbound_at: Option<DateTime<Utc>>,
+    /// What they wrote was taken for an answer to the last job's message.
+    pub answered: bool,
+    /// Since when the last job's message may have been on their phone, if its first call may have been earlier than the one that is
+    /// recorded.
+    pub maybe_since: Option<DateTime<Utc>>,
     pub unanswered: i32,
     pub in_review: bool,
     pub now: DateTime<Utc>,
 }
 
 impl Known {
+    /// Whether they have replied to the last message of the campaign, which was `sent_at` then.
+    pub fn has_replied(&self, sent_at: Option<DateTime<Utc>>) -> bool {
+        let since = sent_at.map(|sent_at| self.maybe_since.map_or(sent_at, |maybe| maybe.min(sent_at)));
+        since.is_some_and(|since| self.answered || self.last_inbound_at.is_some_and(|at| at > since))
+    }
+
     /// Why nothing is made for this person, whatever the hour: `in_review`, or `unanswered` for marketing after so many messages.
     pub fn held_back(&self, class: Class, unanswered_limit: i32) -> Option<&'static str> {
         if self.in_review {
@@ -141,8 +152,10 @@ pub async fn know(tx: &mut PgTransaction<'_>, enrolments: &[Enrolment]) -> Resul
         select j.state as "job_state?", j.sent_at as "job_sent_at?",
                (j.delivered_at is not null or j.read_at is not null) is true as "delivered!",
                r.line_id as "line_id?", r.time_zone as "time_zone?", r.first_touched_at is not null as "touched!",
-               r.last_inbound_at as "last_inbound_at?", coalesce(r.unanswered, 0) as "unanswered!",
-               r.review_since is not null as "in_review!", clock_timestamp() as "now!"
+               r.last_inbound_at as "last_inbound_at?", j.replied_at is not null as "answered!",
+               -- Nobody knows when a call was made whose outcome is unknown, nor which one another answer means: not before its job.
+               case when j.unknown_since is not null or j.state = 'duplicate' then j.created_at end as "maybe_since?",
+               coalesce(r.unanswered, 0) as "unanswered!", r.review_since is not null as "in_review!", clock_timestamp() as "now!"
           from unnest($1::text[], $2::bigint[]) with ordinality as u (phone, job_id, place)
           left join outbox.jobs j on j.id = u.job_id
           left join outbox.recipients r on r.phone = u.phone

@@ -291,7 +291,7 @@ fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) ->
         None => return vec![Bind::unknown("held").of("vars")],
     };
     let facts = Facts {
-        replied: row.sent_at.is_some_and(|sent_at| around.known.last_inbound_at.is_some_and(|at| at > sent_at)),
+        replied: around.known.has_replied(row.sent_at),
         delivered: row.sent_at.is_some() && around.known.delivered,
         vars: &vars,
         labels: &running.campaign.labels,
@@ -428,6 +428,8 @@ mod tests {
             time_zone: Some("Europe/Berlin".to_owned()),
             touched: true,
             last_inbound_at: None,
+            answered: false,
+            maybe_since: None,
             unanswered: 0,
             in_review: false,
             now: at(0),
@@ -489,8 +491,12 @@ mod tests {
     fn a_branch_is_taken_by_what_is_known_of_the_last_message() {
         let (known, uncapped) = (known(), Capped::default());
         let replied = Known { last_inbound_at: Some(at(0)), ..known.clone() };
+        let answered = Known { answered: true, ..known.clone() };
+        let maybe = Known { last_inbound_at: Some(at(-2)), maybe_since: Some(at(-3)), ..known.clone() };
         let delivered = Known { delivered: true, ..known.clone() };
-        for (word, yes) in [("replied", &replied), ("delivered", &delivered)] {
+        for (word, yes) in
+            [("replied", &replied), ("replied", &answered), ("replied", &maybe), ("delivered", &delivered)]
+        {
             let steps = format!(
                 "[{{ send: {{ body: Hi }} }}, {{ branch: {{ if: {word}, then: [{{ wait: 1d }}], else: [{{ wait: 3d }}] }} }}]"
             );

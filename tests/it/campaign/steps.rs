@@ -1,17 +1,20 @@
 //! Steps: each once and in order, whatever dies; in their windows and under their caps; and ended by what their people say.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use chert_outbox::campaign::eta::Member;
 use chert_outbox::campaign::running::Running;
+use chert_outbox::failpoint::{self, Point};
 use chert_outbox::inbound::store::{Source, store};
 use chert_outbox::outbox::campaigns::{steps, under_way};
+use chrono::TimeDelta;
 use serde_json::json;
 
 use crate::campaign::{ANN, BOB, CID, DOT, THREE, file};
-use crate::harness::Harness;
-use crate::replies::{applier, message};
+use crate::harness::{Harness, PATIENCE};
+use crate::replies::{applier, message, message_at};
 
 #[tokio::test]
 async fn i09_each_step_once_and_in_order_with_engines_dropped_at_every_transaction() {
@@ -320,6 +323,49 @@ async fn a_reply_cuts_no_jitter_short() {
     it.settle(&engine).await;
     let rests = "select (state = 'active' and ready and due_at = reached_at)::text from outbox.enrolments";
     assert_eq!((it.text(rests).await.as_str(), it.count("true").await), ("true", 0));
+}
+
+#[tokio::test]
+async fn a_branch_calls_nobody_quiet_who_has_answered_and_nobody_an_answer_who_wrote_before() {
+    let it = Harness::start().await;
+    it.apply(&file(
+        "stop_on: [opt_out]",
+        "[{ send: { body: one } }, { wait: 1d }, { branch: { if: replied, then: [{ send: { body: thanks } }], else: [{ send: { body: quiet? } }] } }]",
+    ))
+    .await;
+    let engine = it.engine();
+    let hears = async |event| {
+        store(it.pool(), Source::List, &[event]).await.expect("stores");
+        applier(&[]).apply(it.pool()).await.expect("applies");
+    };
+    // Her message is on its phone, and the worker that sent it dies before it can say so.
+    it.enrol(ANN).await;
+    it.settle(&engine).await;
+    let args = ["worker", "--roles", "send", "--http-timeout", "2s", "--lease", "5s", "--lines-refresh", "0"];
+    let mut dying = it.binary();
+    dying.args(args).env(failpoint::VARIABLE, format!("{}=1", Point::AfterAnswer.name()));
+    let died = tokio::time::timeout(PATIENCE, dying.status()).await.expect("it dies").expect("it starts");
+    assert_eq!((died.signal(), it.ledger().len(), it.count("state = 'sending'").await), (Some(9), 1, 1));
+    hears(message("e1", ANN, "Thanks!")).await;
+    it.execute("update outbox.jobs set lease_until = now() - interval '1 second' where state = 'sending'").await;
+    // He wrote just before his.
+    hears(message("e2", CID, "I am in")).await;
+    it.enrol(BOB).await;
+    it.enrol(CID).await;
+    it.enrol(DOT).await;
+    it.settle(&engine).await;
+    let worker = it.worker(&[]).await;
+    it.until("all are sent", || async { it.count("state = 'sent'").await == 4 }).await;
+    worker.stop().await;
+    it.settle(&engine).await;
+    // The far end's clock is behind.
+    hears(message_at("e3", BOB, "Yes", it.now().await - TimeDelta::seconds(20))).await;
+    it.time_passes().await;
+    it.settle(&engine).await;
+    it.drain().await;
+    let texts = it.texts();
+    let second: Vec<&str> = [ANN, BOB, CID, DOT].iter().map(|phone| texts[*phone][1].as_str()).collect();
+    assert_eq!(second, ["thanks", "thanks", "quiet?", "quiet?"]);
 }
 
 #[tokio::test]
