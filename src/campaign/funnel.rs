@@ -15,7 +15,7 @@ pub struct Standing {
     /// `active`, `held`, `done` or `stopped`.
     pub state: String,
     pub reason: Option<String>,
-    /// The variable that is missing, and what else was given; or the field that does not fit.
+    /// The variable that is missing, and what else was given; or the field that does not fit; of who is active, what holds them back.
     pub detail: Option<String>,
     /// The time of the step had come before this one, or before their enrolment ended.
     pub arrived: bool,
@@ -54,8 +54,10 @@ pub struct Step {
     pub coming: i64,
     /// People whose time at the step had come, each once, whatever became of it.
     pub reached: i64,
-    /// Of those: nothing is queued for them yet. They wait for their hours, their cap, or room in the queue.
+    /// Of those: nothing is queued for them yet. They wait for their hours, their cap, or room in the queue, or are held back.
     pub due: i64,
+    /// Of those: who are held back until they reply, or somebody has looked at what they wrote, by reason.
+    pub held_back: BTreeMap<String, i64>,
     #[serde(flatten)]
     pub messages: Counts,
     /// Who stand there until somebody mends what is missing, by reason.
@@ -98,7 +100,7 @@ pub fn funnel(programs: &BTreeMap<i32, Program>, standings: &[Standing], message
             ("stopped", false) => Some(&mut step.left_before),
             (_, true) => {
                 step.due += people;
-                None
+                standing.detail.as_ref().map(|_| &mut step.held_back)
             }
             (_, false) => {
                 step.coming += people;
@@ -171,12 +173,9 @@ fn in_order(programs: &BTreeMap<i32, Program>) -> Vec<Step> {
 }
 
 fn reason(standing: &Standing) -> String {
-    let reason = standing.reason.clone().unwrap_or_default();
     // Without the keys that were given in its place: people of one reason are one number.
-    match standing.detail.as_deref().and_then(|detail| detail.split(' ').next()) {
-        Some(what) => format!("{reason}: {what}"),
-        None => reason,
-    }
+    let what = standing.detail.as_deref().and_then(|detail| detail.split(' ').next());
+    standing.reason.as_deref().into_iter().chain(what).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
@@ -234,6 +233,14 @@ mod tests {
         assert_eq!(help.ended, BTreeMap::from([("failed".to_owned(), 2)]));
         assert_eq!(help.left_before, BTreeMap::from([("replied".to_owned(), 4)]));
         assert_eq!((help.reached, funnel.done), (5, 9));
+    }
+
+    #[test]
+    fn who_is_held_back_is_due_and_told_apart_by_the_reason() {
+        let held_back = Standing { detail: Some("unanswered".to_owned()), ..standing(1, 2, "active", None, true, 3) };
+        let funnel = funnel(&programs(&[OLD]), &[held_back, standing(1, 2, "active", None, true, 2)], &[]);
+        let help = &funnel.steps[1];
+        assert_eq!((help.due, help.reached, &help.held_back), (5, 5, &BTreeMap::from([("unanswered".to_owned(), 3)])));
     }
 
     #[test]

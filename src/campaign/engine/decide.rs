@@ -187,9 +187,9 @@ impl<R: Rng> Deciding<'_, R> {
             let due_at = deadline.map_or(at, |deadline| deadline.min(at));
             Change { due_at: Some(due_at), ..change }.into()
         };
-        if self.known.held_back(running.campaign.class, self.unanswered_limit).is_some() {
+        if let Some(why) = self.known.held_back(running.campaign.class, self.unanswered_limit) {
             let at = now + about(HELD_BACK, self.rng);
-            return later(change, at);
+            return later(Change { detail: Some(why.to_owned()), ..change }, at);
         }
         let until = match Opening::for_person(running, phone, given, now) {
             Opening::Open { until } => until,
@@ -475,6 +475,10 @@ mod tests {
         let none = Capped::default();
         let unanswered = later("", &Known { unanswered: 3, ..known() }, &none);
         assert!(unanswered >= at(7), "{unanswered}");
+        let why = |known: &Known| of(&ready(), known).change.detail;
+        assert_eq!(why(&Known { unanswered: 3, ..known() }).as_deref(), Some("unanswered"));
+        assert_eq!(why(&Known { in_review: true, ..known() }).as_deref(), Some("in_review"));
+        assert_eq!(why(&known()), None);
         assert_eq!(
             later("", &Known { in_review: true, now: at(20), ..known() }, &none),
             at(24),

@@ -24,7 +24,7 @@ struct Which {
     /// Only people in this state.
     #[arg(long, value_parser = ["active", "held", "done", "stopped"])]
     state: Option<String>,
-    /// Only people with this reason, such as `missing_variable` or `replied`, or whose message waits in the queue for it, such as
+    /// Only people with this reason, such as `missing_variable` or `replied`, or whose message waits for it, such as
     /// `unanswered`.
     #[arg(long, value_parser = PossibleValuesParser::new(REASONS.into_iter().chain(HELD_BACK)))]
     reason: Option<String>,
@@ -95,13 +95,13 @@ impl People {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Those of whom other lists say that their message is held. Their enrolment is not.
+    /// Those of whom other lists say what their message waits for. Their enrolment is not held.
     async fn print_held_back(&self, reader: &Reader<'_>) -> anyhow::Result<()> {
         let held_back = reader.held_back().await?;
         if !held_back.is_empty() {
             let all = counted(held_back.values().sum::<i64>(), "more person is", "more people are");
             let reasons: Vec<String> = held_back.iter().map(|(reason, people)| format!("{people} {reason}")).collect();
-            outln!("{all} held back, with a message in the queue: {}; --reason REASON lists them", reasons.join(", "));
+            outln!("{all} held back: {}; --reason REASON lists them", reasons.join(", "));
         }
         Ok(())
     }

@@ -29,10 +29,10 @@ const FORETELL_EVERY: u32 = 20;
 /// Show one campaign: its newest firings, how many people came to which step and what became of it, and when it will be through.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Of each step: who wait for its time (coming), whose time has come (reached), and of these whose message is not made yet (due), waits for
-its line (queued) or was sent, who stand there until something is mended (held), and whose enrolment ended there first (ended; `before it`,
-if the step's time had not come). A reply or a stop counts where it answered: at the message that was sent last before it. A stop is no
-reply. What retention has deleted is not counted.
+    after_help = "Of each step: who wait for its time (coming), whose time has come (reached), and of these whose message is not made yet (due; in brackets
+who are held back, until they reply or somebody looks at what they wrote), waits for its line (queued) or was sent, who stand there until
+something is mended (held), and whose enrolment ended there first (ended; `before it`, if the step's time had not come). A reply or a stop
+counts where it answered: at the message that was sent last before it. A stop is no reply. What retention has deleted is not counted.
 
 The end is that of `campaign plan`, played from where everybody stands, over the lines as they are: see there what makes it a range. People
 who are held, or wait for somebody, are not in it, nor those who are not enrolled yet, nor what will wait for a reply, if nobody answers,
@@ -293,7 +293,7 @@ fn steps(funnel: &Funnel) -> comfy_table::Table {
         "ended",
     ]);
     for step in &funnel.steps {
-        let people = [step.coming, step.reached, step.due].map(|people| people.to_string());
+        let people = [step.coming.to_string(), step.reached.to_string(), due(step)];
         let reasons = [reasons(&step.held, ""), ended(step)];
         rows.add_row([vec![step.name.clone()], people.to_vec(), counts(step.messages), reasons.to_vec()].concat());
         for (variant, made) in &step.variants {
@@ -317,6 +317,13 @@ fn counts(made: Counts) -> Vec<String> {
         share(made.replied),
         share(made.opted_out),
     ]
+}
+
+fn due(step: &Step) -> String {
+    match reasons(&step.held_back, "") {
+        held_back if held_back.is_empty() => step.due.to_string(),
+        held_back => format!("{} ({held_back})", step.due),
+    }
 }
 
 fn ended(step: &Step) -> String {

@@ -32,14 +32,14 @@ pub const REASONS: [&str; 15] = [
     "job_missing",
 ];
 
-/// What holds a message in the queue, as `outbox.is_held` has it: its person is active, and held back.
+/// What holds a message in the queue, as `outbox.is_held` has it, or keeps it from being made: its person is active, and held back.
 pub const HELD_BACK: [&str; 4] = ["inbound_stale", "unanswered", "in_review", "campaign_paused"];
 
 /// Which people of a campaign.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub state: Option<String>,
-    /// Theirs, or what their message waits for in the queue.
+    /// Theirs, or what their message waits for.
     pub reason: Option<String>,
     /// The name of the step at which they stand, in whatever version.
     pub step: Option<String>,
@@ -67,7 +67,7 @@ pub struct Person {
     pub standing: Option<String>,
     /// When they are looked at next; none while their message is on its way, and of who is not active.
     pub next_at: Option<DateTime<Utc>>,
-    /// Why their message waits in the queue.
+    /// Why their message waits in the queue, or is not made before they reply or somebody has looked at what they wrote.
     pub waits_for: Option<String>,
     /// The wordings that they got, as `step=wording`, with blanks between.
     pub variants: Option<String>,
@@ -153,23 +153,28 @@ impl<'a> Reader<'a> {
         Ok(names)
     }
 
-    /// How many messages of the campaign are held in the queue, by what they wait for: their people are active, and held back.
+    /// How many people of the campaign are active and held back, by what their message waits for, in the queue or to be made.
     /// Errors: `CampaignsError::Read`.
     pub async fn held_back(&self) -> Result<BTreeMap<String, i64>, CampaignsError> {
         let mut tx = database::begin(self.pool).await.map_err(CampaignsError::Read)?;
         let rows = sqlx::query!(
             r#"
-            select j.reason as "reason!", count(*) as "messages!"
-              from outbox.jobs j
-             where j.campaign = $1 and j.state = 'queued' and j.enrolment is not null and outbox.is_held(j.reason)
-             group by j.reason
+            select h.reason as "reason!", count(*) as "people!"
+              from (select j.reason
+                      from outbox.jobs j
+                     where j.campaign = $1 and j.state = 'queued' and j.enrolment is not null and outbox.is_held(j.reason)
+                     union all
+                    select e.detail
+                      from outbox.enrolments e
+                     where e.campaign = $1 and e.state = 'active' and e.detail is not null) h
+             group by h.reason
             "#,
             self.campaign,
         )
         .fetch_all(&mut *tx)
         .await
         .map_err(CampaignsError::Read)?;
-        Ok(rows.into_iter().map(|row| (row.reason, row.messages)).collect())
+        Ok(rows.into_iter().map(|row| (row.reason, row.people)).collect())
     }
 
     async fn know(&mut self, tx: &mut PgTransaction<'_>, version: i32) -> Result<(), CampaignsError> {
@@ -202,7 +207,8 @@ async fn rows(
     sqlx::query_as!(
         Person,
         r#"
-        select e.id as enrolment, e.phone, e.round, e.version, e.state, e.reason, e.detail,
+        select e.id as enrolment, e.phone, e.round, e.version, e.state, e.reason,
+               case when e.state <> 'active' then e.detail end as detail,
                -- The name is of the program.
                '' as "step!", e.step as index, e.reached_at, e.created_at as enrolled_at, e.finished_at,
                case when e.state <> 'active' then null
@@ -211,13 +217,13 @@ async fn rows(
                     when e.reached_at > now() then 'coming'
                     else 'due' end as standing,
                case when not e.waiting and e.due_at > now() then e.due_at end as next_at,
-               case when e.waiting and q.state = 'queued' then q.reason end as waits_for,
+               case when e.waiting and q.state = 'queued' then q.reason when e.state = 'active' then e.detail end as waits_for,
                m.variants, m.sent as "sent!", m.delivered as "delivered!", m.last_sent_at, m.replied_at, m.opted_out_at
           from (select *
                   from outbox.enrolments o
                  where o.campaign = $1 and (o.phone, o.round) > ($2, $3)
                    and ($4::text is null or o.state = $4)
-                   and ($5::text is null or o.reason = $5
+                   and ($5::text is null or o.reason = $5 or o.state = 'active' and o.detail = $5
                         or o.waiting and (select w.state = 'queued' and w.reason = $5 from outbox.jobs w where w.id = o.job_id))
                    and ($6::int[] is null
                         or exists (select from unnest($6::int[], $7::int[]) as u (version, step)

@@ -355,6 +355,7 @@ pub struct Change {
     /// `active`, `held`, `done` or `stopped`, with the reason of the second and the last.
     pub state: &'static str,
     pub reason: Option<&'static str>,
+    /// What is missing or does not fit; of who is active, why no job is made whatever the hour.
     pub detail: Option<String>,
     pub step: i32,
     pub reached_at: DateTime<Utc>,

@@ -385,7 +385,7 @@ async fn who_is_held_back_is_told_beside_those_who_are_held_and_listed_by_the_re
          update outbox.jobs set reason = 'retrying', wake_at = now() + interval '1 hour' where phone = '+15550142203'",
     )
     .await;
-    let told = "3 more people are held back, with a message in the queue: 1 in_review, 2 unanswered; --reason REASON lists them";
+    let told = "3 more people are held back: 1 in_review, 2 unanswered; --reason REASON lists them";
     assert!(people(&["--state", "held"]).await.contains(told), "{}", people(&["--state", "held"]).await);
     for args in [&["--state", "held", "--step", "hello"][..], &["--state", "active"], &[]] {
         assert!(!people(args).await.contains("held back"), "{args:?}");
@@ -398,6 +398,47 @@ async fn who_is_held_back_is_told_beside_those_who_are_held_and_listed_by_the_re
         unanswered.iter().all(|one| one["state"] == "active" && one["waits_for"] == "unanswered"),
         "{unanswered:?}"
     );
+}
+
+#[tokio::test]
+async fn whom_the_engine_holds_back_is_told_with_the_reason_as_if_their_message_were_made() {
+    let it = Harness::start().await;
+    it.apply(
+        &file("stop_on: [opt_out]", "[{ name: hello, send: { body: Hi } }]").replace("transactional", "marketing"),
+    )
+    .await;
+    it.execute(
+        "insert into outbox.recipients (phone, first_touched_at, unanswered, review_since, review_reason) values
+         ('+15550142200', now(), 3, null, null), ('+15550142201', now(), 0, now(), 'why')",
+    )
+    .await;
+    for phone in [ANN, BOB, CID] {
+        it.enrol(phone).await;
+    }
+    let engine = it.engine();
+    it.settle(&engine).await;
+    assert_eq!(it.text("select phone from outbox.jobs").await, CID);
+    let people = async |args: &[&str]| it.run(&[&["campaign", "people", "drip"], args].concat()).await.1;
+    let told = "2 more people are held back: 1 in_review, 1 unanswered; --reason REASON lists them";
+    assert!(people(&["--state", "held"]).await.contains(told), "{}", people(&["--state", "held"]).await);
+    let unanswered = people(&["--reason", "unanswered", "--show-numbers", "--json"]).await;
+    let unanswered: Value = serde_json::from_str(&unanswered).expect("JSON");
+    has(
+        &unanswered[0],
+        &json!({"phone": ANN, "state": "active", "standing": "due", "waits_for": "unanswered", "detail": null}),
+    );
+    assert_eq!(unanswered.as_array().map(Vec::len), Some(1));
+    assert!(people(&["--reason", "in_review"]).await.contains("due (in_review)"), "{}", people(&[]).await);
+    has(
+        step(&status(&it).await, "hello"),
+        &json!({"due": 2, "held_back": {"in_review": 1, "unanswered": 1}, "queued": 1}),
+    );
+    let shown = it.run(&["campaign", "status", "drip"]).await.1;
+    assert!(shown.contains("2 (1 in_review, 1 unanswered)"), "{shown}");
+    says(&it, "e1", ANN, "Thanks!").await;
+    it.settle(&engine).await;
+    has(step(&status(&it).await, "hello"), &json!({"due": 1, "held_back": {"in_review": 1}, "queued": 2}));
+    assert_eq!(people(&["--reason", "unanswered", "--json"]).await.trim(), "[]", "no more");
 }
 
 #[tokio::test]
