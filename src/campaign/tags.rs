@@ -16,7 +16,8 @@ pub const MOST_ELIFS: usize = 100;
 const JOINTS: [&str; 16] = ["%", "(", "*", "+", "-", "/", "[", "and", "else", "if", "is", "not", "or", "{", "|", "~"];
 /// The inside of one `{{ … }}` or `{% … %}`, or a whole condition: bytes from `from` to `to` of the text.
 pub struct Tag<'s> {
-    statement: bool,
+    /// It is a `{% … %}`.
+    pub statement: bool,
     source: &'s str,
     from: usize,
     to: usize,

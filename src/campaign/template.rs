@@ -14,12 +14,17 @@ use serde::{Serialize, Serializer};
 use crate::campaign::tags::{Tag, refuse_the_deep, refuse_the_misleading, refuse_the_rest, tags};
 use crate::job::BODY_MAX_CHARS;
 
-/// The variables of one person: texts, numbers and truth values by name. A null, or a text of blanks, is as good as missing.
+/// The variables of one person by name: texts, numbers and truth values, and lists and objects, which only conditions may ask. A null, or a text of blanks, is as good as missing.
 pub type Vars = BTreeMap<String, serde_json::Value>;
 
 /// Whether a value is as good as none, since it would leave a gap in a text.
 pub fn is_missing(value: &serde_json::Value) -> bool {
     value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty())
+}
+
+/// Whether a value is a list or an object, which would stand in a text as a program writes it.
+fn is_many(value: &serde_json::Value) -> bool {
+    value.is_array() || value.is_object()
 }
 
 /// Enough for any text that fits into a file, and reached in well under a millisecond.
@@ -110,6 +115,9 @@ impl Template {
         if let Some(name) = missing() {
             return Err(RenderError::Missing(name.clone()));
         }
+        if self.variables.iter().any(|name| vars.get(name).is_some_and(is_many) && self.shows(name)) {
+            return Err(RenderError::Mismatch(ErrorKind::InvalidOperation));
+        }
         let env = environment();
         let template = env.template_from_str(&self.source).map_err(|error| RenderError::Mismatch(error.kind()))?;
         let mut out = Bounded(Vec::new());
@@ -118,6 +126,11 @@ impl Template {
             kind => RenderError::Mismatch(kind),
         })?;
         Ok(String::from_utf8_lossy(&out.0).trim().to_owned())
+    }
+
+    /// Whether a variable is written into the text. What only an `if` asks for is not.
+    fn shows(&self, name: &str) -> bool {
+        tags(&self.source).iter().any(|tag| !tag.statement && tag.word(name).is_some())
     }
 
     /// Where a name is used first, as a byte of the text.
@@ -376,6 +389,19 @@ mod tests {
             missing,
             "also where it would not show"
         );
+    }
+
+    #[test]
+    fn a_list_or_an_object_is_asked_and_never_written() {
+        let ann = json!({"name": "Ann", "likes": ["hiking", "golf"], "home": {"city": "Rome"}});
+        let mismatch = Err(RenderError::Mismatch(ErrorKind::InvalidOperation));
+        for source in
+            ["{{ likes }}", "{{ home }}", "{{ likes | upper }}", "{{ 'You like ' ~ likes }}", "{{ likes[0] }}"]
+        {
+            assert_eq!(rendered(source, ann.clone()), mismatch, "{source}");
+        }
+        let asked = "Hi {{ name }}{% if 'golf' in likes %}, a round of golf?{% endif %}";
+        assert_eq!(rendered(asked, ann), Ok("Hi Ann, a round of golf?".to_owned()));
     }
 
     #[test]
