@@ -275,8 +275,8 @@ fn labels(place: &Place<'_>, findings: &mut Findings) -> Option<BTreeMap<String,
     let mut labels = BTreeMap::new();
     for (key, node) in entries(place, "write labels such as team: growth", findings)? {
         let place = place.key(&key.name, node);
-        if key.name.is_empty() || key.name.chars().count() > 64 {
-            let hint = "write 1 to 64 characters";
+        if key.name.is_empty() || key.name.chars().count() > 64 || key.name.contains('\0') {
+            let hint = "write 1 to 64 characters, none of them NUL";
             findings.refuse_at(&place.path, key.line, key.column, "this cannot be a label", hint);
         }
         if let Some(value) = filled(&place, findings) {

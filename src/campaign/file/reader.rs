@@ -85,10 +85,16 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// A text.
+/// A text that can be stored.
 pub fn text<'n>(place: &Place<'n>, findings: &mut Findings) -> Option<&'n str> {
     let hint = match &place.node.value {
-        Value::Text(text) => return Some(&text.text),
+        Value::Text(text) => {
+            let nul = text.text.find('\0');
+            if let Some(at) = nul {
+                findings.add_within(place, at, "a NUL character cannot be stored", "take it out");
+            }
+            return Some(text.text.as_str()).filter(|_| nul.is_none());
+        }
         Value::Number(written) => format!("put it in quotes to make it a text: \"{written}\""),
         Value::Bool(value) => format!("put it in quotes to make it a text: \"{value}\""),
         Value::Null => "write a text after the colon".to_owned(),

@@ -280,10 +280,6 @@ impl Reading<'_, '_> {
                 format!("write at most {BODY_MAX_CHARS} characters"),
             );
         }
-        if let Some(at) = written.find('\0') {
-            self.findings.add_within(place, at, "a NUL character cannot be stored", "take it out");
-            return None;
-        }
         let template = Template::parse(written).map_err(|error| self.template_error(place, error)).ok()?;
         self.refuse_what_misleads(place, template.check());
         for name in template.variables() {

@@ -37,9 +37,12 @@ impl Row for Member {
     const ANY_COLUMN: bool = true;
 
     fn of(fields: Value) -> Result<Member, BadRecord> {
-        match fields {
-            Value::Object(fields) => Ok(Member(fields)),
-            _ => Err(BadRecord::new("line", "is no row")),
+        let Value::Object(fields) = fields else { return Err(BadRecord::new("line", "is no row")) };
+        let has_nul = |text: &str| text.contains('\0');
+        let column = fields.iter().find(|(column, value)| has_nul(column) || value.as_str().is_some_and(has_nul));
+        match column.map(|(column, _)| column.replace('\0', "")) {
+            Some(column) => Err(BadRecord::new(&column, "has a NUL character, which cannot be stored: take it out")),
+            None => Ok(Member(fields)),
         }
     }
 }
@@ -128,6 +131,16 @@ mod tests {
             serde_json::json!({"first_name": "Ann", "priority": "1"})
         );
         assert_eq!(Value::Object(people.people[5].vars.clone()), serde_json::json!({"first_name": "Dot"}));
+    }
+
+    #[test]
+    fn a_nul_is_told_by_its_line_and_column_and_takes_only_its_own_row_out() {
+        let people =
+            read_text("phone,first_name\n+15550142200,A\0nn\n+15550142201,Bob\n+1555\x00142202,Cid\n").expect("a CSV");
+        let told = |column| format!("{column} has a NUL character, which cannot be stored: take it out");
+        assert_eq!(people.problems, [(2, told("first_name")), (4, told("phone"))]);
+        let problems: Vec<_> = people.people.iter().map(|person| person.problem).collect();
+        assert_eq!(problems, [Some(Problem::Unreadable), None, Some(Problem::BadNumber)]);
     }
 
     #[test]

@@ -104,3 +104,25 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
         ),
     ]);
 }
+
+#[test]
+fn a_nul_is_told_where_it_stands() {
+    for (from, to, line, path) in [
+        ("zone: A", "description: \"a\\0b\"\nzone: A", 2, "description"),
+        ("zone: A", "labels: { team: \"a\\0b\" }\nzone: A", 2, "labels.team"),
+        ("\"basic\"", "\"a\\0b\"", 9, "variables.plan.default"),
+        ("people.csv", "\"a\\0b.csv\"", 6, "audience.csv"),
+        ("Hi {{ first_name }}!", "\"Hi\\0 {{ first_name }}!\"", 14, "steps[0].send.body"),
+    ] {
+        let told = told(from, to);
+        let is_it = told.len() == 1
+            && told[0].starts_with(&format!("{line}:"))
+            && told[0].contains(&format!(": {path}: a NUL character cannot be stored"));
+        assert!(is_it, "{told:?}");
+    }
+    let told = told("zone: A", "labels: { \"te\\0am\": a }\nzone: A");
+    assert!(
+        told.len() == 1 && told[0].starts_with("2:11: labels.") && told[0].contains("this cannot be a label"),
+        "{told:?}"
+    );
+}
