@@ -125,7 +125,9 @@ pub fn binds(bind: &Bind) -> String {
         "behind_campaign" => "a campaign that goes first waits to write to this person".to_owned(),
         "look_ahead" => format!("as many messages of {of} as may stand in the queue do"),
         "job" => format!("job {of} has to end first"),
-        "missing_variable" => format!("the variable {of} is missing: outbox.enrol with it lets this person go on"),
+        "missing_variable" => format!(
+            "the variable {of} is missing: outbox.enrol with it, or a later firing's row that has it, lets this person go on"
+        ),
         "held" => format!(
             "{of} cannot be used with what is known of this person: mend the file and apply it; \
              campaign migrate then lets them go on"

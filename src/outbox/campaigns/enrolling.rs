@@ -1,5 +1,5 @@
-//! Enrolling the people of a firing, a batch at a time: who is new goes in, everybody else is counted by reason, and the firing's
-//! position moves, all in one transaction.
+//! Enrolling the people of a firing, a batch at a time: who is new goes in, who was held for a missing variable gets those of their row
+//! and goes on, everybody but the new is counted by reason, and the firing's position moves, all in one transaction.
 
 use sqlx::types::Json;
 use sqlx::{Connection as _, PgTransaction};
@@ -49,6 +49,7 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
              limit $3
         ), judged as materialized (
             select rows.n, rows.phone, rows.vars, coalesce(latest.round, 0) + 1 as round, now() + random() * t.jitter as due_at,
+                   case when latest.state = 'held' and latest.reason = 'missing_variable' then latest.id end as lacking,
                    case when rows.problem is not null then rows.problem
                         -- The first row without a problem is the one that counts.
                         when row_number() over (partition by rows.phone, rows.problem is null order by rows.n) > 1
@@ -68,7 +69,7 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
              cross join (select exists (select from outbox.erased) as knows_erased offset 0) gone
               join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
               left join lateral (
-                   select e.id, e.round, e.state, e.created_at, e.tick_id
+                   select e.id, e.round, e.state, e.reason, e.created_at, e.tick_id
                      from outbox.enrolments e
                     where e.campaign = t.campaign and e.phone = rows.phone
                     order by e.round desc
@@ -82,6 +83,13 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
              order by j.phone
                 on conflict on constraint one_enrolment_a_round do nothing
             returning phone
+        ), mended as (
+            -- As outbox.enrol does. What would be too much for one person is left as it is: it must not hold up the others.
+            update outbox.enrolments e
+               set vars = e.vars || j.vars, state = 'active', reason = null, detail = null, due_at = now()
+              from judged j
+             where e.id = j.lacking and j.reason = 'already_active' and (e.state = 'held') is true
+               and octet_length((e.vars || j.vars)::text) <= 65536
         )
         select j.n as "n!", outbox.masked(j.phone) as phone,
                -- Somebody else was quicker.

@@ -229,6 +229,58 @@ async fn who_lacks_a_variable_is_held_until_it_comes() {
 }
 
 #[tokio::test]
+async fn who_lacks_a_variable_goes_on_with_the_row_of_a_later_firing_that_has_it() {
+    let it = Harness::start().await;
+    it.execute("create table people (phone text, name text); insert into people values ('+15550142200', null), ('+15550142201', null)").await;
+    it.apply(&file(
+        "audience: { sql: 'select phone, name from people' }\nschedule: { manual: true }\nvariables: { name: { missing: hold } }",
+        "[{ send: { body: 'Hi {{ name }}' } }]",
+    ))
+    .await;
+    fires(&it).await;
+    assert_eq!(it.enrolments().await, "held/missing_variable held/missing_variable");
+    it.execute("update people set name = 'Ann' where phone = '+15550142200'").await;
+    fires(&it).await;
+    assert_eq!(it.text("select excluded::text from outbox.ticks where id = 2").await, r#"{"already_active": 2}"#);
+    assert_eq!(it.enrolments().await, "active held/missing_variable");
+    // A file that takes the query's place.
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml");
+    std::fs::write(directory.path().join("people.csv"), "phone,name\n+15550142201,Bob\n").expect("written");
+    let source = file(
+        "audience: { csv: people.csv }\nschedule: { manual: true }\nvariables: { name: { missing: hold } }",
+        "[{ send: { body: 'Hi {{ name }}' } }]",
+    );
+    std::fs::write(&path, source).expect("written");
+    let (code, _, error) = it.run(&["campaign", "apply", path.to_str().expect("UTF-8"), "--yes"]).await;
+    assert_eq!(code, 0, "{error}");
+    fires(&it).await;
+    it.drain().await;
+    let texts = [(ANN.to_owned(), vec!["Hi Ann".to_owned()]), (BOB.to_owned(), vec!["Hi Bob".to_owned()])];
+    assert_eq!(it.texts().into_iter().collect::<Vec<_>>(), texts);
+}
+
+#[tokio::test]
+async fn what_would_be_too_much_for_one_person_holds_up_no_firing() {
+    let it = Harness::start().await;
+    let source = |name: &str| {
+        format!(
+            "audience: {{ sql: \"select '+15550142200' as phone, repeat('x', 30000) as {name}\" }}\nschedule: {{ manual: true }}\n\
+                 variables: {{ name: {{ missing: hold }} }}"
+        )
+    };
+    for column in ["a", "b", "c"] {
+        it.apply(&file(&source(column), "[{ send: { body: 'Hi {{ name }}' } }]")).await;
+        fires(&it).await;
+    }
+    assert_eq!(it.text("select state from outbox.ticks order by id").await, "done done done");
+    assert_eq!(
+        it.text("select array_agg(key order by key)::text from outbox.enrolments, jsonb_object_keys(vars) key").await,
+        "{a,b}"
+    );
+}
+
+#[tokio::test]
 async fn what_cannot_be_written_holds_one_person_and_not_the_campaign() {
     for (steps, field) in [
         ("[{ send: { body: '{% if orders | int >= 3 %}many{% else %}few{% endif %}' } }]", "body"),
