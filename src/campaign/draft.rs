@@ -39,9 +39,9 @@ pub struct Person<'a> {
     pub phone: &'a Phone,
     /// With the defaults.
     pub vars: &'a Vars,
-    /// The line that has written to them.
+    /// The line that they are pinned to.
     pub line_id: Option<&'a str>,
-    /// Somebody has.
+    /// One has written to them, or they to one.
     pub touched: bool,
 }
 

@@ -253,7 +253,7 @@ pub struct Lines {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub pool: Vec<String>,
-    /// Whether only people are written to whom a line has written to before.
+    /// Whether only people are written to whom a line has written to before, or who have written to one.
     #[schemars(default)]
     pub pinned_only: bool,
 }

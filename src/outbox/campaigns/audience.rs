@@ -1,5 +1,6 @@
 //! Whom a campaign is for: the rows of a file, or of a query that is run once a firing, by another role, reading only and with bounds.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -74,6 +75,14 @@ impl Person {
         let vars = if problem.is_some() { Map::new() } else { row };
         Person { n, phone, vars, problem }
     }
+
+    /// As a duplicate, if its number has been seen: the first row without a problem is the one that counts.
+    fn unless_seen(mut self, seen: &mut HashSet<Phone>) -> Person {
+        if self.problem.is_none() && !self.phone.clone().is_some_and(|phone| seen.insert(phone)) {
+            (self.problem, self.vars) = (Some(Problem::Duplicate), Map::new());
+        }
+        self
+    }
 }
 
 /// A query and its bounds.
@@ -130,19 +139,21 @@ pub async fn look(pool: &PgPool, query: Query<'_>) -> Result<Vec<Row>, QueryErro
     .await
     .map_err(QueryError::Database)?;
     tx.rollback().await.map_err(QueryError::Database)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Row {
-            n: row.n,
-            phone: row.phone.and_then(|phone| phone.parse().ok()),
-            vars: match row.vars {
+    let row = |n, phone: Option<String>, vars, problem: Option<String>| {
+        // A duplicate is told by whoever has all rows, with the one before it.
+        let problem = problem.filter(|word| word != Problem::Duplicate.word());
+        Row {
+            n,
+            phone: phone.and_then(|phone| phone.parse().ok()),
+            vars: match vars {
                 Value::Object(vars) => vars,
                 _ => Map::new(),
             },
-            told: row.problem.as_deref().and_then(Problem::of).map(Problem::told),
-            problem: row.problem,
-        })
-        .collect())
+            told: problem.as_deref().and_then(Problem::of).map(Problem::told),
+            problem,
+        }
+    };
+    Ok(rows.into_iter().map(|found| row(found.n, found.phone, found.vars, found.problem)).collect())
 }
 
 async fn run(
@@ -166,7 +177,7 @@ async fn run(
     let cursor = format!("declare audience no scroll cursor for select to_jsonb(audience) from (\n{sql}\n) audience");
     let declared = sqlx::query(AssertSqlSafe(cursor)).persistent(false).execute(&mut *tx).await;
     declared.map_err(|error| QueryError::Refused(refused::planned(&error)))?;
-    let mut n = 0;
+    let (mut n, mut seen) = (0, HashSet::new());
     loop {
         let fetched = sqlx::query(AssertSqlSafe(format!("fetch {PIECE} from audience")))
             .persistent(false)
@@ -180,7 +191,9 @@ async fn run(
                 return Err(QueryError::TooMany(query.row_limit));
             }
             match row.try_get(0).map_err(QueryError::Database)? {
-                Value::Object(row) if row.contains_key("phone") => people.push(Person::of(n, row)),
+                Value::Object(row) if row.contains_key("phone") => {
+                    people.push(Person::of(n, row).unless_seen(&mut seen))
+                }
                 _ => return Err(QueryError::NoPhone),
             }
         }

@@ -151,7 +151,8 @@ pub async fn know(tx: &mut PgTransaction<'_>, enrolments: &[Enrolment]) -> Resul
         r#"
         select j.state as "job_state?", j.sent_at as "job_sent_at?",
                (j.delivered_at is not null or j.read_at is not null) is true as "delivered!",
-               r.line_id as "line_id?", r.time_zone as "time_zone?", r.first_touched_at is not null as "touched!",
+               r.line_id as "line_id?", r.time_zone as "time_zone?",
+               (r.first_touched_at is not null or r.last_inbound_at is not null) is true as "touched!",
                r.last_inbound_at as "last_inbound_at?", j.replied_at is not null as "answered!",
                -- Nobody knows when a call was made whose outcome is unknown, nor which one another answer means: not before its job.
                case when j.unknown_since is not null or j.state = 'duplicate' then j.created_at end as "maybe_since?",

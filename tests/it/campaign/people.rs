@@ -47,6 +47,22 @@ async fn nobody_is_left_out_without_a_reason() {
 }
 
 #[tokio::test]
+async fn a_number_that_stands_twice_is_a_duplicate_however_far_apart() {
+    let it = Harness::start().await;
+    it.execute("insert into outbox.suppressions (phone, reason) values ('+15550140001', 'stop')").await;
+    let rows = "select '+1555014' || lpad((n % 700)::text, 4, '0') as phone from generate_series(1, 1400) n";
+    let source = file(&format!("audience: {{ sql: \"{rows}\" }}\nschedule: {{ manual: true }}"), HI);
+    it.apply(&source).await;
+    fires(&it).await;
+    assert_eq!(
+        it.text("select enrolled || ' ' || excluded::text from outbox.ticks").await,
+        r#"699 {"duplicate": 700, "suppressed": 1}"#
+    );
+    let duplicates = "select min(n) || ' ' || max(n) from outbox.exclusions where reason = 'duplicate'";
+    assert_eq!(it.text(duplicates).await, "701 1400", "each by its row");
+}
+
+#[tokio::test]
 async fn a_query_reads_only_within_its_limits_and_as_its_role() {
     let it = Harness::start().await;
     it.execute(

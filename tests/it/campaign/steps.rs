@@ -379,6 +379,20 @@ async fn a_step_that_comes_too_late_ends_the_enrolment() {
 }
 
 #[tokio::test]
+async fn who_has_written_to_a_line_is_no_stranger_to_a_campaign_that_writes_to_none() {
+    let it = Harness::start().await;
+    it.apply(&file("lines: { pinned_only: true }", "[{ send: { body: Hi } }]")).await;
+    it.execute("insert into outbox.recipients (phone, last_inbound_at) values ('+15550142200', now())").await;
+    it.enrol(ANN).await;
+    it.enrol(BOB).await;
+    it.settle(&it.engine()).await;
+    assert_eq!(
+        (it.enrolments().await.as_str(), it.text("select phone from outbox.jobs").await.as_str()),
+        ("active stopped/not_pinned", ANN)
+    );
+}
+
+#[tokio::test]
 async fn a_cap_counts_over_campaigns_defers_and_skips_no_step() {
     let it = Harness::start().await;
     it.apply(&file("caps: { per_recipient: 1 in 1h }", "[{ send: { body: one } }, { send: { body: two } }]")).await;
