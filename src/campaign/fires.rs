@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use crate::campaign::file::shape::{CatchUp, Schedule};
@@ -40,6 +40,16 @@ pub fn next_after(schedule: &Schedule, campaign: Tz, after: DateTime<Utc>) -> Op
         Schedule::At { at, .. } => first_instant(at.0, zone).filter(|at| *at > after),
         Schedule::Manual { .. } => None,
     }
+}
+
+/// Until when it is worth trying to find the people of a firing: as late as it would be made up for, and not once the next one has come.
+pub fn worth_trying_until(schedule: &Schedule, campaign: Tz, at: DateTime<Utc>) -> DateTime<Utc> {
+    let within = match schedule {
+        Schedule::Cron { catch_up: CatchUp::Skip, .. } | Schedule::Manual { .. } => Duration::ZERO,
+        Schedule::Cron { catch_up_within, .. } | Schedule::At { catch_up_within, .. } => catch_up_within.0,
+    };
+    let until = TimeDelta::from_std(within).ok().and_then(|within| at.checked_add_signed(within)).unwrap_or(at);
+    next_after(schedule, campaign, at).map_or(until, |next| next.min(until))
 }
 
 /// The firings from `first`, which is one, up to `now`, at most [`MOST`]; and the first one after them, which may have come too.
@@ -118,6 +128,16 @@ mod tests {
     }
 
     #[test]
+    fn a_firing_is_tried_as_long_as_it_would_be_made_up_for_and_no_other_has_come() {
+        let until = |text: &str| worth_trying_until(&schedule(text), Tz::UTC, at("2026-12-01T09:00:00Z"));
+        let (nine, ten, three) = (at("2026-12-01T09:00:00Z"), at("2026-12-01T10:00:00Z"), at("2026-12-01T15:00:00Z"));
+        assert_eq!(until("cron: '0 9 * * *'"), three);
+        assert_eq!(until("cron: '0 * * * *'"), ten);
+        assert_eq!(until("at: 2026-12-01T09:00, catch_up_within: 1h"), ten);
+        assert_eq!((until("cron: '0 9 * * *', catch_up: skip"), until("manual: true")), (nine, nine));
+    }
+
+    #[test]
     fn one_that_is_said_by_its_time_fires_once() {
         let once = schedule("at: 2026-12-01T09:00");
         let nine = at("2026-12-01T09:00:00Z");
@@ -133,16 +153,16 @@ mod tests {
         fn every_firing_is_told_once_however_long_nothing_ran(minutes in 0_i64..3_000, looks in proptest::collection::vec(1_i64..900, 1..20)) {
             let every_minute = schedule("cron: '* * * * *', catch_up: last");
             let first = at("2026-12-01T00:00:00Z");
-            let end = first + chrono::TimeDelta::minutes(minutes);
+            let end = first + TimeDelta::minutes(minutes);
             let (mut next, mut told, mut now, mut looks) = (first, Vec::new(), first, looks.into_iter().cycle());
             while now < end || next <= end {
-                now = (now + chrono::TimeDelta::minutes(looks.next().unwrap_or(1))).min(end);
+                now = (now + TimeDelta::minutes(looks.next().unwrap_or(1))).min(end);
                 let (fires, after) = due(&every_minute, Tz::UTC, next, now);
                 prop_assert!(fires.len() <= MOST);
                 told.extend(fires.into_iter().map(|fire| fire.at));
                 next = after.expect("it fires for ever");
             }
-            let all: Vec<_> = (0..=minutes).map(|minute| first + chrono::TimeDelta::minutes(minute)).collect();
+            let all: Vec<_> = (0..=minutes).map(|minute| first + TimeDelta::minutes(minute)).collect();
             prop_assert_eq!(told, all);
         }
     }

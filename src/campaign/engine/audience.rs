@@ -7,6 +7,8 @@ use tracing::{info, warn};
 
 use crate::campaign::engine::{Engine, UNREADABLE};
 use crate::campaign::file::shape::Audience;
+use crate::campaign::fires;
+use crate::campaign::running::Running;
 use crate::database;
 use crate::outbox::campaigns::CampaignsError;
 use crate::outbox::campaigns::audience::{self, Query, QueryError};
@@ -20,8 +22,6 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 enum FindError {
     #[error(transparent)]
     Query(#[from] QueryError),
-    #[error(transparent)]
-    Campaigns(#[from] CampaignsError),
     #[error("the rows of its file are not there")]
     NoRows,
 }
@@ -33,30 +33,37 @@ impl Engine {
         let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Audience)?;
         let unread = ticks::lock_unread(&mut tx, LONGEST).await.map_err(CampaignsError::Audience)?;
         let Some(unread) = unread else { return Ok(false) };
-        let found = match self.find(&mut tx, &unread).await {
-            Ok(audience) => {
-                ticks::found(&mut tx, unread.id, audience).await.map_err(CampaignsError::Audience)?;
-                tx.commit().await.map_err(CampaignsError::Audience)?;
-                return Ok(true);
-            }
-            Err(FindError::Campaigns(error @ CampaignsError::Unreadable { .. })) => {
+        let running = match self.version(&mut tx, &unread.campaign, unread.version).await {
+            Ok(running) => running,
+            Err(error @ CampaignsError::Unreadable { .. }) => {
                 self.tell(&error, "finds nobody");
                 ticks::put_off(&mut tx, unread.id, UNREADABLE).await.map_err(CampaignsError::Audience)?;
                 tx.commit().await.map_err(CampaignsError::Audience)?;
                 return Ok(true);
             }
-            Err(error) => error,
+            Err(error) => return Err(error),
         };
-        tx.rollback().await.map_err(CampaignsError::Audience)?;
-        let given_up = ticks::failed(&self.pool, unread.id, &found.to_string()).await?;
-        let next = if given_up { "it is given up" } else { "it is tried again" };
-        warn!(tick.id = unread.id, "A firing of the campaign {} finds nobody, {next}: {found}", unread.campaign);
+        match self.find(&mut tx, &running, &unread).await {
+            Ok(audience) => {
+                ticks::found(&mut tx, unread.id, audience).await.map_err(CampaignsError::Audience)?;
+                tx.commit().await.map_err(CampaignsError::Audience)?;
+            }
+            Err(error) => {
+                tx.rollback().await.map_err(CampaignsError::Audience)?;
+                let until = fires::worth_trying_until(&running.campaign.schedule, running.campaign.zone, unread.at);
+                let given_up = ticks::failed(&self.pool, unread.id, &error.to_string(), until).await?;
+                let next = if given_up { "it is given up" } else { "it is tried again" };
+                warn!(
+                    tick.id = unread.id,
+                    "A firing of the campaign {} finds nobody, {next}: {error}", unread.campaign
+                );
+            }
+        }
         Ok(true)
     }
 
     /// The audience of a firing, by number.
-    async fn find(&self, tx: &mut PgTransaction<'_>, unread: &Open) -> Result<i64, FindError> {
-        let running = self.version(tx, &unread.campaign, unread.version).await?;
+    async fn find(&self, tx: &mut PgTransaction<'_>, running: &Running, unread: &Open) -> Result<i64, FindError> {
         match (&running.campaign.audience, unread.file) {
             (Audience::Csv { .. }, rows) => rows.ok_or(FindError::NoRows),
             (Audience::Sql { sql, role, time_limit, row_limit, .. }, _) => {

@@ -15,7 +15,7 @@ use crate::outbox::campaigns::CampaignsError;
 
 /// The most campaigns that one look tells of.
 const MAX_CAMPAIGNS: i64 = 1_000;
-/// How often the reading of an audience may fail.
+/// How often the reading of an audience may fail, whatever the time.
 const MAX_FAILURES: i32 = 3;
 
 /// The names of running campaigns whose next firing has come, by the database's clock.
@@ -125,6 +125,7 @@ pub async fn record(
 pub struct Open {
     pub id: i64,
     pub campaign: String,
+    pub at: DateTime<Utc>,
     pub version: i32,
     /// The rows of the version's file.
     pub file: Option<i64>,
@@ -154,7 +155,7 @@ async fn lock_open(tx: &mut PgTransaction<'_>, state: &str) -> Result<Option<Ope
     sqlx::query_as!(
         Open,
         r#"
-        select t.id, t.campaign, t.version, v.audience as file, t.audience, t.position,
+        select t.id, t.campaign, t.at, t.version, v.audience as file, t.audience, t.position,
                t.excluded as "excluded!: Json<BTreeMap<String, i64>>"
           from outbox.ticks t
           join outbox.campaigns c on c.name = t.campaign and c.state = 'running'
@@ -193,22 +194,31 @@ pub async fn put_off(tx: &mut PgTransaction<'_>, tick: i64, wait: Duration) -> R
     Ok(())
 }
 
-/// The audience of a firing could not be read: it is tried again after a while, and given up in the end. Returns whether it was.
-pub async fn failed(pool: &PgPool, tick: i64, why: &str) -> Result<bool, CampaignsError> {
+/// The audience of a firing could not be read: it is tried again, ever less often, `until` then, and given up in the end. Returns whether
+/// it was.
+pub async fn failed(pool: &PgPool, tick: i64, why: &str, until: DateTime<Utc>) -> Result<bool, CampaignsError> {
     let mut tx = database::begin(pool).await.map_err(CampaignsError::Fire)?;
     let given_up = sqlx::query_scalar!(
         r#"
-        update outbox.ticks
-           set error = $2, failures = failures + 1, again_at = clock_timestamp() + interval '20 seconds' * (failures + 1),
-               state = case when failures + 1 >= $3 then 'failed' else state end,
-               reason = case when failures + 1 >= $3 then 'audience_failed' end,
-               finished_at = case when failures + 1 >= $3 then clock_timestamp() end
-         where id = $1 and state = 'new'
-        returning state = 'failed' as "given_up!"
+        with next as (
+            select failures + 1 as failures,
+                   clock_timestamp() + least(interval '20 seconds' * power(2, least(failures, 10)), interval '10 minutes') as again_at
+              from outbox.ticks
+             where id = $1
+        )
+        update outbox.ticks t
+           set error = $2, failures = next.failures, again_at = next.again_at,
+               state = case when next.failures >= $3 and next.again_at > $4 then 'failed' else t.state end,
+               reason = case when next.failures >= $3 and next.again_at > $4 then 'audience_failed' end,
+               finished_at = case when next.failures >= $3 and next.again_at > $4 then clock_timestamp() end
+          from next
+         where t.id = $1 and t.state = 'new'
+        returning t.state = 'failed' as "given_up!"
         "#,
         tick,
         why,
         MAX_FAILURES,
+        until,
     )
     .fetch_optional(&mut *tx)
     .await

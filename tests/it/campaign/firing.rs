@@ -97,6 +97,36 @@ async fn what_nothing_ran_at_is_recorded_and_made_up_for_as_the_campaign_says() 
 }
 
 #[tokio::test]
+async fn an_audience_that_cannot_be_read_is_tried_ever_less_often_until_its_firing_is_too_late() {
+    let it = Harness::start().await;
+    let minute = it.scalar("select (extract(minute from now())::bigint + 30) % 60").await;
+    let source = format!("audience: {{ sql: 'select phone from people' }}\nschedule: {{ cron: '{minute} * * * *' }}");
+    it.apply(&file(&source, "[{ send: { body: Hi } }]")).await;
+    let engine = it.engine();
+    it.execute("update outbox.campaigns set next_at = now()").await;
+    for wait in [20, 40, 80, 160, 320, 600, 600] {
+        it.settle(&engine).await;
+        assert_eq!(ticks(&it).await, "new");
+        let again = it.scalar("select extract(epoch from again_at - now())::bigint from outbox.ticks").await;
+        assert!((wait - 5..=wait).contains(&again), "{again} of {wait}");
+        it.execute("update outbox.ticks set again_at = now()").await;
+    }
+    it.execute("create table people (phone text); insert into people values ('+15550142200')").await;
+    it.settle(&engine).await;
+    assert_eq!((ticks(&it).await.as_str(), it.enrolments().await.as_str()), ("done", "active"));
+    it.execute("drop table people; update outbox.campaigns set next_at = now()").await;
+    for state in ["done new", "new done", "failed/audience_failed done"] {
+        it.settle(&engine).await;
+        assert_eq!(ticks(&it).await, state);
+        // The next one has come meanwhile.
+        it.execute(
+            "update outbox.ticks set again_at = now(), at = now() - interval '1 hour' where finished_at is null",
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_firing_that_meets_an_earlier_one_still_at_it_does_what_the_campaign_says() {
     for (overlap, expected) in
         [("skip", "enrolling skipped/overlap"), ("queue", "enrolling new"), ("allow", "enrolling done")]
