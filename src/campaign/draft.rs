@@ -5,11 +5,11 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use rand::{Rng, RngExt as _};
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::campaign::file::shape::Lines;
 use crate::campaign::file::step::Attachment;
 use crate::campaign::file::words::Name;
+use crate::campaign::pool::drawn;
 use crate::campaign::program::Message;
 use crate::campaign::running::Running;
 use crate::campaign::template::{RenderError, Template, Vars};
@@ -25,6 +25,9 @@ pub enum Fault {
     /// The line that they know is not one of the campaign's.
     #[error("not_in_pool")]
     NotInPool,
+    /// The account has none of the campaign's lines.
+    #[error("no_line")]
+    NoLine,
     /// A variable is missing.
     #[error("missing_variable: {0}")]
     Missing(String),
@@ -43,6 +46,8 @@ pub struct Person<'a> {
     pub line_id: Option<&'a str>,
     /// One has written to them, or they to one.
     pub touched: bool,
+    /// The lines of the campaign's pool that new contacts are drawn among.
+    pub open: &'a [String],
 }
 
 /// The job of a step for a person, without key and times.
@@ -90,17 +95,13 @@ fn render(field: &str, template: &Template, vars: &Vars) -> Result<String, Fault
     })
 }
 
-/// The line to name, if one must be: who is pinned already goes by that. Of several always the same for one person.
+/// The line to name, if one must be: who is pinned already goes by that.
 fn line(lines: &Lines, person: Person<'_>) -> Result<Option<String>, Fault> {
     match (person.line_id, lines.pool.as_slice()) {
         (None, _) if lines.pinned_only && !person.touched => Err(Fault::NotPinned),
         (Some(line), pool) if !pool.is_empty() && !pool.iter().any(|one| one == line) => Err(Fault::NotInPool),
         (Some(_), _) | (None, []) => Ok(None),
-        (None, pool) => {
-            let hash: [u8; 32] = Sha256::digest(person.phone.as_str()).into();
-            let drawn = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) as usize;
-            Ok(Some(pool[drawn % pool.len()].clone()))
-        }
+        (None, _) => drawn(person.open, person.phone).map(|line| Some(line.to_owned())).ok_or(Fault::NoLine),
     }
 }
 
@@ -125,10 +126,14 @@ mod tests {
     }
 
     fn drafted(running: &Running, vars: Value, line_id: Option<&str>) -> Result<NewJob, Fault> {
+        drafted_by(running, vars, line_id, &running.campaign.lines.pool)
+    }
+
+    fn drafted_by(running: &Running, vars: Value, line_id: Option<&str>, open: &[String]) -> Result<NewJob, Fault> {
         let step = &running.program.steps()[0];
         let Op::Send(message) = &step.op else { panic!("a send") };
         let (phone, vars) = ("+12125550142".parse().expect("valid"), serde_json::from_value(vars).expect("vars"));
-        let person = Person { phone: &phone, vars: &vars, line_id, touched: line_id.is_some() };
+        let person = Person { phone: &phone, vars: &vars, line_id, touched: line_id.is_some(), open };
         draft(running, &step.name, message, person)
     }
 
@@ -163,7 +168,13 @@ mod tests {
         assert_eq!(line("{ pool: [pl_1] }", Some("pl_2")), Err(Fault::NotInPool));
         assert_eq!(line("{ pinned_only: true }", None), Err(Fault::NotPinned));
         assert_eq!(line("{ pinned_only: true }", Some("pl_2")), Ok(None));
-        let drawn = line("{ pool: [pl_1, pl_2, pl_3] }", None);
-        assert!(drawn.is_ok() && (0..5).all(|_| line("{ pool: [pl_1, pl_2, pl_3] }", None) == drawn));
+        let three = running("lines: { pool: [pl_1, pl_2, pl_3] }", "{ body: Hi }");
+        let by = |pinned, open: &[&str]| {
+            let open: Vec<String> = open.iter().map(|line| (*line).to_owned()).collect();
+            drafted_by(&three, json!({}), pinned, &open).map(|job| job.phone_line_id)
+        };
+        assert_eq!(by(None, &["pl_2"]), Ok(Some("pl_2".into())), "the others may not send");
+        assert_eq!(by(Some("pl_1"), &["pl_2"]), Ok(None), "who is pinned stays");
+        assert_eq!(by(None, &[]), Err(Fault::NoLine));
     }
 }

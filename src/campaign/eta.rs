@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::campaign::forecast::{Entrant, Forecast, Line, Place, Rules, Way, resume};
-use crate::campaign::plan::{PACE_AT_WORST, PlanLine};
+use crate::campaign::plan::{Lines, PACE_AT_WORST};
 use crate::campaign::program::Op;
 use crate::campaign::running::Running;
 use crate::campaign::zone::{region_of, zones_of};
@@ -24,6 +24,7 @@ pub struct Member {
     pub at: DateTime<Utc>,
     /// When that step's time came, or comes.
     pub reached_at: DateTime<Utc>,
+    /// The line that their message on its way names, else the one that they are pinned to.
     pub line_id: Option<String>,
     pub zone: Option<Tz>,
     /// They were written to, or have written.
@@ -55,16 +56,24 @@ pub struct Eta {
     pub by: Option<DateTime<Utc>>,
 }
 
+/// The enrolments of one version, and the account's lines as it finds them.
+#[derive(Debug)]
+pub struct OnTheWay {
+    pub running: Running,
+    pub lines: Lines,
+    pub members: Vec<Member>,
+}
+
 /// Tells it. Each version is played by itself; the later end supposes that each has only its share of the lines. `unanswered_limit`: after
 /// how many messages without a reply marketing waits for one.
-pub fn eta(versions: &[(Running, Vec<Member>)], lines: &[PlanLine], unanswered_limit: Option<u16>) -> Eta {
-    let people: usize = versions.iter().map(|(_, members)| members.len()).sum();
+pub fn eta(versions: &[OnTheWay], unanswered_limit: Option<u16>) -> Eta {
+    let people: usize = versions.iter().map(|version| version.members.len()).sum();
     let mut eta = Eta { people, ..Eta::default() };
-    for (running, members) in versions.iter().filter(|(_, members)| !members.is_empty()) {
+    for OnTheWay { running, lines, members } in versions.iter().filter(|version| !version.members.is_empty()) {
         let entrants: Vec<Entrant> = members.iter().map(|member| member.entrant(running, lines)).collect();
         let play = |way, pace: f64, share: f64| {
             let rules = Rules::of(running, way, unanswered_limit);
-            let lines: Vec<Line> = lines.iter().map(|line| part_of(&line.line, pace, share)).collect();
+            let lines: Vec<Line> = lines.sending.iter().map(|line| part_of(&line.line, pace, share)).collect();
             resume(rules, &lines, &entrants, members.iter().map(|member| member.place(running)).collect())
         };
         let share = members.len() as f64 / people as f64;
@@ -88,7 +97,7 @@ impl Eta {
 }
 
 impl Member {
-    fn entrant(&self, running: &Running, lines: &[PlanLine]) -> Entrant {
+    fn entrant(&self, running: &Running, lines: &Lines) -> Entrant {
         let (zones, _) = zones_of(&self.phone, self.zone, running.campaign.zone);
         Entrant {
             at: self.at,
@@ -96,7 +105,7 @@ impl Member {
             vars: running.vars(self.vars.clone()).unwrap_or_default(),
             zones: zones.into_owned(),
             region: region_of(&self.phone),
-            pin: self.line_id.as_ref().and_then(|id| lines.iter().position(|line| line.id == *id)),
+            pin: lines.pin(&self.phone, self.line_id.as_deref()),
             is_new: !self.touched,
             sent: self.sent.clone(),
             unanswered: self.unanswered,
@@ -129,7 +138,8 @@ mod tests {
 
     use super::*;
     use crate::campaign::file;
-    use crate::campaign::forecast::Load;
+    use crate::campaign::forecast::{Load, Pin};
+    use crate::campaign::plan::PlanLine;
     use crate::job::Class;
 
     fn start() -> DateTime<Utc> {
@@ -174,8 +184,14 @@ mod tests {
     }
 
     /// Without a limit of unanswered messages.
-    fn ends(versions: &[(Running, Vec<Member>)], lines: &[PlanLine]) -> Eta {
-        eta(versions, lines, None)
+    fn ends(versions: Vec<(Running, Vec<Member>)>, lines: &[PlanLine]) -> Eta {
+        ends_at(versions, lines, None)
+    }
+
+    fn ends_at(versions: Vec<(Running, Vec<Member>)>, lines: &[PlanLine], unanswered_limit: Option<u16>) -> Eta {
+        let lines = || Lines { sending: lines.to_vec(), ..Lines::default() };
+        let on_the_way = |(running, members)| OnTheWay { running, lines: lines(), members };
+        eta(&versions.into_iter().map(on_the_way).collect::<Vec<_>>(), unanswered_limit)
     }
 
     const TWO: &str = "[{ send: { body: A } }, { wait: 1d }, { send: { body: B } }]";
@@ -184,7 +200,7 @@ mod tests {
     fn everybody_goes_on_from_where_they_stand() {
         let lines = [line(Duration::ZERO, Duration::ZERO)];
         let members = vec![member(1, 2, 5, true), member(2, 2, 3, true)];
-        let eta = ends(&[(running(TWO), members)], &lines);
+        let eta = ends(vec![(running(TWO), members)], &lines);
         assert_eq!((eta.people, eta.messages, eta.stuck), (2, (2, 2), 0));
         let end = Some(start() + TimeDelta::hours(5));
         assert_eq!((eta.from, eta.by), (end, end), "the first step is behind them");
@@ -195,7 +211,7 @@ mod tests {
         let lines = [line(Duration::ZERO, Duration::from_secs(600))];
         let end = |touched| {
             let members = (0..7).map(|n| member(n, 0, 0, touched)).collect();
-            ends(&[(running("[{ send: { body: A } }]"), members)], &lines).by.expect("there is a message")
+            ends(vec![(running("[{ send: { body: A } }]"), members)], &lines).by.expect("there is a message")
         };
         assert_eq!(end(true), start());
         assert!(end(false) >= start() + TimeDelta::hours(1), "six gaps of ten minutes");
@@ -205,7 +221,7 @@ mod tests {
     fn what_fell_due_before_keeps_its_deadline() {
         let lines = [line(Duration::ZERO, Duration::ZERO)];
         let late = Member { reached_at: start() - TimeDelta::hours(2), ..member(1, 0, 0, true) };
-        let eta = ends(&[(running("[{ send: { body: A }, expires_after: 1h }]"), vec![late])], &lines);
+        let eta = ends(vec![(running("[{ send: { body: A }, expires_after: 1h }]"), vec![late])], &lines);
         assert_eq!((eta.messages, eta.expired, eta.by), ((0, 0), 1, None));
     }
 
@@ -215,7 +231,7 @@ mod tests {
         running.campaign.caps.per_recipient = Some("1 in 1d".parse().expect("a cap"));
         let lines = [line(Duration::ZERO, Duration::ZERO)];
         let sent = Member { sent: vec![start() - TimeDelta::hours(4)], ..member(1, 0, 0, true) };
-        assert_eq!(ends(&[(running, vec![sent])], &lines).by, Some(start() + TimeDelta::hours(20)));
+        assert_eq!(ends(vec![(running, vec![sent])], &lines).by, Some(start() + TimeDelta::hours(20)));
     }
 
     #[test]
@@ -223,7 +239,7 @@ mod tests {
         let lines = [line(Duration::ZERO, Duration::ZERO)];
         let members = || vec![member(1, 0, 0, true), Member { unanswered: 2, ..member(2, 0, 0, true) }];
         let told = |running: Running| {
-            let eta = eta(&[(running, members())], &lines, Some(3));
+            let eta = ends_at(vec![(running, members())], &lines, Some(3));
             (eta.unanswered, eta.messages, eta.by.expect("there is a message") - start())
         };
         assert_eq!(told(running(TWO)), (1, (3, 3), TimeDelta::days(1)));
@@ -231,8 +247,23 @@ mod tests {
         transactional.campaign.class = Class::Transactional;
         assert_eq!(told(transactional), (0, (4, 4), TimeDelta::days(1)), "the limit is for marketing");
         let one = || vec![Member { unanswered: 2, ..member(2, 0, 0, true) }];
-        let eta = eta(&[(running(TWO), one())], &lines, Some(3));
+        let eta = ends_at(vec![(running(TWO), one())], &lines, Some(3));
         assert_eq!((eta.unanswered, eta.messages, eta.by), (1, (1, 1), Some(start())), "what waits is not in the end");
+    }
+
+    #[test]
+    fn who_goes_by_a_line_that_may_not_send_is_stuck_and_a_pool_draws_as_the_engine_does() {
+        let open = vec!["pl_1".to_owned(), "pl_2".to_owned()];
+        let sending = vec![line(Duration::ZERO, Duration::ZERO)];
+        let lines = Lines { sending, resting: vec!["pl_2".to_owned()], open };
+        let members: Vec<Member> = (0..20).map(|n| member(n, 0, 0, false)).collect();
+        let to_two = members.iter().filter(|member| lines.pin(&member.phone, None) == Pin::Resting).count();
+        assert!((1..20).contains(&to_two), "{to_two}");
+        let pinned = Member { line_id: Some("pl_2".to_owned()), ..member(20, 0, 0, true) };
+        let members = members.into_iter().chain([pinned]).collect();
+        let told = eta(&[OnTheWay { running: running("[{ send: { body: A } }]"), lines, members }], None);
+        let (stuck, sent) = (to_two as u32 + 1, 20 - to_two as u32);
+        assert_eq!((told.stuck, told.messages), (stuck, (sent, sent)));
     }
 
     #[test]
@@ -240,7 +271,7 @@ mod tests {
         let lines = [line(Duration::from_secs(60), Duration::ZERO)];
         let of = |from: usize| (from..from + 30).map(|n| member(n, 0, 0, true)).collect::<Vec<_>>();
         let one = || running("[{ send: { body: A } }]");
-        let (alone, both) = (ends(&[(one(), of(0))], &lines), ends(&[(one(), of(0)), (one(), of(30))], &lines));
+        let (alone, both) = (ends(vec![(one(), of(0))], &lines), ends(vec![(one(), of(0)), (one(), of(30))], &lines));
         assert_eq!((alone.from, alone.messages.0), (both.from, 30));
         let length = |eta: &Eta| eta.by.expect("there are messages") - start();
         assert!(length(&both) > length(&alone) * 19 / 10, "{} and {}", length(&both), length(&alone));
@@ -248,7 +279,7 @@ mod tests {
 
     #[test]
     fn without_a_line_they_are_stuck() {
-        let eta = ends(&[(running(TWO), vec![member(1, 0, 0, false)])], &[]);
+        let eta = ends(vec![(running(TWO), vec![member(1, 0, 0, false)])], &[]);
         assert_eq!((eta.stuck, eta.from), (1, None));
     }
 }

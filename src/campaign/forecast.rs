@@ -32,8 +32,7 @@ pub struct Entrant {
     /// Where they may be, at least one zone; the first one tells their times of day.
     pub zones: Vec<Tz>,
     pub region: Option<&'static str>,
-    /// The place of their line among the lines.
-    pub pin: Option<usize>,
+    pub pin: Pin,
     /// Nobody has written to them, nor they to us.
     pub is_new: bool,
     /// What they got before, from any campaign, and what still counts under a cap, the oldest first.
@@ -42,6 +41,16 @@ pub struct Entrant {
     pub unanswered: u32,
     /// Steps that have no text for them, which ends or holds it there.
     pub no_text_at: Vec<usize>,
+}
+
+/// By which line somebody is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    Any,
+    /// By this one alone, by its place among the lines.
+    Line(usize),
+    /// By one that may not send.
+    Resting,
 }
 
 /// Which way a branch is taken whose condition hangs on what is not known yet.
@@ -172,7 +181,7 @@ mod tests {
             vars: Vars::new(),
             zones: zones.clone(),
             region: Some("US-NY"),
-            pin: (!is_new).then_some(0),
+            pin: if is_new { Pin::Any } else { Pin::Line(0) },
             is_new,
             sent: Vec::new(),
             unanswered: 0,

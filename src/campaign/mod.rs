@@ -22,6 +22,7 @@ pub mod funnel;
 pub mod moving;
 pub mod opening;
 pub mod plan;
+pub mod pool;
 pub mod running;
 pub mod walk;
 

@@ -13,9 +13,10 @@ use serde::Serialize;
 
 use crate::campaign::file::shape::StopOn;
 use crate::campaign::file::words::Name;
-use crate::campaign::forecast::{Beside, Forecast, Line, Load, Rules, Way, forecast};
+use crate::campaign::forecast::{Beside, Forecast, Line, Load, Pin, Rules, Way, forecast};
 use crate::campaign::plan::people::enrol;
 use crate::campaign::plan::texts::Texts;
+use crate::campaign::pool::drawn;
 use crate::campaign::running::Running;
 use crate::line::ANY_LINE;
 use crate::phone::Phone;
@@ -55,13 +56,37 @@ pub struct Row {
     pub told: Option<String>,
 }
 
-/// A line of the campaign's pool that may send.
+/// A line that may send for the campaign.
 #[derive(Debug, Clone)]
 pub struct PlanLine {
     pub id: String,
     pub line: Line,
     /// What else is queued for it, and goes first.
     pub queued: Load,
+}
+
+/// The account's lines, as a campaign finds them.
+#[derive(Debug, Clone, Default)]
+pub struct Lines {
+    /// Those that may send for it.
+    pub sending: Vec<PlanLine>,
+    /// The other ones that are there, by their ids: who is written to by one of them waits.
+    pub resting: Vec<String>,
+    /// Those of its pool that new contacts are drawn among, by their ids.
+    pub open: Vec<String>,
+}
+
+impl Lines {
+    /// By which of them somebody is written to: by the one that they are pinned to, else by the one that the engine draws for them.
+    pub(super) fn pin(&self, phone: &Phone, line_id: Option<&str>) -> Pin {
+        let Some(id) = line_id.or_else(|| drawn(&self.open, phone)) else { return Pin::Any };
+        match self.sending.iter().position(|line| line.id == id) {
+            Some(place) => Pin::Line(place),
+            None if self.resting.iter().any(|resting| resting == id) => Pin::Resting,
+            // The account has it no more, or no line is known yet.
+            None => Pin::Any,
+        }
+    }
 }
 
 /// Lines behind what is queued for them, by their ids; what any line may take is dealt out among them.
@@ -133,7 +158,7 @@ pub struct Audience<'a> {
 pub fn plan(
     running: &Running,
     audience: &Audience<'_>,
-    lines: &[PlanLine],
+    lines: &Lines,
     starts_at: DateTime<Utc>,
     unanswered_limit: Option<u16>,
     previews: usize,
@@ -145,12 +170,13 @@ pub fn plan(
     let spread = running.jitter();
     for (n, member) in members.iter().enumerate() {
         let shown = (n < previews).then_some(&mut preview);
-        let no_text_at = texts.render(running, member, shown);
+        let no_text_at = texts.render(running, &lines.open, member, shown);
         // Who is in review goes on when somebody has looked at what they wrote, which nobody can foretell.
         if !member.known.in_review {
             entrants.push(member.entrant(running, lines, spread_at(starts_at, spread, n, members.len()), no_text_at));
         }
     }
+    let lines = &lines.sending[..];
     let queued: Vec<Load> = lines.iter().map(|line| line.queued).collect();
     let answers_end_it = running.campaign.stop_on.contains(&StopOn::Reply);
     let play = |way, pace: f64| {
@@ -250,7 +276,7 @@ mod tests {
         Row { n, phone, vars: vars.as_object().cloned().expect("an object"), problem, told: None }
     }
 
-    fn lines(caps: &[u32]) -> Vec<PlanLine> {
+    fn lines(caps: &[u32]) -> Lines {
         let line = |(n, cap): (usize, &u32)| PlanLine {
             id: format!("pl_{n}"),
             line: Line {
@@ -265,7 +291,7 @@ mod tests {
             },
             queued: Load::default(),
         };
-        caps.iter().enumerate().map(line).collect()
+        Lines { sending: caps.iter().enumerate().map(line).collect(), ..Lines::default() }
     }
 
     const TWO: &str = "variables: { name: { missing: skip }, city: { missing: hold } }
@@ -353,6 +379,42 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
         assert_eq!(planned("transactional"), (vec![((4, 4), 0), ((4, 4), 0)], [4, 4]), "the limit is for marketing");
     }
 
+    /// Those of many new people for whom this line of the pool is drawn.
+    fn drawn_to(line: &str, lines: &Lines, count: usize) -> Vec<Row> {
+        let is_theirs = |row: &Row| row.phone.as_ref().is_some_and(|phone| drawn(&lines.open, phone) == Some(line));
+        let rows: Vec<Row> = crowd(100).into_iter().filter(is_theirs).take(count).collect();
+        assert_eq!(rows.len(), count);
+        rows
+    }
+
+    #[test]
+    fn a_new_contact_of_a_pool_waits_for_the_line_that_is_drawn_for_them() {
+        let mut lines = lines(&[30, 30]);
+        lines.open = vec!["pl_0".to_owned(), "pl_1".to_owned()];
+        let source = "lines: { pool: [pl_0, pl_1] }\nsteps: [{ send: { body: Hi } }]";
+        let plan = planned(source, &drawn_to("pl_1", &lines, 40), &lines);
+        let days: Vec<u32> = plan.days.iter().map(|day| day.first_touches).collect();
+        assert_eq!(days, [30, 10], "the other line has room, and takes none of them");
+        lines.resting = vec![lines.sending.remove(1).id];
+        let plan = planned(source, &drawn_to("pl_1", &lines, 40), &lines);
+        assert_eq!((plan.stuck, plan.days.len()), (40, 0));
+    }
+
+    #[test]
+    fn who_is_pinned_to_a_line_that_may_not_send_goes_by_no_other() {
+        let known = |line: &str| Known { touched: true, line_id: Some(line.to_owned()), ..Known::default() };
+        let known = HashMap::from([
+            ("+12125550100".to_owned(), known("pl_0")),
+            ("+12125550101".to_owned(), known("resting")),
+            ("+12125550102".to_owned(), known("taken from the account")),
+        ]);
+        let mut lines = lines(&[30]);
+        lines.resting = vec!["resting".to_owned()];
+        let rows = crowd(4);
+        let plan = plan(&running(TWO), &Audience { rows: &rows, known: &known }, &lines, start(), None, 0);
+        assert_eq!((plan.people.enrolled, plan.stuck, plan.steps[0].messages), (4, 1, (3, 3)));
+    }
+
     #[test]
     fn what_any_line_may_take_is_dealt_out_among_them() {
         let load = |first_touches, follow_ups| Load { first_touches, follow_ups };
@@ -361,9 +423,9 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
             ("pl_1".to_owned(), load(1, 7)),
             ("of another pool".to_owned(), load(9, 9)),
         ]);
-        let loads: Vec<Load> = behind(lines(&[30, 30]), &queued).iter().map(|line| line.queued).collect();
+        let loads: Vec<Load> = behind(lines(&[30, 30]).sending, &queued).iter().map(|line| line.queued).collect();
         assert_eq!(loads, [load(3, 0), load(3, 7)]);
-        let loads: Vec<Load> = behind(lines(&[0, 30]), &queued).iter().map(|line| line.queued).collect();
+        let loads: Vec<Load> = behind(lines(&[0, 30]).sending, &queued).iter().map(|line| line.queued).collect();
         assert_eq!(loads, [load(0, 0), load(6, 7)], "a line without first touches gets none of theirs");
     }
 
@@ -388,7 +450,7 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
         (0..count).map(|n| row(n, &format!("+121255501{n:02}"), json!({"name": "Ann", "city": "Rome"}))).collect()
     }
 
-    fn planned(source: &str, rows: &[Row], lines: &[PlanLine]) -> Plan {
+    fn planned(source: &str, rows: &[Row], lines: &Lines) -> Plan {
         plan(&running(source), &Audience { rows, known: &HashMap::new() }, lines, start(), None, 0)
     }
 
@@ -475,7 +537,8 @@ steps: [{ send: { body: Hello } },
     #[test]
     fn without_a_cap_first_touches_cost_the_time_of_their_gaps() {
         let mut lines = lines(&[30]);
-        (lines[0].line.first_touch_cap, lines[0].line.first_touches_left) = (None, None);
+        let line = &mut lines.sending[0].line;
+        (line.first_touch_cap, line.first_touches_left) = (None, None);
         let plan = planned("steps: [{ send: { body: Hi } }]", &crowd(36), &lines);
         // Ten minutes each, of a day of 144 times that.
         assert!((plan.line_days - 0.25).abs() < 1e-9, "{}", plan.line_days);

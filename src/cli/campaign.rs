@@ -4,6 +4,7 @@ mod apply;
 mod beside;
 mod control;
 mod everybody;
+mod lines;
 mod list;
 mod migrate;
 mod people;
@@ -169,6 +170,17 @@ impl Checking {
             "next_fires": self.fires,
         })
     }
+}
+
+/// A file without errors.
+/// Errors: all that is wrong with it.
+fn checked(path: &Path) -> anyhow::Result<Checked> {
+    let shown = path.display();
+    let source = read(path).and_then(|source| file::read(&source));
+    source.map_err(|findings| {
+        let lines: Vec<String> = findings.iter().map(|finding| format!("{shown}:{finding}")).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    })
 }
 
 fn refuse_shared_names(results: &mut [Checking]) {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgPool;
+use sqlx::{PgPool, PgTransaction};
 
+use crate::campaign::pool::AccountLine;
 use crate::chert::lines::ListedLine;
 use crate::database::{self, describe};
 use crate::line::ANY_LINE;
@@ -274,10 +275,29 @@ pub struct LineStatus {
 }
 
 impl LineStatus {
+    /// As `account` has it.
+    pub fn takes_new(&self) -> bool {
+        self.active && !self.paused && self.first_touch_cap != Some(0)
+    }
+
     /// Whether this row stands for any line: the default for new ones.
     pub fn is_default(&self) -> bool {
         self.id == ANY_LINE
     }
+}
+
+/// The lines that the account has, as far as a draw among them asks.
+pub(crate) async fn account(tx: &mut PgTransaction<'_>) -> Result<Vec<AccountLine>, sqlx::Error> {
+    sqlx::query_as!(
+        AccountLine,
+        r#"
+        select id, (active and paused_at is null and first_touch_cap is distinct from 0) as "takes_new!"
+          from outbox.lines
+         where removed_at is null and id <> '*'
+        "#
+    )
+    .fetch_all(&mut **tx)
+    .await
 }
 
 /// All lines that were not removed, '*' last.

@@ -6,12 +6,14 @@ use sqlx::PgTransaction;
 use crate::campaign::draft::about;
 use crate::campaign::engine::decide::{Deciding, Decision, stays};
 use crate::campaign::engine::{Engine, TURNS, UNREADABLE, bounded};
+use crate::campaign::pool;
 use crate::campaign::program::Op;
 use crate::campaign::running::Running;
 use crate::database;
 use crate::job::NewJob;
 use crate::outbox::campaigns::CampaignsError;
 use crate::outbox::campaigns::steps::{self, Cap, Capped, Change, Enrolment, Known, Made, Turn};
+use crate::outbox::lines;
 
 /// Enrolments of one transaction.
 const MOVES: i64 = 200;
@@ -93,7 +95,11 @@ async fn advance_in(
         Some(cap) => steps::capped(tx, campaign, &due, cap).await?,
         None => vec![Capped::default(); due.len()],
     };
-    let (mut changes, made) = decide(running, &due, &known, &capped, unanswered_limit);
+    let open = match running.campaign.lines.pool.as_slice() {
+        [] => Vec::new(),
+        pool => pool::open(pool, &lines::account(tx).await?),
+    };
+    let (mut changes, made) = decide(running, &due, &known, &capped, &open, unanswered_limit);
     if !made.is_empty() {
         let (makers, made): (Vec<usize>, Vec<Made>) = made.into_iter().unzip();
         let ids = steps::make(tx, campaign, &made).await?;
@@ -111,11 +117,12 @@ fn decide(
     due: &[Enrolment],
     known: &[Known],
     capped: &[Capped],
+    open: &[String],
     unanswered_limit: i32,
 ) -> (Vec<Change>, Vec<(usize, Made)>) {
     let (mut changes, mut made, mut rng) = (Vec::with_capacity(due.len()), Vec::new(), rand::rng());
     for ((enrolment, known), capped) in due.iter().zip(known).zip(capped) {
-        let mut deciding = Deciding { enrolment, running, known, capped, unanswered_limit, rng: &mut rng };
+        let mut deciding = Deciding { enrolment, running, known, capped, open, unanswered_limit, rng: &mut rng };
         let Decision { change, job } = deciding.decide();
         if let Some(job) = job {
             made.push((changes.len(), made_by(running, &change, *job)));

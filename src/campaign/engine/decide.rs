@@ -23,7 +23,7 @@ use crate::phone::Phone;
 const NET: Duration = Duration::from_secs(120);
 /// Who waits for a reply or a person is looked at this often.
 const HELD_BACK: Duration = Duration::from_secs(6 * 60 * 60);
-/// Who is behind a message on its way, under a cap; and who is behind another campaign, or has just got room again.
+/// Who is behind a message on its way, under a cap, or has no line; and who is behind another campaign, or has just got room again.
 const FULL: Duration = Duration::from_secs(10 * 60);
 const BEHIND: Duration = Duration::from_secs(60);
 
@@ -66,6 +66,8 @@ pub(super) struct Deciding<'a, R> {
     pub running: &'a Running,
     pub known: &'a Known,
     pub capped: &'a Capped,
+    /// The lines of its pool that new contacts are drawn among.
+    pub open: &'a [String],
     /// After how many messages without a reply marketing waits for one.
     pub unanswered_limit: i32,
     pub rng: &'a mut R,
@@ -199,12 +201,14 @@ impl<R: Rng> Deciding<'_, R> {
         if let Some(at) = self.cap_holds_until(now) {
             return later(change, at);
         }
-        let person = Person { phone, vars, line_id: self.known.line_id.as_deref(), touched: self.known.touched };
+        let (line_id, touched) = (self.known.line_id.as_deref(), self.known.touched);
+        let person = Person { phone, vars, line_id, touched, open: self.open };
         let name = &running.program.steps()[step].name;
         let job = match draft::draft(running, name, message, person) {
             Ok(job) => job,
             Err(Fault::NotPinned) => return stopped(change, "not_pinned").into(),
             Err(Fault::NotInPool) => return stopped(change, "not_in_pool").into(),
+            Err(Fault::NoLine) => return later(change, now + about(FULL, self.rng)),
             Err(Fault::Unreadable(field)) => return held(change, "unreadable", &field).into(),
             Err(Fault::Missing(variable)) => {
                 let missing = self.policy(&variable);
@@ -380,7 +384,7 @@ mod tests {
     fn decided(more: &str, enrolment: &Enrolment, known: &Known, capped: &Capped) -> Decision {
         let running = running(more);
         let mut rng = StdRng::seed_from_u64(1);
-        Deciding { enrolment, running: &running, known, capped, unanswered_limit: 3, rng: &mut rng }.decide()
+        Deciding { enrolment, running: &running, known, capped, open: &[], unanswered_limit: 3, rng: &mut rng }.decide()
     }
 
     fn of(enrolment: &Enrolment, known: &Known) -> Decision {
@@ -507,6 +511,7 @@ mod tests {
                 running: &running,
                 known: &known,
                 capped: &capped,
+                open: &[],
                 unanswered_limit: 3,
                 rng,
             };

@@ -11,7 +11,7 @@ use crate::campaign::forecast::budget::{Budget, Line, Made};
 use crate::campaign::forecast::group::Group;
 use crate::campaign::forecast::lengths::{Answers, Lengths};
 use crate::campaign::forecast::room::Room;
-use crate::campaign::forecast::{Beside, Entrant, Forecast, Place, Rules};
+use crate::campaign::forecast::{Beside, Entrant, Forecast, Pin, Place, Rules};
 use crate::campaign::opening::{Opening, place};
 use crate::campaign::program::{Message, Op};
 use crate::campaign::walk::{Clocks, until};
@@ -74,7 +74,8 @@ impl<'a> Play<'a> {
                 groups.push(Group::new(hours, entrant.zones.clone()));
                 groups.len() - 1
             });
-            let (pin, is_new) = (entrant.pin, entrant.is_new);
+            let pin = if let Pin::Line(line) = entrant.pin { Some(line) } else { None };
+            let is_new = entrant.is_new;
             // Nothing is allocated for somebody who got nothing.
             let (sent, unanswered) = (entrant.sent.clone(), entrant.unanswered);
             people.push(Standing { step: 0, due: None, pin, is_new, written: false, sent, unanswered, group });
@@ -161,6 +162,9 @@ impl<'a> Play<'a> {
         if self.rules.unanswered_limit.is_some_and(|limit| standing.unanswered >= u32::from(limit)) {
             self.forecast.steps.entry(standing.step).or_default().unanswered += 1;
             return;
+        }
+        if self.entrants[person].pin == Pin::Resting {
+            return self.forecast.stuck += 1;
         }
         standing.due.get_or_insert(at);
         let allowed = self.rules.cap.and_then(|cap| free_at(cap, &standing.sent)).unwrap_or(at).max(at);

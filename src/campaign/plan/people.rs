@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::campaign::draft::Fault;
 use crate::campaign::file::shape::Missing;
 use crate::campaign::forecast::Entrant;
-use crate::campaign::plan::{Audience, Known, PlanLine, Row};
+use crate::campaign::plan::{Audience, Known, Lines, Row};
 use crate::campaign::running::{Lacking, Running};
 use crate::campaign::template::Vars;
 use crate::campaign::zone::{region_of, zones_of};
@@ -59,15 +59,14 @@ pub(super) struct Member<'a> {
 }
 
 impl Member<'_> {
-    pub fn entrant(&self, running: &Running, lines: &[PlanLine], at: DateTime<Utc>, no_text_at: Vec<usize>) -> Entrant {
-        let pin = self.known.line_id.as_ref().and_then(|id| lines.iter().position(|line| line.id == *id));
+    pub fn entrant(&self, running: &Running, lines: &Lines, at: DateTime<Utc>, no_text_at: Vec<usize>) -> Entrant {
         let (zones, _) = zones_of(self.phone, self.known.zone, running.campaign.zone);
         Entrant {
             at,
             vars: self.vars.clone(),
             zones: zones.into_owned(),
             region: region_of(self.phone),
-            pin,
+            pin: lines.pin(self.phone, self.known.line_id.as_deref()),
             is_new: !self.known.touched,
             sent: self.known.sent.clone(),
             unanswered: self.known.unanswered,

@@ -87,6 +87,7 @@ impl Texts {
     pub fn render(
         &mut self,
         running: &Running,
+        open: &[String],
         member: &Member<'_>,
         mut shown: Option<&mut Vec<Rendered>>,
     ) -> Vec<usize> {
@@ -109,7 +110,7 @@ impl Texts {
                 }
                 Op::Send(message) => {
                     let Some((step, counts)) = send else { continue };
-                    let Some(rendered) = step.render(running, message, member, by) else {
+                    let Some(rendered) = step.render(running, open, message, member, by) else {
                         no_text_at.push(index);
                         continue;
                     };
@@ -149,9 +150,16 @@ impl Texts {
 
 impl Step {
     /// What somebody reads here, counted.
-    fn render(&mut self, running: &Running, message: &Message, member: &Member<'_>, by: By) -> Option<Rendered> {
+    fn render(
+        &mut self,
+        running: &Running,
+        open: &[String],
+        message: &Message,
+        member: &Member<'_>,
+        by: By,
+    ) -> Option<Rendered> {
         let (line_id, touched) = (member.known.line_id.as_deref(), member.known.touched);
-        let person = Person { phone: member.phone, vars: &member.vars, line_id, touched };
+        let person = Person { phone: member.phone, vars: &member.vars, line_id, touched, open };
         let text = match draft(running, &self.name, message, person) {
             Ok(job) => job.body,
             Err(fault) => {

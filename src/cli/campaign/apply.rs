@@ -10,12 +10,13 @@ use clap::Args;
 use serde_json::json;
 use sqlx::PgPool;
 
+use crate::campaign::file::Checked;
 use crate::campaign::file::shape::{Audience, Campaign, StopOn};
 use crate::campaign::file::words::Again;
-use crate::campaign::file::{self, Checked};
 use crate::campaign::fires;
 use crate::campaign::running::Running;
 use crate::cli::campaign::beside;
+use crate::cli::campaign::lines::Account;
 use crate::cli::campaign::people::{self, People};
 use crate::cli::campaign::plan::{self, PlanArgs};
 use crate::cli::{DatabaseOptions, ask, print_json};
@@ -41,8 +42,8 @@ Examples:
   chert-outbox campaign apply jobs/welcome.yaml
   chert-outbox campaign apply jobs/*.yaml --yes
 
-Exit code: 0 applied, 1 a file has errors, or bad lines in its CSV, or a role that workers may not become, or the answer was no: then
-nothing is applied."
+Exit code: 0 applied, 1 a file has errors, or bad lines in its CSV, or a role that workers may not become, or a line in its pool that the
+account does not have (where its lines are known), or the answer was no: then nothing is applied."
 )]
 pub struct Apply {
     #[command(flatten)]
@@ -75,7 +76,9 @@ impl Apply {
             read.push((checked, new));
         }
         let pool = self.database.outbox(2).await?;
+        let account = Account::read(&pool).await?;
         for (path, (checked, _)) in self.files.iter().zip(&read) {
+            account.must_have_pool(path, checked)?;
             may_be_asked(&pool, path, checked).await?;
         }
         if !self.yes && !self.agreed(&pool, &read).await? {
@@ -141,15 +144,7 @@ impl Apply {
 
     /// A file and its CSV; nothing is applied before all are read.
     fn read(&self, path: &Path) -> anyhow::Result<(Checked, NewVersion)> {
-        let shown = path.display();
-        let source = super::read(path).and_then(|source| file::read(&source));
-        let checked = match source {
-            Ok(checked) => checked,
-            Err(findings) => {
-                let lines: Vec<String> = findings.iter().map(|finding| format!("{shown}:{finding}")).collect();
-                bail!("{}", lines.join("\n"));
-            }
-        };
+        let checked = super::checked(path)?;
         let people = match &checked.campaign.audience {
             Audience::Csv { csv, .. } => Some(self.people(&beside::csv_of(path, csv))?),
             _ => None,

@@ -5,26 +5,24 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use clap::Args;
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::campaign::file;
 use crate::campaign::file::shape::Audience as Source;
 use crate::campaign::file::words::Again;
 use crate::campaign::fires;
-use crate::campaign::forecast::{Line, Load};
-use crate::campaign::plan::{Audience, Day, Plan, PlanLine, Row, Step, behind, plan};
+use crate::campaign::plan::{Audience, Day, Plan, Row, Step, behind, plan};
 use crate::campaign::running::Running;
+use crate::cli::campaign::lines::Account;
 use crate::cli::campaign::people::{self, People};
 use crate::cli::{DatabaseOptions, print_json, table};
 use crate::config::UnansweredOptions;
 use crate::outbox::campaigns::audience::{self, Person, Query};
 use crate::outbox::campaigns::known::{Asking, known, queued};
-use crate::outbox::lines::{self, LineStatus};
 use crate::units::{counted, instant};
 
 /// Days of the chart; a longer campaign is shown in weeks, and the rest of a very long one in a sentence.
@@ -38,10 +36,11 @@ const NOT_AS_WANTED: u8 = 3;
 #[command(
     after_help = "Everybody is rendered, step by step along the ways that they may take. Where a branch asks for what is known, such as a variable, that is one
 way. Where it asks for a reply or a delivery, texts are counted by the way that takes longer, those of the other are counted apart, and
-who would get none is told of either. People, suppressions, pins and lines are read from the database as they stand. The end is a range: at best every
-branch takes its shorter way, half of the people answer their first message (where that ends it), and the lines keep their whole pace;
-at worst every branch takes its longer way, nobody answers, and the lines lose 15 % of their pace. What else is queued for the same
-lines goes first. People are counted as a firing counts them, and in its words.
+who would get none is told of either. People, suppressions, pins and lines are read from the database as they stand; who goes by a line
+that may not send now is stuck. The end is a range: at best every branch takes its shorter way, half of the people answer their first
+message (where that ends it), and the lines keep their whole pace; at worst every branch takes its longer way, nobody answers, and the
+lines lose 15 % of their pace. What else is queued for the same lines goes first. People are counted as a firing counts them, and in its
+words.
 
 What people got from any campaign counts under `caps.per_recipient`. Marketing waits for a reply after OUTBOX_UNANSWERED_LIMIT messages
 without one: who comes to a message that waits is counted there, as if nobody answered, and what waits is not in the end. That limit is an
@@ -84,8 +83,11 @@ pub struct PlanArgs {
 
 impl PlanArgs {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let running = self.running()?;
+        let checked = super::checked(&self.file)?;
+        let running = Running::read(&serde_json::to_value(&checked.campaign)?)
+            .with_context(|| format!("reading {}", self.file.display()))?;
         let pool = self.database.outbox(2).await?;
+        Account::read(&pool).await?.must_have_pool(&self.file, &checked)?;
         let plan = self.plan(&running, &pool).await?;
         if self.json {
             print_json(&plan)?;
@@ -112,25 +114,13 @@ impl PlanArgs {
             cap: running.campaign.caps.per_recipient,
         };
         let known = known(pool, asking, &phones).await?;
-        let (lines, now) = lines_of(running, pool).await?;
-        let next = fires::next_after(&running.campaign.schedule, running.campaign.zone, now);
-        let starts_at = self.from.or(next).unwrap_or(now);
-        let lines = behind(lines, &queued(pool, starts_at).await?);
+        let account = Account::read(pool).await?;
+        let next = fires::next_after(&running.campaign.schedule, running.campaign.zone, account.now);
+        let starts_at = self.from.or(next).unwrap_or(account.now);
+        let mut lines = account.of(running);
+        lines.sending = behind(lines.sending, &queued(pool, starts_at).await?);
         let audience = Audience { rows: &rows, known: &known };
         Ok(plan(running, &audience, &lines, starts_at, self.unanswered.limit.0, usize::from(self.preview)))
-    }
-
-    fn running(&self) -> anyhow::Result<Running> {
-        let shown = self.file.display();
-        match super::read(&self.file).and_then(|source| file::read(&source)) {
-            Ok(checked) => {
-                Running::read(&serde_json::to_value(&checked.campaign)?).with_context(|| format!("reading {shown}"))
-            }
-            Err(findings) => {
-                let lines: Vec<String> = findings.iter().map(|finding| format!("{shown}:{finding}")).collect();
-                bail!("{}", lines.join("\n"))
-            }
-        }
     }
 
     async fn rows(&self, running: &Running, pool: &PgPool) -> anyhow::Result<Vec<Row>> {
@@ -190,27 +180,6 @@ impl PlanArgs {
     }
 }
 
-/// The lines that may send for it, as they are now, and the database's time.
-pub(super) async fn lines_of(running: &Running, pool: &PgPool) -> anyhow::Result<(Vec<PlanLine>, DateTime<Utc>)> {
-    let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await.context("reading the time")?;
-    let all = lines::list(pool).await?;
-    let pool_of = &running.campaign.lines.pool;
-    let missing: Vec<&String> = pool_of.iter().filter(|id| !all.iter().any(|line| line.id == **id)).collect();
-    ensure!(
-        missing.is_empty(),
-        "lines.pool names lines that are not known, such as {}: chert-outbox lines list",
-        missing[0]
-    );
-    let knows_lines = all.iter().any(|line| !line.is_default());
-    let may_send = |line: &&LineStatus| {
-        line.active && !line.paused && !line.removed
-            // The default stands for any line, as long as none is known.
-            && line.is_default() != knows_lines
-            && (pool_of.is_empty() || pool_of.contains(&line.id))
-    };
-    Ok((all.iter().filter(may_send).map(|line| plan_line(line, now)).collect(), now))
-}
-
 fn again_after(audience: &Source) -> Option<Duration> {
     match audience {
         Source::Sql { again, .. } | Source::Csv { again, .. } | Source::Enrolled { again, .. } => match again {
@@ -218,26 +187,6 @@ fn again_after(audience: &Source) -> Option<Duration> {
             Again::After(length) => Some(length.0),
             Again::Always => Some(Duration::ZERO),
         },
-    }
-}
-
-fn plan_line(line: &LineStatus, now: DateTime<Utc>) -> PlanLine {
-    let gap = |us: i64| Duration::from_micros(us.unsigned_abs());
-    let cap = line.first_touch_cap.map(i32::unsigned_abs);
-    let zone: Tz = line.time_zone.parse().unwrap_or(Tz::UTC);
-    PlanLine {
-        id: line.id.clone(),
-        line: Line {
-            gap: gap(line.gap_us).mul_f32(line.slowdown),
-            first_touch_gap: gap(line.first_touch_gap_us),
-            first_touch_cap: cap,
-            zone,
-            next_at: line.next_at.max(now),
-            next_first_touch_at: line.next_first_touch_at.unwrap_or(now).max(now),
-            first_touches_left: cap.map(|cap| cap.saturating_sub(line.first_touches_today.unsigned_abs())),
-            today: now.with_timezone(&zone).date_naive(),
-        },
-        queued: Load::default(),
     }
 }
 

@@ -6,17 +6,19 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::Args;
 use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::campaign::eta::{Eta, eta};
+use crate::campaign::eta::{Eta, OnTheWay, eta};
 use crate::campaign::funnel::{Counts, Funnel, Step, funnel};
 use crate::campaign::running::Running;
+use crate::cli::campaign::lines::Account;
 use crate::cli::campaign::list::{rows, shown};
-use crate::cli::campaign::plan::{lines_of, range};
+use crate::cli::campaign::plan::range;
 use crate::cli::{DatabaseOptions, print_json, stop, table};
 use crate::config::UnansweredOptions;
 use crate::outbox::campaigns::overview::{self, Listed, Tick};
@@ -245,16 +247,18 @@ impl End {
             return Ok(eta.clone());
         }
         let began = Instant::now();
-        let own = running.get(&campaign.version);
-        let own = own.ok_or_else(|| anyhow::anyhow!("its version cannot be read by this release"))?;
-        let (lines, _) = lines_of(own, pool).await?;
+        ensure!(running.contains_key(&campaign.version), "its version cannot be read by this release");
+        let account = Account::read(pool).await?;
         let found = under_way::read(pool, &campaign.name, &running, self.unanswered_limit).await?;
         let mut found = found.ok_or_else(|| anyhow::anyhow!("more than a million people are on the way"))?;
         let versions = running
             .into_iter()
-            .filter_map(|(version, running)| Some((running, found.members.remove(&version)?)))
+            .filter_map(|(version, running)| {
+                let (lines, members) = (account.of(&running), found.members.remove(&version)?);
+                Some(OnTheWay { running, lines, members })
+            })
             .collect::<Vec<_>>();
-        let eta = Eta { wait_for_somebody: found.wait_for_somebody, ..eta(&versions, &lines, self.unanswered_limit) };
+        let eta = Eta { wait_for_somebody: found.wait_for_somebody, ..eta(&versions, self.unanswered_limit) };
         self.last = Some((eta.clone(), began, began.elapsed()));
         Ok(eta)
     }

@@ -318,9 +318,11 @@ async fn where_no_end_is_foretold_it_is_said_why_in_json_as_to_people() {
     assert!(!status(&it).await.as_object().expect("an object").contains_key("no_eta"), "there is one");
     it.execute("update outbox.campaign_versions set definition = jsonb_set(definition, '{lines}', '{\"pool\": [\"pl_none\"]}')")
         .await;
+    has(&status(&it).await["eta"], &json!({"stuck": 8, "messages": [0, 0]}));
+    it.execute("update outbox.campaign_versions set definition = jsonb_set(definition, '{zone}', '\"Mars\"')").await;
     let told = status(&it).await;
     let why = told["no_eta"].as_str().expect("a reason");
-    assert!(told["eta"].is_null() && why.contains("lines.pool names lines that are not known"), "{told}");
+    assert!(told["eta"].is_null() && why.contains("its version cannot be read"), "{told}");
     let (_, shown, _) = it.run(&["campaign", "status", "drip"]).await;
     assert!(shown.contains(&format!("no end is foretold: {why}")), "{shown}");
 }

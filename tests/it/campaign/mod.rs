@@ -4,6 +4,7 @@ mod applying;
 mod control;
 mod firing;
 mod follow;
+mod lines;
 mod moving;
 mod people;
 mod plan;

@@ -1,0 +1,91 @@
+//! The account's lines, as a campaign finds them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use sqlx::PgPool;
+
+use crate::campaign::file::Checked;
+use crate::campaign::file::finding::nearest;
+use crate::campaign::forecast::{Line, Load};
+use crate::campaign::plan::{Lines, PlanLine};
+use crate::campaign::pool::{AccountLine, open};
+use crate::campaign::running::Running;
+use crate::outbox::lines::{self, LineStatus};
+
+/// As they are now.
+pub struct Account {
+    /// With the default, which stands for any line as long as none is known.
+    all: Vec<LineStatus>,
+    /// The database's time.
+    pub now: DateTime<Utc>,
+}
+
+impl Account {
+    pub async fn read(pool: &PgPool) -> anyhow::Result<Account> {
+        let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await.context("reading the time")?;
+        Ok(Account { all: lines::list(pool).await?, now })
+    }
+
+    /// Errors: each line of the campaign's pool that the account does not have, at its place in the file. As long as no line of the account is
+    /// known, any may be there.
+    pub fn must_have_pool(&self, path: &Path, checked: &Checked) -> anyhow::Result<()> {
+        let known: Vec<&str> = self.known().map(|line| line.id.as_str()).collect();
+        let missing = |(place, id): (usize, &String)| {
+            let hint = match nearest(id, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "chert-outbox lines list shows those there are".to_owned(),
+            };
+            let is_missing = !known.is_empty() && !known.contains(&id.as_str());
+            let told = || checked.about(&format!("lines.pool[{place}]"), format!("there is no line `{id}`"), hint);
+            is_missing.then(|| format!("{}:{}", path.display(), told()))
+        };
+        let missing: Vec<String> = checked.campaign.lines.pool.iter().enumerate().filter_map(missing).collect();
+        ensure!(missing.is_empty(), "{}", missing.join("\n"));
+        Ok(())
+    }
+
+    /// How a campaign finds them.
+    pub fn of(&self, running: &Running) -> Lines {
+        let pool = &running.campaign.lines.pool;
+        let knows_lines = self.known().next().is_some();
+        let may_send = |line: &&LineStatus| {
+            let is_of_it = if knows_lines { pool.is_empty() || pool.contains(&line.id) } else { true };
+            line.active && !line.paused && line.is_default() != knows_lines && is_of_it
+        };
+        let resting = self.known().filter(|line| !may_send(line)).map(|line| line.id.clone());
+        let account = self.known().map(|line| AccountLine { id: line.id.clone(), takes_new: line.takes_new() });
+        Lines {
+            sending: self.all.iter().filter(may_send).map(|line| plan_line(line, self.now)).collect(),
+            resting: resting.collect(),
+            open: open(pool, &account.collect::<Vec<_>>()),
+        }
+    }
+
+    fn known(&self) -> impl Iterator<Item = &LineStatus> {
+        self.all.iter().filter(|line| !line.is_default())
+    }
+}
+
+fn plan_line(line: &LineStatus, now: DateTime<Utc>) -> PlanLine {
+    let gap = |us: i64| Duration::from_micros(us.unsigned_abs());
+    let cap = line.first_touch_cap.map(i32::unsigned_abs);
+    let zone: Tz = line.time_zone.parse().unwrap_or(Tz::UTC);
+    PlanLine {
+        id: line.id.clone(),
+        line: Line {
+            gap: gap(line.gap_us).mul_f32(line.slowdown),
+            first_touch_gap: gap(line.first_touch_gap_us),
+            first_touch_cap: cap,
+            zone,
+            next_at: line.next_at.max(now),
+            next_first_touch_at: line.next_first_touch_at.unwrap_or(now).max(now),
+            first_touches_left: cap.map(|cap| cap.saturating_sub(line.first_touches_today.unsigned_abs())),
+            today: now.with_timezone(&zone).date_naive(),
+        },
+        queued: Load::default(),
+    }
+}

@@ -1,0 +1,141 @@
+//! By which lines a campaign's messages go, and what is foretold of them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::campaign::{ANN, BOB, CID, DOT, file};
+use crate::harness::Harness;
+
+const HI: &str = "[{ send: { body: Hi } }]";
+const OF_TWO: &str = "lines: { pool: [pl_1, pl_2] }";
+
+/// How many jobs of the campaign name which line.
+async fn named(it: &Harness) -> String {
+    it.text("select phone_line_id || ' ' || count(*) from outbox.jobs where campaign = 'drip' group by phone_line_id order by phone_line_id")
+        .await
+}
+
+async fn enrol(it: &Harness, numbers: std::ops::Range<u32>) {
+    for n in numbers {
+        it.enrol(&format!("+155501424{n:02}")).await;
+    }
+}
+
+/// How many messages each line has sent.
+fn sent(it: &Harness) -> BTreeMap<String, usize> {
+    let mut sent = BTreeMap::new();
+    it.ledger().into_iter().for_each(|entry| *sent.entry(entry.line_id).or_default() += 1);
+    sent
+}
+
+#[tokio::test]
+async fn a_paused_line_of_the_pool_gets_no_new_contacts_and_nobody_is_lost() {
+    let it = Harness::start().await;
+    it.apply(&file(OF_TWO, HI)).await;
+    it.execute(
+        "update outbox.lines set paused_at = now() where id = 'pl_1';
+         insert into outbox.recipients (phone, line_id, first_touched_at) values ('+15550142200', 'pl_1', now())",
+    )
+    .await;
+    enrol(&it, 0..20).await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    assert_eq!(named(&it).await, "pl_2 20 null", "whom a line has written to names none, and waits for it");
+    it.drain_with(&["--drain-wait", "0s"]).await;
+    assert_eq!(sent(&it), BTreeMap::from([("pl_2".to_owned(), 20)]));
+
+    it.execute("update outbox.lines set paused_at = now() where id = 'pl_2'").await;
+    enrol(&it, 20..40).await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.count("state = 'queued'").await, 21, "they wait for their lines");
+    it.execute("update outbox.lines set paused_at = null, removed_at = now() where id in ('pl_1', 'pl_2')").await;
+    enrol(&it, 40..42).await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select state from outbox.enrolments order by id desc limit 2").await, "active active");
+    assert_eq!(it.count("state = 'queued'").await, 21, "of them no job is made that would fail");
+    it.execute("update outbox.lines set removed_at = null").await;
+    it.time_passes().await;
+    it.settle(&it.engine()).await;
+    it.drain().await;
+    let sent = sent(&it);
+    assert_eq!((sent.values().sum::<usize>(), sent.len()), (43, 2), "{sent:?}");
+}
+
+/// Two people are pinned to each of two lines, of which one is paused.
+async fn pinned(it: &Harness) -> String {
+    it.execute(
+        "create table people as select '+1555014220' || n as phone from generate_series(0, 3) n;
+         insert into outbox.recipients (phone, line_id, first_touched_at)
+         select phone, case when phone < '+15550142202' then 'pl_1' else 'pl_2' end, now() from people;
+         update outbox.lines set paused_at = now() where id = 'pl_1'",
+    )
+    .await;
+    file("schedule: { manual: true }\naudience: { sql: select phone from people order by phone }", HI)
+}
+
+async fn told(it: &Harness, args: &[&str]) -> Value {
+    let (code, told, error) = it.run(&[args, &["--json"]].concat()).await;
+    assert_eq!(code, 0, "{error}");
+    serde_json::from_str(&told).unwrap_or_else(|_| panic!("{told}"))
+}
+
+/// What `campaign plan` says of a file.
+async fn planned(it: &Harness, source: &str) -> Value {
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("campaign.yaml");
+    std::fs::write(&path, source).expect("written");
+    told(it, &["campaign", "plan", path.to_str().expect("UTF-8")]).await
+}
+
+#[tokio::test]
+async fn who_is_pinned_to_a_paused_line_is_foretold_to_wait_and_does() {
+    let it = Harness::start().await;
+    let source = pinned(&it).await;
+    let plan = planned(&it, &source).await;
+    assert_eq!((&plan["stuck"], &plan["steps"][0]["messages"]), (&2.into(), &json!([2, 2])));
+    it.apply(&source).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    it.settle(&it.engine()).await;
+    let status = told(&it, &["campaign", "status", "drip"]).await;
+    assert_eq!((&status["eta"]["stuck"], &status["eta"]["messages"]), (&2.into(), &json!([2, 2])));
+    it.drain_with(&["--drain-wait", "0s"]).await;
+    assert_eq!(it.texts().into_keys().collect::<Vec<_>>(), [CID, DOT]);
+}
+
+#[tokio::test]
+async fn a_message_that_names_a_line_is_foretold_to_go_by_it_whatever_is_drawn_now() {
+    let it = Harness::start().await;
+    it.apply(&file(OF_TWO, HI)).await;
+    it.execute("update outbox.lines set paused_at = now() where id = 'pl_2'").await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    it.execute("update outbox.lines set paused_at = case when id = 'pl_1' then now() end").await;
+    it.enrol(BOB).await;
+    let eta = told(&it, &["campaign", "status", "drip"]).await["eta"].clone();
+    assert_eq!((&eta["stuck"], &eta["messages"]), (&1.into(), &json!([1, 1])), "{eta}");
+    it.settle(&it.engine()).await;
+    assert_eq!(named(&it).await, "pl_1 1 pl_2 1");
+}
+
+#[tokio::test]
+async fn a_line_of_the_pool_that_the_account_does_not_have_is_refused_with_its_place() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml");
+    std::fs::write(
+        &path,
+        file("schedule: { manual: true }\naudience: { sql: select }\nlines:\n  pool: [pl_1, pl_9]", HI),
+    )
+    .expect("written");
+    let path = path.to_str().expect("UTF-8");
+    let told = format!("{path}:7:16: lines.pool[1]: there is no line `pl_9` — did you mean `pl_");
+    for args in [&["campaign", "plan", path][..], &["campaign", "apply", path], &["campaign", "apply", path, "--yes"]] {
+        let (code, _, error) = it.run(args).await;
+        assert!(code == 1 && error.contains(&told), "{args:?}: {error}");
+    }
+    assert_eq!(it.scalar("select count(*) from outbox.campaigns").await, 0);
+    it.execute("delete from outbox.lines where id <> '*'").await;
+    let (code, _, error) = it.run(&["campaign", "apply", path, "--yes"]).await;
+    assert_eq!(code, 0, "no line is known yet: {error}");
+}
