@@ -172,15 +172,17 @@ impl Checking {
     }
 }
 
-/// A file without errors.
+/// A file without errors; what looks wrong in it is told beside, on standard error.
 /// Errors: all that is wrong with it.
 fn checked(path: &Path) -> anyhow::Result<Checked> {
     let shown = path.display();
     let source = read(path).and_then(|source| file::read(&source));
-    source.map_err(|findings| {
+    let checked = source.map_err(|findings| {
         let lines: Vec<String> = findings.iter().map(|finding| format!("{shown}:{finding}")).collect();
         anyhow::anyhow!("{}", lines.join("\n"))
-    })
+    })?;
+    checked.warnings.iter().for_each(|warning| eprintln!("{shown}:{warning} (warning)"));
+    Ok(checked)
 }
 
 fn refuse_shared_names(results: &mut [Checking]) {

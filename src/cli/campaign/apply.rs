@@ -42,6 +42,8 @@ Examples:
   chert-outbox campaign apply jobs/welcome.yaml
   chert-outbox campaign apply jobs/*.yaml --yes
 
+What looks wrong in a file and is allowed is told on standard error, as `campaign check` tells it.
+
 Exit code: 0 applied, 1 a file has errors, or bad lines in its CSV, or a role that workers may not become, or a line in its pool that the
 account does not have (where its lines are known), or the answer was no: then nothing is applied."
 )]

@@ -239,9 +239,13 @@ fn show_losses(plan: &Plan) {
     }
 }
 
-/// In short: whom it reaches, and when.
+/// In short: whom it reaches, who is lost on the way, and when.
 pub fn show_short(plan: &Plan, zone: Tz) {
     show_people(plan);
+    for step in plan.steps.iter().filter(|step| !step.faults.is_empty()) {
+        outln!("no text at {}: {}\n", step.name, reasons(&step.faults));
+    }
+    show_losses(plan);
     show_times(plan, zone);
 }
 

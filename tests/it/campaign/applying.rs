@@ -68,6 +68,32 @@ async fn at_a_terminal_the_plan_is_shown_and_the_answer_counts() {
 }
 
 #[tokio::test]
+async fn the_short_plan_tells_who_is_lost_and_warnings_are_told_by_plan_and_apply() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml");
+    let twice = "[{ send: { body: Hi }, name: hello }, { wait: 1d }, { send: { body: Hi } }]";
+    let write = |more: &str| {
+        let source = file(&format!("{TWO}{more}"), twice).replace("transactional", "marketing");
+        std::fs::write(&path, source).expect("written");
+        path.to_str().expect("UTF-8")
+    };
+    let warning = format!("{}:1:1: messages go out at night as well — ", path.display());
+    for (more, lost) in [
+        ("", "2 people would get the very same text twice"),
+        ("\nlines: { pinned_only: true }", "no text at hello: 2 not_pinned"),
+    ] {
+        let (_, told) = at_terminal(&it, &["campaign", "apply", write(more)], "n\n").await;
+        assert!(told.contains(lost) && told.contains(&warning) && told.contains("(warning)"), "{lost}: {told}");
+    }
+    let path = write("");
+    for args in [&["campaign", "plan", path][..], &["campaign", "apply", path, "--yes", "--json"]] {
+        let (code, told, error) = it.run(args).await;
+        assert!(code == 0 && error.contains(&warning) && !told.contains("at night"), "{told} {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_being_stored_holds_up_no_pause_and_applies_at_once_come_one_after_the_other() {
     let it = Harness::start().await;
     let directory = tempfile::tempdir().expect("made");

@@ -29,17 +29,21 @@ async fn people(it: &Harness) -> String {
 
 /// The exit code of a plan and what it says as JSON.
 async fn plan(it: &Harness, source: &str, args: &[&str]) -> (i32, Value) {
-    let (code, told) = shown(it, source, &[&["--json"], args].concat()).await;
+    let (code, told, _) = asked(it, source, &[&["--json"], args].concat()).await;
     (code, serde_json::from_str(&told).unwrap_or_else(|_| panic!("{told}")))
 }
 
 /// The exit code of a plan and what it says.
 async fn shown(it: &Harness, source: &str, args: &[&str]) -> (i32, String) {
+    let (code, told, error) = asked(it, source, args).await;
+    (code, told + &error)
+}
+
+async fn asked(it: &Harness, source: &str, args: &[&str]) -> (i32, String, String) {
     let directory = tempfile::tempdir().expect("made");
     let path = directory.path().join("campaign.yaml");
     std::fs::write(&path, source).expect("written");
-    let (code, told, error) = it.run(&[&["campaign", "plan", path.to_str().expect("UTF-8")], args].concat()).await;
-    (code, told + &error)
+    it.run(&[&["campaign", "plan", path.to_str().expect("UTF-8")], args].concat()).await
 }
 
 #[tokio::test]
