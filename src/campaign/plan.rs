@@ -122,6 +122,8 @@ pub struct Plan {
     pub held_at_branches: BTreeMap<Name, u32>,
     pub lines: usize,
     pub days: Vec<Day>,
+    /// The same of each line.
+    pub loads: Vec<LineLoad>,
     pub first_at: Option<DateTime<Utc>>,
     /// The last message, if every branch takes its shorter way, half of the people answer the first one, and lines keep their
     /// whole pace.
@@ -136,13 +138,21 @@ pub struct Plan {
     pub preview: Vec<Rendered>,
 }
 
-/// What all lines send on one day, by the lines' clocks, on the longer way.
+/// What one line sends.
+#[derive(Debug, Clone, Serialize)]
+pub struct LineLoad {
+    pub id: String,
+    /// On which it sends anything.
+    pub days: Vec<Day>,
+}
+
+/// What is sent on one day, by the lines' clocks, on the longer way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Day {
     pub date: NaiveDate,
     pub first_touches: u32,
     pub follow_ups: u32,
-    /// First touches that the lines may send on a day; none without caps.
+    /// First touches that may be sent on it; none without caps.
     pub first_touch_cap: Option<u32>,
 }
 
@@ -206,6 +216,7 @@ pub fn plan(
         held_at_branches,
         lines: lines.len(),
         days: days(&long, lines),
+        loads: loads(&long, lines),
         first_at: long.first_at.into_iter().chain(short.first_at).min(),
         finishes_from: short.last_at.into_iter().chain(long.last_at).min(),
         finishes_by: short.last_at.max(long.last_at),
@@ -234,6 +245,17 @@ fn days(forecast: &Forecast, lines: &[PlanLine]) -> Vec<Day> {
         day.follow_ups += load.follow_ups;
     }
     days.into_values().collect()
+}
+
+fn loads(forecast: &Forecast, lines: &[PlanLine]) -> Vec<LineLoad> {
+    let empty = |line: &PlanLine| LineLoad { id: line.id.clone(), days: Vec::new() };
+    let mut loads: Vec<LineLoad> = lines.iter().map(empty).collect();
+    for ((date, line), Load { first_touches, follow_ups }) in &forecast.loads {
+        let (date, first_touch_cap) = (*date, lines[*line].line.first_touch_cap);
+        let day = Day { date, first_touches: *first_touches, follow_ups: *follow_ups, first_touch_cap };
+        loads[*line].days.push(day);
+    }
+    loads
 }
 
 /// Of each line's day the share that is used: of its first touches or of its time, whichever is more.
@@ -439,6 +461,10 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
         let days: Vec<(u32, u32)> = plan.days.iter().map(|day| (day.first_touches, day.follow_ups)).collect();
         assert_eq!(days, [(40, 0), (40, 40), (20, 40), (0, 20)]);
         assert_eq!(plan.days[0].first_touch_cap, Some(40));
+        let of = |day: &Day| (day.first_touches, day.follow_ups, day.first_touch_cap);
+        let loads: Vec<_> = plan.loads.iter().map(|line| line.days.iter().map(of).collect::<Vec<_>>()).collect();
+        assert_eq!(loads[1], [(10, 0, Some(10)), (10, 10, Some(10)), (10, 10, Some(10)), (0, 10, Some(10))]);
+        assert_eq!(plan.loads.iter().map(|line| line.id.as_str()).collect::<Vec<_>>(), ["pl_0", "pl_1"]);
         assert_eq!(plan.steps.iter().map(|step| step.messages).collect::<Vec<_>>(), [(100, 100), (50, 100)]);
         // Two whole days of both lines; on the third, ten first touches each, which is all that the second line has.
         assert!((plan.line_days - (2.0 + 2.0 + 10.0 / 30.0 + 1.0)).abs() < 0.01, "{}", plan.line_days);

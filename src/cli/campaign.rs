@@ -6,6 +6,7 @@ mod control;
 mod everybody;
 mod lines;
 mod list;
+mod loads;
 mod migrate;
 mod people;
 mod plan;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::Args;
 use serde_json::json;
@@ -15,9 +15,10 @@ use sqlx::PgPool;
 use crate::campaign::file::shape::Audience as Source;
 use crate::campaign::file::words::Again;
 use crate::campaign::fires;
-use crate::campaign::plan::{Audience, Day, Plan, Row, Step, behind, plan};
+use crate::campaign::plan::{Audience, Plan, Row, Step, behind, plan};
 use crate::campaign::running::Running;
 use crate::cli::campaign::lines::Account;
+use crate::cli::campaign::loads::{chart, lines};
 use crate::cli::campaign::people::{self, People};
 use crate::cli::{DatabaseOptions, print_json, table};
 use crate::config::UnansweredOptions;
@@ -25,9 +26,6 @@ use crate::outbox::campaigns::audience::{self, Person, Query};
 use crate::outbox::campaigns::known::{Asking, known, queued};
 use crate::units::{counted, instant};
 
-/// Days of the chart; a longer campaign is shown in weeks, and the rest of a very long one in a sentence.
-const MOST_BARS: usize = 60;
-const BAR_WIDTH: u32 = 40;
 /// The end is not the one that was asked for, or people are held.
 const NOT_AS_WANTED: u8 = 3;
 
@@ -152,7 +150,7 @@ impl PlanArgs {
         show_steps(&plan.steps);
         show_losses(plan);
         show_times(plan, running.campaign.zone);
-        chart(&plan.days);
+        outln!("{}", chart(&plan.days) + &lines(&plan.loads));
         // Of a file the line is told, of a query the number of the row.
         let is_file = self.people.is_some() || matches!(running.campaign.audience, Source::Csv { .. });
         let row = if is_file { "line" } else { "row" };
@@ -304,36 +302,4 @@ fn reasons(reasons: &BTreeMap<String, u32>) -> String {
 
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
-}
-
-/// Load by day: first touches solid, follow-ups light.
-fn chart(days: &[Day]) {
-    if days.is_empty() {
-        return;
-    }
-    let span = if days.len() > MOST_BARS { 7 } else { 1 };
-    let bars: Vec<Day> = days.chunks(span).map(sum).collect();
-    let most = bars.iter().map(|day| day.first_touches + day.follow_ups).max().unwrap_or(1).max(1);
-    let width = |messages: u32| (u64::from(messages) * u64::from(BAR_WIDTH)).div_ceil(u64::from(most)) as usize;
-    let each = if span == 1 { "a day" } else { "in seven days" };
-    outln!("messages {each} by the lines' clocks, first touches █ and follow-ups ░");
-    for day in bars.iter().take(MOST_BARS) {
-        let bar = "█".repeat(width(day.first_touches)) + &"░".repeat(width(day.follow_ups));
-        let cap = day.first_touch_cap.map(|cap| format!(" of {}", u64::from(cap) * span as u64)).unwrap_or_default();
-        outln!("  {}  {bar:<44}  {}{cap} + {}", day.date, day.first_touches, day.follow_ups);
-    }
-    if bars.len() > MOST_BARS {
-        let last: Option<NaiveDate> = bars.last().map(|day| day.date);
-        outln!("  … until {}", last.map(|date| date.to_string()).unwrap_or_default());
-    }
-    outln!("");
-}
-
-fn sum(days: &[Day]) -> Day {
-    let mut all = days[0];
-    for day in &days[1..] {
-        all.first_touches += day.first_touches;
-        all.follow_ups += day.follow_ups;
-    }
-    all
 }

@@ -139,3 +139,28 @@ async fn a_line_of_the_pool_that_the_account_does_not_have_is_refused_with_its_p
     let (code, _, error) = it.run(&["campaign", "apply", path, "--yes"]).await;
     assert_eq!(code, 0, "no line is known yet: {error}");
 }
+
+#[tokio::test]
+async fn a_plan_of_a_pool_foretells_each_lines_new_contacts_as_they_are_drawn() {
+    let it = Harness::start().await;
+    it.execute(
+        "create table people as select '+155501425' || lpad(n::text, 2, '0') as phone from generate_series(0, 59) n",
+    )
+    .await;
+    let audience = "schedule: { manual: true }\naudience: { sql: select phone from people }";
+    let source = file(&format!("{audience}\nlines: {{ pool: [pl_1, pl_2, pl_3] }}"), HI);
+    it.execute("update outbox.lines set active = false where id = 'pl_3'").await;
+    let plan = planned(&it, &source).await;
+    it.apply(&source).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    it.settle(&it.engine()).await;
+    it.drain().await;
+    let foretold = plan["loads"].as_array().expect("a list").iter().map(|line| {
+        let days = line["days"].as_array().expect("a list").iter();
+        let messages: u64 = days.filter_map(|day| day["first_touches"].as_u64()).sum();
+        (line["id"].as_str().expect("an id").to_owned(), messages as usize)
+    });
+    let foretold: BTreeMap<String, usize> = foretold.collect();
+    assert_eq!((foretold.clone(), foretold.len()), (sent(&it), 2));
+    assert_eq!(foretold.values().sum::<usize>(), 60);
+}
