@@ -160,7 +160,7 @@ impl Lint<'_> {
 }
 
 /// Whether a text has a link, also one without a scheme, such as `acme.example/tour`.
-fn has_link(text: &str) -> bool {
+pub fn has_link(text: &str) -> bool {
     let lower = text.to_lowercase();
     let begins = |begin: &&str| lower.contains(*begin);
     ["http://", "https://", "www."].iter().any(begins)

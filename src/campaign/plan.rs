@@ -585,6 +585,24 @@ steps: [{ send: { body: 'Hi {{ a }}' } }, { wait: 1d }, { send: { body: 'Hi {{ b
     }
 
     #[test]
+    fn a_link_to_a_new_contact_counts_wherever_it_comes_from_and_only_in_their_first_message() {
+        let source = "variables: { url: { missing: hold } }
+stop_on: [opt_out]
+steps: [{ branch: { if: \"var.url == 'none'\", then: [{ send: { body: Hi } }] } }, { send: { body: 'Look: {{ url }}' } }, { send: { body: '{{ url }}' } }]";
+        let person = |n, url| row(n, &format!("+1212555010{n}"), json!({"url": url}));
+        let rows =
+            [person(1, "acme.example/a"), person(2, "none"), person(3, "https://acme.example"), person(4, "a word")];
+        let known = Known { touched: true, ..Known::default() };
+        let known = HashMap::from([("+12125550103".to_owned(), known)]);
+        let plan = plan(&running(source), &Audience { rows: &rows, known: &known }, &lines(&[30]), start(), None, 0);
+        assert_eq!(plan.steps.iter().map(|step| step.links_to_new).collect::<Vec<_>>(), [0, 1, 0]);
+        // By a way that nobody knows of yet, too.
+        let branch = "[{ branch: { if: replied, then: [{ send: { body: Hi } }], else: [{ wait: 1d }] } }, { send: { body: '{{ url }}' } }]";
+        let source = format!("variables: {{ url: {{ missing: hold }} }}\nstop_on: [opt_out]\nsteps: {branch}");
+        assert_eq!(planned(&source, &rows[..2], &lines(&[30])).steps[1].links_to_new, 1);
+    }
+
+    #[test]
     fn who_gets_no_text_was_not_written_to_by_that() {
         let source = "stop_on: [opt_out]
 lines: { pinned_only: true }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::campaign::draft::{Person, draft};
 use crate::campaign::file::words::Name;
 use crate::campaign::forecast::{Answers, Forecast, Lengths};
-use crate::campaign::lint::bubbles;
-use crate::campaign::plan::course::{By, Course};
+use crate::campaign::lint::{bubbles, has_link};
+use crate::campaign::plan::course::{By, Coming, Course};
 use crate::campaign::plan::people::Member;
 use crate::campaign::program::{self, Message, Op};
 use crate::campaign::running::Running;
@@ -34,6 +34,8 @@ pub struct Step {
     pub same_text: u32,
     /// Who would get one here as well, but only by another way than the one that is counted.
     pub another_way: u32,
+    /// New contacts whose first message would be this one, by whichever way, and has a link: Chert refuses it.
+    pub links_to_new: u32,
     /// Who get none here, which ends or holds their enrolment for this reason, by whichever way they come.
     pub faults: BTreeMap<String, u32>,
 }
@@ -76,6 +78,7 @@ impl Texts {
             longest_chars: 0,
             same_text: 0,
             another_way: 0,
+            links_to_new: 0,
             faults: BTreeMap::new(),
         };
         let steps: Vec<Step> = sends.map(step).collect();
@@ -96,26 +99,26 @@ impl Texts {
         let mut sends = self.steps.iter_mut().zip(&mut self.counts);
         for (index, step) in running.program.steps().iter().enumerate() {
             let send = if matches!(step.op, Op::Send(_)) { sends.next() } else { None };
-            let Some(by) = course.at(index) else { continue };
+            let Some(coming) = course.at(index) else { continue };
             match &step.op {
                 Op::End => {}
-                Op::Jump(to) => course.lead(*to, by),
-                Op::Wait(_) => course.lead(index + 1, by),
+                Op::Jump(to) => course.lead(*to, coming),
+                Op::Wait(_) => course.lead(index + 1, coming),
                 Op::Branch { when, otherwise } => {
                     let answers = Answers::of(when, &member.vars, &running.campaign.labels);
-                    course.part(&self.lengths, &answers, (index + 1, *otherwise), by);
+                    course.part(&self.lengths, &answers, (index + 1, *otherwise), coming);
                     if answers.may_fail() {
                         *self.held_at_branches.entry(step.name.clone()).or_default() += 1;
                     }
                 }
                 Op::Send(message) => {
                     let Some((step, counts)) = send else { continue };
-                    let Some(rendered) = step.render(running, open, message, member, by) else {
+                    let Some(rendered) = step.render(running, open, message, member, coming) else {
                         no_text_at.push(index);
                         continue;
                     };
-                    course.lead(index + 1, by);
-                    if by == By::TheWay {
+                    course.lead(index + 1, Coming { unwritten: false, ..coming });
+                    if coming.by == By::TheWay {
                         let text = hash_of(&rendered.text);
                         let count = counts.entry(text).or_default();
                         *count += 1;
@@ -156,7 +159,7 @@ impl Step {
         open: &[String],
         message: &Message,
         member: &Member<'_>,
-        by: By,
+        coming: Coming,
     ) -> Option<Rendered> {
         let (line_id, touched) = (member.known.line_id.as_deref(), member.known.touched);
         let person = Person { phone: member.phone, vars: &member.vars, line_id, touched, open };
@@ -171,13 +174,14 @@ impl Step {
         let made = bubbles(&text);
         self.bubbles = (self.bubbles.0.min(made), self.bubbles.1.max(made));
         self.longest_chars = self.longest_chars.max(text.chars().count());
-        match by {
+        self.links_to_new += u32::from(coming.unwritten && !touched && has_link(&text));
+        match coming.by {
             By::TheWay => {
                 *self.variants.entry(variant.as_ref().map(Name::to_string).unwrap_or_default()).or_default() += 1
             }
             By::AnotherWay => self.another_way += 1,
         }
-        let (phone, step, another_way) = (member.phone.to_string(), self.name.clone(), by == By::AnotherWay);
+        let (phone, step, another_way) = (member.phone.to_string(), self.name.clone(), coming.by == By::AnotherWay);
         Some(Rendered { row: member.row, phone, step, variant, another_way, text })
     }
 }

@@ -49,7 +49,8 @@ Examples:
   chert-outbox campaign plan jobs/announcement.yaml --preview 3
   chert-outbox campaign plan jobs/announcement.yaml --finish-by 2027-06-05T00:00:00Z --strict --json
 
-Exit code: 0 planned, 1 an error, 3 it ends after --finish-by, or with --strict somebody is held, waits for a reply or gets no text."
+Exit code: 0 planned, 1 an error, 3 it ends after --finish-by, or with --strict somebody is held, waits for a reply, gets no text, or gets a
+link in a first message."
 )]
 pub struct PlanArgs {
     #[command(flatten)]
@@ -68,8 +69,8 @@ pub struct PlanArgs {
     /// Fail if it may end later than this.
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     finish_by: Option<DateTime<Utc>>,
-    /// Fail if somebody is held, in review, waits for a reply, gets no text at a step, drops out because its deadline comes first, or is
-    /// stuck without a line or hours.
+    /// Fail if somebody is held, in review, waits for a reply, gets no text at a step, drops out because its deadline comes first, is stuck
+    /// without a line or hours, or is new and gets a link in their first message.
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
@@ -170,7 +171,8 @@ impl PlanArgs {
 
     fn verdict(&self, plan: &Plan) -> ExitCode {
         let is_late = self.finish_by.is_some_and(|by| plan.stuck > 0 || plan.finishes_by.is_some_and(|end| end > by));
-        let fails = |step: &Step| !step.faults.is_empty() || step.expired > 0 || step.unanswered > 0;
+        let fails =
+            |step: &Step| !step.faults.is_empty() || step.expired > 0 || step.unanswered > 0 || step.links_to_new > 0;
         let (held, in_review) = (&plan.people.held, plan.people.in_review);
         let holds = !held.is_empty() || in_review > 0 || !plan.held_at_branches.is_empty();
         let lacks = self.strict && (plan.stuck > 0 || holds || plan.steps.iter().any(fails));
@@ -216,12 +218,19 @@ fn show_steps(steps: &[Step]) {
     }
 }
 
-/// Who do not get to the end, and who read the same twice.
+/// Who do not get to the end, or what Chert would refuse them, and who read the same twice.
 fn show_losses(plan: &Plan) {
     for (branch, people) in &plan.held_at_branches {
         outln!(
             "{} held at {branch}, or may be: its condition does not fit what their variables hold\n",
             counted(*people, "person is", "people are")
+        );
+    }
+    for step in plan.steps.iter().filter(|step| step.links_to_new > 0) {
+        outln!(
+            "{} a link in their first message, at {}, which Chert refuses: send it in a later step\n",
+            counted(step.links_to_new, "new contact gets", "new contacts get"),
+            step.name
         );
     }
     let expired: u32 = plan.steps.iter().map(|step| step.expired).sum();

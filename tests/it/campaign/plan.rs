@@ -286,3 +286,18 @@ async fn a_plan_counts_people_as_its_firing_does_and_tells_bad_lines_as_apply_do
     }
     assert!(shown.contains("\nand 7 more\n"), "{shown}");
 }
+
+#[tokio::test]
+async fn a_link_that_comes_by_a_variable_in_a_first_message_is_told_and_fails_a_strict_plan() {
+    let it = Harness::start().await;
+    let more = "schedule: { manual: true }\naudience: { sql: \"select '+15550142200' as phone, 'acme.example/tour' as url\" }\nvariables: { url: { missing: hold } }";
+    let source = file(more, "[{ send: { body: 'Look: {{ url }}' }, name: hello }]");
+    let (code, told) = shown(&it, &source, &["--strict"]).await;
+    let words = "1 new contact gets a link in their first message, at hello, which Chert refuses";
+    assert!(code == 3 && told.contains(words), "{told}");
+    let (code, told) = plan(&it, &source, &[]).await;
+    assert_eq!((code, &told["steps"][0]["links_to_new"]), (0, &1.into()));
+    it.insert(ANN, "Hi").await;
+    it.drain().await;
+    assert_eq!(shown(&it, &source, &["--strict"]).await.0, 0, "they know us");
+}
