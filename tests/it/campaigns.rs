@@ -32,6 +32,21 @@ fn the_examples_pass_and_say_when_they_fire() {
     }
 }
 
+/// The announcement has a date: a check as of now would fail from then on.
+#[test]
+fn the_pipeline_checks_the_examples_as_of_an_instant() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pipeline = std::fs::read_to_string(root.join(".ci/run")).expect("it is there");
+    let checks = |line: &&str| line.starts_with("\"$binary\" campaign check");
+    let check = pipeline.lines().find(checks).expect("it checks them");
+    let (flags, files) = check.split_once(" --strict ").expect("warnings fail").1.rsplit_once(' ').expect("flags");
+    assert!(flags.starts_with("--from ") && files == "jobs/*.yaml", "{check}");
+    let names = ["welcome.yaml", "weekly-check-in.yaml", "win-back.yaml", "announcement.yaml"];
+    let args: Vec<&str> = ["check", "--strict"].into_iter().chain(flags.split(' ')).chain(names).collect();
+    let (code, out) = campaign(JOBS.as_ref(), &args);
+    assert_eq!(code, 0, "{out}");
+}
+
 #[test]
 fn the_schema_beside_the_examples_is_the_one_that_is_printed() {
     let (code, out) = campaign(JOBS.as_ref(), &["schema"]);
