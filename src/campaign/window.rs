@@ -277,10 +277,20 @@ mod tests {
         assert_eq!(saturday(Some("US-NY")).as_deref(), Some("Sat 11-07 08:00 to Sat 11-07 21:00"));
         assert_eq!(saturday(Some("US-FL")).as_deref(), Some("Sat 11-07 08:00 to Sat 11-07 20:00"));
         assert_eq!(saturday(Some("US-RI")).as_deref(), Some("Sat 11-07 10:00 to Sat 11-07 17:00"));
-        assert_eq!(saturday(Some("US")).as_deref(), Some("Sat 11-07 10:00 to Sat 11-07 17:00"), "all states");
+        assert_eq!(saturday(Some("US-PA")).as_deref(), Some("Sat 11-07 08:00 to Sat 11-07 12:00"));
+        assert_eq!(saturday(Some("US-SD")).as_deref(), Some("Mon 11-09 09:00 to Mon 11-09 21:00"));
+        assert_eq!(saturday(Some("US-NV")).as_deref(), Some("Sat 11-07 09:00 to Sat 11-07 20:00"));
+        assert_eq!(saturday(Some("US-WY")).as_deref(), Some("Sat 11-07 08:00 to Sat 11-07 20:00"));
+        assert_eq!(saturday(Some("US")).as_deref(), Some("Mon 11-09 10:00 to Mon 11-09 17:00"), "all states");
         assert_eq!(saturday(Some("FR")).as_deref(), Some("Sat 11-07 08:00 to Sat 11-07 20:00"));
         let sunday = |region| hours(&presets.in_region(region), "2026-11-08T09:00:00Z", &zones);
         assert_eq!(sunday(Some("US-TX")).as_deref(), Some("Sun 11-08 12:00 to Sun 11-08 21:00"));
+        for (region, monday) in [("US-AL", "08:00 to Mon 11-09 20:00"), ("US-ME", "09:00 to Mon 11-09 17:00")] {
+            assert_eq!(sunday(Some(region)), Some(format!("Mon 11-09 {monday}")));
+        }
+        for region in ["US-IL", "US-MI", "US-MN"] {
+            assert_eq!(sunday(Some(region)).as_deref(), Some("Sun 11-08 09:00 to Sun 11-08 21:00"), "{region}");
+        }
         // Veterans Day and Armistice Day are one.
         let eleventh = |region| hours(&presets.in_region(region), "2026-11-11T09:00:00Z", &zones);
         assert_eq!(eleventh(Some("US-NY")).as_deref(), Some("Wed 11-11 08:00 to Wed 11-11 21:00"));

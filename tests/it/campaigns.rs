@@ -117,7 +117,7 @@ fn what_never_happens_is_told() {
         (format!("{sunday}\nquiet_hours: [germany, uk, us-federal]"), " for people in DE, other countries"),
         (
             format!("{sunday}\nquiet_hours: us-states"),
-            " for people in US (state not known), US-LA, US-MS, US-RI, US-UT",
+            " for people in US (state not known), US-AL, US-LA, US-ME, US-MS, US-PA, US-RI, US-SD, US-UT",
         ),
     ] {
         assert_eq!(told("never", &hours, daily), format!("{never}{whom}{hint}"), "{hours}");
