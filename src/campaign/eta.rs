@@ -11,7 +11,7 @@ use crate::campaign::forecast::{Entrant, Forecast, Line, Place, Rules, Way, resu
 use crate::campaign::plan::{Lines, PACE_AT_WORST};
 use crate::campaign::program::Op;
 use crate::campaign::running::Running;
-use crate::campaign::zone::{region_of, zones_of};
+use crate::campaign::zone::{self, region_of, zones_of};
 use crate::phone::Phone;
 
 /// Somebody who is on the way through a version.
@@ -98,11 +98,13 @@ impl Eta {
 
 impl Member {
     fn entrant(&self, running: &Running, lines: &Lines) -> Entrant {
-        let (zones, _) = zones_of(&self.phone, self.zone, running.campaign.zone);
+        // Whoever lacks one is held when they come to it, and was counted before.
+        let vars = running.vars(self.vars.clone()).unwrap_or_default();
+        let given = zone::given(self.zone, vars.get(zone::VARIABLE)).unwrap_or_default();
+        let (zones, _) = zones_of(&self.phone, given, running.campaign.zone);
         Entrant {
             at: self.at,
-            // Whoever lacks one is held when they come to it, and was counted before.
-            vars: running.vars(self.vars.clone()).unwrap_or_default(),
+            vars,
             zones: zones.into_owned(),
             region: region_of(&self.phone),
             pin: lines.pin(&self.phone, self.line_id.as_deref()),
@@ -223,6 +225,16 @@ mod tests {
         let late = Member { reached_at: start() - TimeDelta::hours(2), ..member(1, 0, 0, true) };
         let eta = ends(vec![(running("[{ send: { body: A }, expires_after: 1h }]"), vec![late])], &lines);
         assert_eq!((eta.messages, eta.expired, eta.by), ((0, 0), 1, None));
+    }
+
+    #[test]
+    fn a_default_gives_the_zone_of_whom_nothing_else_gives_it() {
+        let steps = "[{ send: { body: A } }]\nwindows: [{ from: '09:00', to: '18:00' }]\nvariables:";
+        let tokyo = running(&format!("{steps} {{ time_zone: {{ default: Asia/Tokyo }} }}"));
+        let lines = [line(Duration::ZERO, Duration::ZERO)];
+        let by = |member: Member| ends(vec![(tokyo.clone(), vec![member])], &lines).by.expect("there is a message");
+        assert_eq!(by(Member { zone: Some(chrono_tz::Europe::Berlin), ..member(1, 0, 0, true) }), start());
+        assert_eq!(by(member(1, 0, 0, true)), start() + TimeDelta::hours(9), "midnight, there");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::campaign::file::shape::{Campaign, Variable};
 use crate::campaign::file::step::{Attachment, Content, Send, SendStep, Step};
 use crate::campaign::template::{Template, Vars};
+use crate::campaign::zone;
 use crate::job::Class;
 use crate::units::counted;
 
@@ -27,7 +28,8 @@ pub struct Warning {
 
 /// Everything that looks wrong.
 pub fn lint(campaign: &Campaign) -> Vec<Warning> {
-    let mut lint = Lint { campaign, warnings: Vec::new(), used: BTreeSet::new() };
+    // The zone is used by what waits and by the hours.
+    let mut lint = Lint { campaign, warnings: Vec::new(), used: BTreeSet::from([zone::VARIABLE.to_owned()]) };
     // Who is pinned to a line has been written to before.
     lint.steps(&campaign.steps, "steps", !campaign.lines.pinned_only);
     if let Some(Step::Wait(_)) = campaign.steps.last() {

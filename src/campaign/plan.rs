@@ -50,7 +50,7 @@ pub struct Row {
     pub n: i64,
     pub phone: Option<Phone>,
     pub vars: serde_json::Map<String, serde_json::Value>,
-    /// Why it is nobody: `bad_number`, `duplicate`, `unreadable`.
+    /// Why it is nobody: `bad_number`, `duplicate`, `unreadable`, `unknown_zone`.
     pub problem: Option<String>,
     /// What is wrong with it, in words; nothing of what stands there.
     pub told: Option<String>,
@@ -364,6 +364,20 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
         let told = |n: usize| (people.examples[n].row, people.examples[n].why.as_str());
         assert_eq!((people.examples.len(), people.more_examples), (20, 6), "who was enrolled before is none");
         assert_eq!([told(0), told(1)], [(70, "missing_variable: city"), (100, "the same number stands in row 60")]);
+    }
+
+    #[test]
+    fn the_zone_of_a_row_is_its_persons() {
+        let nine = "windows: [{ from: '09:00', to: '18:00' }]\nsteps: [{ send: { body: Hi } }]";
+        let first = |vars: serde_json::Value| {
+            let rows = [row(1, "+12125550101", vars)];
+            let audience = Audience { rows: &rows, known: &HashMap::new() };
+            plan(&running(nine), &audience, &lines(&[30]), start(), None, 0).first_at.expect("there is a message")
+        };
+        let (new_york, tokyo) = (first(json!({})), first(json!({"time_zone": "Asia/Tokyo"})));
+        assert_eq!(new_york, start(), "it is day there");
+        assert!(tokyo > start(), "{tokyo}");
+        assert_eq!(tokyo.with_timezone(&chrono_tz::Asia::Tokyo).time().to_string(), "09:00:00");
     }
 
     #[test]

@@ -8,7 +8,13 @@ use std::sync::LazyLock;
 use chrono::{DateTime, NaiveDateTime, TimeZone as _, Utc};
 use chrono_tz::{GapInfo, Tz};
 
+use serde_json::Value;
+
+use crate::campaign::template::is_missing;
 use crate::phone::Phone;
+
+/// The variable that gives somebody's zone, where nothing else gives it.
+pub const VARIABLE: &str = "time_zone";
 
 const COUNTRIES: &str = include_str!("places/countries.txt");
 const NANP: &str = include_str!("places/nanp.txt");
@@ -42,6 +48,19 @@ struct Place {
     region: &'static str,
     zones: Vec<Tz>,
     source: Source,
+}
+
+/// A variable that is to give a zone, and is the name of none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownZone;
+
+/// The zone that is given for a recipient: the one that is `known` of them, else that of their [`VARIABLE`], if they have one.
+/// Errors: it is asked, and is the name of no zone.
+pub fn given(known: Option<Tz>, variable: Option<&Value>) -> Result<Option<Tz>, UnknownZone> {
+    match variable.filter(|said| known.is_none() && !is_missing(said)) {
+        Some(said) => said.as_str().and_then(|name| name.parse().ok()).map(Some).ok_or(UnknownZone),
+        None => Ok(known),
+    }
 }
 
 /// The zone to think of a recipient in: the one that was `given`, else that of the number, else `fallback`. Where a number
@@ -182,6 +201,20 @@ mod tests {
         }
         assert_eq!(zone_of(&phone("+8881234567"), None, America::Denver), (America::Denver, Source::Fallback));
         assert_eq!(zone_of(&phone("+12125550142"), Some(Tz::UTC), America::Denver), (Tz::UTC, Source::Given));
+    }
+
+    #[test]
+    fn a_variable_gives_the_zone_where_nothing_else_does() {
+        let said = |zone: &str| given(None, Some(&Value::from(zone)));
+        assert_eq!(said("Europe/Berlin"), Ok(Some(Europe::Berlin)));
+        assert_eq!(
+            given(Some(Tz::UTC), Some(&"Europe/Berlin".into())),
+            Ok(Some(Tz::UTC)),
+            "what is known of them goes first"
+        );
+        assert_eq!((said(" "), given(None, None)), (Ok(None), Ok(None)), "the number tells it then");
+        assert_eq!((said("Berlin"), given(None, Some(&5.into()))), (Err(UnknownZone), Err(UnknownZone)));
+        assert_eq!(given(Some(Tz::UTC), Some(&"Berlin".into())), Ok(Some(Tz::UTC)), "it is not asked");
     }
 
     #[test]

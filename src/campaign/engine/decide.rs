@@ -14,7 +14,7 @@ use crate::campaign::program::{Message, Op};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError, Vars};
 use crate::campaign::walk::{Clocks, Way, walk};
-use crate::campaign::zone::zone_of;
+use crate::campaign::zone::{self, zone_of};
 use crate::job::NewJob;
 use crate::outbox::campaigns::steps::{Cap, Capped, Change, Enrolment, Full, Known};
 use crate::phone::Phone;
@@ -26,6 +26,9 @@ const HELD_BACK: Duration = Duration::from_secs(6 * 60 * 60);
 /// Who is behind a message on its way, under a cap, or has no line; and who is behind another campaign, or has just got room again.
 const FULL: Duration = Duration::from_secs(10 * 60);
 const BEHIND: Duration = Duration::from_secs(60);
+
+/// What is told of whose zone cannot be told.
+const UNKNOWN_ZONE: &str = "time_zone (given, but no zone is called so)";
 
 /// So many keys that were given and are not declared are shown.
 const UNDECLARED: usize = 5;
@@ -122,7 +125,10 @@ impl<R: Rng> Deciding<'_, R> {
         let Ok(phone) = self.enrolment.phone.parse::<Phone>() else {
             return held(change, "unreadable", "phone").into();
         };
-        let given = self.known.time_zone.as_deref().and_then(|zone| zone.parse().ok());
+        let known = self.known.time_zone.as_deref().and_then(|zone| zone.parse().ok());
+        let Ok(given) = zone::given(known, vars.get(zone::VARIABLE)) else {
+            return held(change, "missing_variable", UNKNOWN_ZONE).into();
+        };
         let facts = Facts {
             replied: self.known.has_replied(change.sent_at),
             delivered: change.sent_at.is_some() && self.known.delivered,

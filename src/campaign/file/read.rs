@@ -16,6 +16,7 @@ use crate::campaign::file::shape::{
 use crate::campaign::file::steps::{self, Known};
 use crate::campaign::file::words::Again;
 use crate::campaign::window::WindowError;
+use crate::campaign::zone::VARIABLE as TIME_ZONE;
 use crate::job::{Class, KEY_MAX_CHARS};
 
 const KEYS: [&str; 15] = [
@@ -264,6 +265,9 @@ fn variable(place: &Place<'_>, findings: &mut Findings) -> Option<Variable> {
         return None;
     }
     if let Some(default) = of.place("default") {
+        if place.path == format!("variables.{TIME_ZONE}") {
+            zone(&default, findings)?;
+        }
         return filled(&default, findings).map(|default| Variable::Default { default: default.to_owned() });
     }
     let rules = [("hold", Missing::Hold), ("skip", Missing::Skip)];

@@ -12,7 +12,7 @@ use crate::campaign::forecast::Entrant;
 use crate::campaign::plan::{Audience, Known, Lines, Row};
 use crate::campaign::running::{Lacking, Running};
 use crate::campaign::template::Vars;
-use crate::campaign::zone::{region_of, zones_of};
+use crate::campaign::zone::{self, region_of, zones_of};
 use crate::phone::Phone;
 
 /// Rows that are shown of those with which something is wrong.
@@ -60,7 +60,9 @@ pub(super) struct Member<'a> {
 
 impl Member<'_> {
     pub fn entrant(&self, running: &Running, lines: &Lines, at: DateTime<Utc>, no_text_at: Vec<usize>) -> Entrant {
-        let (zones, _) = zones_of(self.phone, self.known.zone, running.campaign.zone);
+        // Rows that name an unknown one are nobody.
+        let given = zone::given(self.known.zone, self.vars.get(zone::VARIABLE)).unwrap_or_default();
+        let (zones, _) = zones_of(self.phone, given, running.campaign.zone);
         Entrant {
             at,
             vars: self.vars.clone(),

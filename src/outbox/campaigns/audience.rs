@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, PgPool, PgTransaction, Row as _};
 
 use crate::campaign::plan::Row;
+use crate::campaign::zone;
 use crate::database;
 use crate::outbox::campaigns::refused;
 use crate::phone::{NotE164, Phone};
@@ -32,6 +33,7 @@ pub enum Problem {
     BadNumber,
     Duplicate,
     Unreadable,
+    UnknownZone,
 }
 
 impl Problem {
@@ -41,6 +43,7 @@ impl Problem {
             Problem::BadNumber => "bad_number",
             Problem::Duplicate => "duplicate",
             Problem::Unreadable => "unreadable",
+            Problem::UnknownZone => "unknown_zone",
         }
     }
 
@@ -50,11 +53,13 @@ impl Problem {
             Problem::BadNumber => NotE164.to_string(),
             Problem::Duplicate => "the same number stands in a row before it".to_owned(),
             Problem::Unreadable => "its variables are too large".to_owned(),
+            Problem::UnknownZone => "its time_zone is the name of none, such as America/New_York".to_owned(),
         }
     }
 
     fn of(word: &str) -> Option<Problem> {
-        [Problem::BadNumber, Problem::Duplicate, Problem::Unreadable].into_iter().find(|problem| problem.word() == word)
+        let all = [Problem::BadNumber, Problem::Duplicate, Problem::Unreadable, Problem::UnknownZone];
+        all.into_iter().find(|problem| problem.word() == word)
     }
 }
 
@@ -70,6 +75,7 @@ impl Person {
         let problem = match &phone {
             None => Some(Problem::BadNumber),
             Some(_) if too_large => Some(Problem::Unreadable),
+            Some(_) if zone::given(None, row.get(zone::VARIABLE)).is_err() => Some(Problem::UnknownZone),
             Some(_) => None,
         };
         let vars = if problem.is_some() { Map::new() } else { row };

@@ -136,7 +136,7 @@ async fn page(
                                     where (v.key = any ($4) or v.key = any ($6::text[])) and v.value <> 'null'), '{}')
                end as "vars!",
                e.step, e.reached_at, e.due_at as "due_at!", e.ready, e.waiting, e.made, (e.waiting and q.state in ('sent', 'duplicate')) is true as "job_sent!", q.sent_at as "job_sent_at?",
-               coalesce(q.named_line_id, q.phone_line_id, r.line_id) as "line_id?", r.time_zone as "time_zone?",
+               coalesce(q.named_line_id, q.phone_line_id, r.line_id) as "line_id?", coalesce(r.time_zone, e.vars ->> 'time_zone') as "time_zone?",
                (r.first_touched_at is not null or r.last_inbound_at is not null) is true as "touched!",
                (r.review_since is not null or e.waiting and q.state = 'queued' and q.reason in ('unanswered', 'in_review')) is true
                    as "waits_for_somebody!",

@@ -1,6 +1,7 @@
 //! What binds somebody in a campaign: where they stand in its program, and what the engine would hold there. Deciding is pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 use serde_json::Value;
 use sqlx::PgTransaction;
 
@@ -9,7 +10,7 @@ use crate::campaign::program::{Message, Op};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError};
 use crate::campaign::walk::{Clocks, Way, walk};
-use crate::campaign::zone::{region_of, zone_of, zones_of};
+use crate::campaign::zone::{self, region_of, zone_of, zones_of};
 use crate::outbox::campaigns::steps::{self, Cap, Capped, Enrolment, Full, Known};
 use crate::outbox::explain::facts::{JobFacts, World};
 use crate::outbox::explain::next::{Bind, Next};
@@ -280,9 +281,7 @@ fn held(field: &str, running: &Running, step: usize) -> Bind {
 fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) -> Vec<Bind> {
     let now = around.known.now;
     let due_at = row.due_at.unwrap_or(now);
-    let given = around.known.time_zone.as_deref().and_then(|zone| zone.parse().ok());
-    let (zone, _) = zone_of(phone, given, running.campaign.zone);
-    let rests = (row.reached_at > now).then(|| Bind::at("wait", row.reached_at).in_zone(zone));
+    let rests = (row.reached_at > now).then(|| Bind::at("wait", row.reached_at));
     let vars = match row.vars.as_object().cloned().map(|given| running.vars(given)) {
         Some(Ok(vars)) => vars,
         Some(Err(lacking)) => {
@@ -290,15 +289,19 @@ fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) ->
         }
         None => return vec![Bind::unknown("held").of("vars")],
     };
+    let Ok(given) = zone::given(known_zone(around.known), vars.get(zone::VARIABLE)) else {
+        return rests.into_iter().chain([Bind::unknown("missing_variable").of(zone::VARIABLE)]).collect();
+    };
     let facts = Facts {
         replied: around.known.has_replied(row.sent_at),
         delivered: row.sent_at.is_some() && around.known.delivered,
         vars: &vars,
         labels: &running.campaign.labels,
     };
+    let (zone, _) = zone_of(phone, given, running.campaign.zone);
     let clocks = Clocks { zone, calendar: running.calendar };
     let from = usize::try_from(row.step).unwrap_or(usize::MAX);
-    let mut binds: Vec<Bind> = rests.into_iter().collect();
+    let mut binds: Vec<Bind> = rests.into_iter().map(|bind| bind.in_zone(zone)).collect();
     match walk(&running.program, from, row.reached_at, facts, clocks) {
         Way::Rest { until, .. } => binds.push(Bind::at("wait", until).in_zone(zone)),
         Way::End { .. } => binds.push(Bind::at("end", due_at)),
@@ -307,7 +310,7 @@ fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) ->
         }
         Way::Fault { step, .. } => binds.push(held("if", running, step)),
         Way::Send { message, .. } => {
-            binds.extend(at_send(row, running, around, phone));
+            binds.extend(at_send(row, running, around, phone, given));
             if let Some(deadline) = deadline(row, message)
                 && Next::of("step", now, binds.clone()).at.is_some_and(|at| deadline <= at)
             {
@@ -322,7 +325,7 @@ fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) ->
 }
 
 /// What the engine holds at a step that makes a job, in its order.
-fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) -> Vec<Bind> {
+fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone, given: Option<Tz>) -> Vec<Bind> {
     let known = around.known;
     let now = known.now;
     let from = row.due_at.unwrap_or(now).max(now);
@@ -331,7 +334,6 @@ fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) -> 
         let bind = Bind::unknown(why).again_at(row.due_at.filter(|at| *at > now));
         binds.push(if why == "unanswered" { Bind { count: Some(i64::from(known.unanswered)), ..bind } } else { bind });
     }
-    let given = known.time_zone.as_deref().and_then(|zone| zone.parse().ok());
     let hours = running.hours.in_region(region_of(phone));
     let (zones, _) = zones_of(phone, given, running.campaign.zone);
     let zone = zones.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -359,6 +361,10 @@ fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) -> 
         binds.push(Bind::unknown("look_ahead").of(&row.campaign));
     }
     binds
+}
+
+fn known_zone(known: &Known) -> Option<Tz> {
+    known.time_zone.as_deref().and_then(|zone| zone.parse().ok())
 }
 
 fn deadline(row: &Row, message: &Message) -> Option<DateTime<Utc>> {
@@ -457,6 +463,20 @@ mod tests {
         assert_eq!(of(&Row { step: 3, ready: false, ..row() }), [("end", Some(0))]);
         let ended = Row { state: "done".to_owned(), due_at: None, finished_at: Some(at(-1)), ..row() };
         assert_eq!(of(&ended), []);
+    }
+
+    #[test]
+    fn the_zone_is_the_one_that_a_variable_gives() {
+        let (unknown, uncapped) = (Known { time_zone: None, ..known() }, Capped::default());
+        let around = Around { known: &unknown, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+        let bind = |zone: &str| {
+            let row = Row { vars: json!({"name": "Ann", "time_zone": zone}), ..row() };
+            next(&row, &running("windows: [{ from: '09:00', to: '12:00' }]"), &around).binds.remove(0)
+        };
+        let tokyo = bind("Asia/Tokyo");
+        assert_eq!((tokyo.what, tokyo.zone.as_deref()), ("window", Some("Asia/Tokyo")));
+        let berlin = bind("Berlin");
+        assert_eq!((berlin.what, berlin.of.as_deref()), ("missing_variable", Some("time_zone")));
     }
 
     #[test]

@@ -197,6 +197,31 @@ async fn bad_lines_of_a_file_are_told_by_line_and_left_out_only_when_asked() {
 }
 
 #[tokio::test]
+async fn a_row_that_names_no_zone_there_is_is_nobody_and_told_by_its_line() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let at = |name: &str| directory.path().join(name);
+    let people = "phone,time_zone\n+15550142200,Asia/Tokyo\n+15550142201,Mars/Base\n+15550142202,\n";
+    std::fs::write(at("people.csv"), people).expect("written");
+    std::fs::write(at("drip.yaml"), file("audience: { csv: people.csv }\nschedule: { manual: true }", HI))
+        .expect("written");
+    let path = at("drip.yaml");
+    let path = path.to_str().expect("UTF-8");
+    let (code, _, error) = it.run(&["campaign", "apply", path, "--yes"]).await;
+    assert!(
+        code == 1 && error.contains("people.csv:3: its time_zone is the name of none") && !error.contains("Mars"),
+        "{error}"
+    );
+    assert_eq!(it.run(&["campaign", "apply", path, "--yes", "--leave-out-bad"]).await.0, 0);
+    let (_, told, _) = it.run(&["campaign", "plan", path, "--json"]).await;
+    let plan: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(plan["people"]["excluded"], serde_json::json!({"unknown_zone": 1}));
+    fires(&it).await;
+    assert_eq!(it.text("select n || '/' || reason from outbox.exclusions").await, "3/unknown_zone");
+    assert_eq!(it.enrolments().await, "active active");
+}
+
+#[tokio::test]
 async fn somebody_is_enrolled_again_as_the_campaign_says() {
     for (again, at_once, after_a_week) in [("never", false, false), ("after 5d", false, true), ("always", true, true)] {
         let it = Harness::start().await;

@@ -204,6 +204,31 @@ async fn a_closed_window_makes_no_job_and_an_open_one_ends_with_it() {
 }
 
 #[tokio::test]
+async fn the_zone_that_somebody_is_enrolled_with_is_theirs() {
+    let it = Harness::start().await;
+    let clock = |hours: i64| format!("select to_char(now() at time zone 'UTC' + interval '{hours} hours', 'HH24:00')");
+    let (began, ends) = (it.text(&clock(-1)).await, it.text(&clock(3)).await);
+    it.apply(&file(&format!("windows: [{{ from: '{began}', to: '{ends}' }}]"), "[{ send: { body: Hi } }]")).await;
+    it.execute("insert into outbox.recipients (phone, time_zone) values ('+15550142203', 'America/New_York')").await;
+    let engine = it.engine();
+    it.enrol_with(ANN, r#"{"time_zone": "UTC"}"#).await;
+    it.enrol(BOB).await;
+    it.enrol_with(CID, r#"{"time_zone": "Mars/Base"}"#).await;
+    it.enrol_with(DOT, r#"{"time_zone": "UTC"}"#).await;
+    it.settle(&engine).await;
+    assert_eq!(it.text("select phone from outbox.jobs").await, ANN);
+    // The number alone tells a country whose zones are never all inside; and what is known of somebody goes first.
+    assert_eq!(it.enrolments().await, "active stopped/never_open held/missing_variable active");
+    let (_, told, _) = it.run(&["explain", CID]).await;
+    assert!(told.contains("time_zone (given, but no zone is called so)") && !told.contains("Mars"), "{told}");
+    it.enrol_with(CID, r#"{"time_zone": "UTC"}"#).await;
+    it.settle(&engine).await;
+    assert_eq!(it.text("select phone from outbox.jobs order by phone").await, format!("{ANN} {CID}"));
+    let zones: Vec<String> = on_the_way(&it).await.iter().filter_map(|member| Some(member.zone?.to_string())).collect();
+    assert_eq!(zones, ["UTC", "UTC", "America/New_York"], "and the end is foretold by it");
+}
+
+#[tokio::test]
 async fn a_job_is_tried_again_only_while_its_enrolment_waits_for_it() {
     let it = Harness::start().await;
     it.apply(&file("", THREE)).await;
