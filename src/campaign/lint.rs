@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::campaign::file::shape::{Campaign, Variable};
+use crate::campaign::file::shape::{Campaign, StopOn, Variable};
 use crate::campaign::file::step::{Attachment, Content, Send, SendStep, Step};
-use crate::campaign::template::{Template, Vars};
+use crate::campaign::template::{Condition, FACTS, Template, Vars};
 use crate::campaign::zone;
 use crate::job::Class;
 use crate::units::counted;
@@ -31,7 +31,7 @@ pub fn lint(campaign: &Campaign) -> Vec<Warning> {
     // The zone is used by what waits and by the hours.
     let mut lint = Lint { campaign, warnings: Vec::new(), used: BTreeSet::from([zone::VARIABLE.to_owned()]) };
     // Who is pinned to a line has been written to before.
-    lint.steps(&campaign.steps, "steps", !campaign.lines.pinned_only);
+    lint.steps(&campaign.steps, "steps", Reader { new: !campaign.lines.pinned_only, just_sent: false });
     if let Some(Step::Wait(_)) = campaign.steps.last() {
         let last = format!("steps[{}].wait", campaign.steps.len() - 1);
         lint.warn(last, "nothing comes after this wait", "take it out, or write what comes after it");
@@ -47,6 +47,15 @@ pub fn lint(campaign: &Campaign) -> Vec<Warning> {
     lint.warnings
 }
 
+/// What may be so of whoever comes to a step.
+#[derive(Clone, Copy)]
+struct Reader {
+    /// They have not been written to.
+    new: bool,
+    /// They were written to a moment ago.
+    just_sent: bool,
+}
+
 struct Lint<'c> {
     campaign: &'c Campaign,
     warnings: Vec<Warning>,
@@ -58,25 +67,38 @@ impl Lint<'_> {
         self.warnings.push(Warning { path, message: message.into(), hint: hint.into() });
     }
 
-    /// Returns whether somebody may still be new after these steps, of whom `new` says whether they were before.
-    fn steps(&mut self, steps: &[Step], path: &str, mut new: bool) -> bool {
+    /// Returns what may be so of somebody after these steps, of whom `reader` says it before.
+    fn steps(&mut self, steps: &[Step], path: &str, mut reader: Reader) -> Reader {
         for (index, step) in steps.iter().enumerate() {
             let path = format!("{path}[{index}]");
             match step {
-                Step::Wait(_) => {}
+                Step::Wait(_) => reader.just_sent = false,
                 Step::Send(step) => {
-                    self.send(step, &path, new);
-                    new = false;
+                    self.send(step, &path, reader.new);
+                    reader = Reader { new: false, just_sent: true };
                 }
                 Step::Branch(step) => {
                     self.used.extend(step.branch.when.variables().iter().cloned());
-                    let then = self.steps(&step.branch.then, &format!("{path}.branch.then"), new);
-                    let otherwise = self.steps(&step.branch.otherwise, &format!("{path}.branch.else"), new);
-                    new = then || otherwise;
+                    self.condition(&step.branch.when, &format!("{path}.branch.if"), reader.just_sent);
+                    let then = self.steps(&step.branch.then, &format!("{path}.branch.then"), reader);
+                    let otherwise = self.steps(&step.branch.otherwise, &format!("{path}.branch.else"), reader);
+                    reader =
+                        Reader { new: then.new || otherwise.new, just_sent: then.just_sent || otherwise.just_sent };
                 }
             }
         }
-        new
+        reader
+    }
+
+    /// What is asked of a message before anything can have become of it, or of those whom the answer has ended.
+    fn condition(&mut self, when: &Condition, path: &str, just_sent: bool) {
+        if when.asks("replied") && self.campaign.stop_on.contains(&StopOn::Reply) {
+            let hint = "write `stop_on: [opt_out]`, or take the branch out";
+            self.warn(path.to_owned(), "nobody comes here who has replied: a reply ends the enrolment", hint);
+        } else if just_sent && FACTS.iter().any(|fact| when.asks(fact)) {
+            let hint = "put a wait before the branch";
+            self.warn(path.to_owned(), "this is asked at once after a message, before anybody can answer", hint);
+        }
     }
 
     fn send(&mut self, step: &SendStep, path: &str, new: bool) {

@@ -46,6 +46,7 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
     source: String,
+    facts: BTreeSet<String>,
     variables: BTreeSet<String>,
     labels: BTreeSet<String>,
 }
@@ -148,12 +149,12 @@ impl Condition {
         let env = environment();
         let compiled = env.compile_expression(source).map_err(|error| explain(&error, source))?;
         refuse_the_rest(std::slice::from_ref(&whole))?;
-        let (mut variables, mut labels) = (BTreeSet::new(), BTreeSet::new());
+        let (mut facts, mut variables, mut labels) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for name in compiled.undeclared_variables(true).into_iter().collect::<BTreeSet<_>>() {
             match name.split_once('.') {
                 Some(("var", name)) => drop(variables.insert(name.to_owned())),
                 Some(("label", name)) => drop(labels.insert(name.to_owned())),
-                None if FACTS.contains(&name.as_str()) => {}
+                None if FACTS.contains(&name.as_str()) => drop(facts.insert(name)),
                 _ => {
                     let first = name.split('.').next().unwrap_or_default();
                     return Err(TemplateError {
@@ -167,7 +168,7 @@ impl Condition {
                 }
             }
         }
-        Ok(Condition { source: source.to_owned(), variables, labels })
+        Ok(Condition { source: source.to_owned(), facts, variables, labels })
     }
 
     /// What a file may not say, although it can be answered.
@@ -184,6 +185,11 @@ impl Condition {
     /// The labels that it asks for, without `label.`.
     pub fn labels(&self) -> &BTreeSet<String> {
         &self.labels
+    }
+
+    /// Whether it asks for one of [`FACTS`].
+    pub fn asks(&self, fact: &str) -> bool {
+        self.facts.contains(fact)
     }
 
     /// Where a name such as `var.plan` is used first, as a byte of the text.

@@ -50,6 +50,35 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
 }
 
 #[test]
+fn a_branch_that_always_goes_one_way_is_told() {
+    let of = |stop_on: &str, steps: &str| {
+        let (head, _) = GOOD.split_once("steps:").expect("it has steps");
+        let steps = format!("steps: [{{ send: {{ body: 'Hi {{{{ first_name }}}} {{{{ plan }}}}' }} }}, {steps}]");
+        let told = told_of(&format!("{head}stop_on: {stop_on}\n{steps}\n"));
+        let placed = |line: String| line.split_once(": ").map(|(_, rest)| rest.to_owned()).unwrap_or(line);
+        told.into_iter().map(placed).collect::<Vec<_>>()
+    };
+    let branch = |when: &str| format!("{{ branch: {{ if: {when}, then: [{{ send: {{ body: Thanks }} }}] }} }}");
+    let never = "steps[2].branch.if: nobody comes here who has replied: a reply ends the enrolment — \
+                 write `stop_on: [opt_out]`, or take the branch out";
+    let early = "steps[1].branch.if: this is asked at once after a message, before anybody can answer — \
+                 put a wait before the branch";
+    let waited = |when: &str| format!("{{ wait: 1d }}, {}", branch(when));
+    assert_eq!(of("[reply, opt_out]", &waited("not replied")), [never]);
+    assert_eq!(of("[opt_out]", &branch("delivered")), [early]);
+    assert_eq!(of("[opt_out]", &branch("replied or var.plan == 'pro'")), [early]);
+    for (stop_on, steps) in [
+        ("[opt_out]", waited("replied")),
+        ("[reply, opt_out]", waited("delivered")),
+        ("[reply, opt_out]", branch("var.plan == 'replied'")),
+    ] {
+        assert_eq!(of(stop_on, &steps), [""; 0], "{stop_on} {steps}");
+    }
+    let behind = format!("{}, {}", branch("var.plan == 'pro'"), branch("delivered"));
+    assert!(of("[opt_out]", &behind)[0].contains("steps[2].branch.if: this is asked at once"), "by one way it is");
+}
+
+#[test]
 fn a_link_is_one_without_a_scheme_too() {
     let told = |text: &str| told("Hi {{ first_name }}!", &format!("\"{text} {{{{ first_name }}}}\""));
     for link in [
