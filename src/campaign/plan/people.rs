@@ -15,9 +15,6 @@ use crate::campaign::template::Vars;
 use crate::campaign::zone::{self, region_of, zones_of};
 use crate::phone::Phone;
 
-/// Rows that are shown of those with which something is wrong.
-const MOST_EXAMPLES: usize = 20;
-
 /// Everybody, by the names and in the words that a firing has for them, and after it `campaign status`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct People {
@@ -34,11 +31,9 @@ pub struct People {
     pub ended: BTreeMap<String, u32>,
     /// All others, by reason.
     pub excluded: BTreeMap<String, u32>,
-    /// The first of those who are held, ended or excluded, but for who has been enrolled before.
+    /// All who are held, ended or excluded, but for who has been enrolled before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<Example>,
-    /// How many more of them there are.
-    pub more_examples: usize,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -134,10 +129,6 @@ impl People {
     }
 
     fn example(&mut self, row: &Row, why: &str) {
-        if self.examples.len() == MOST_EXAMPLES {
-            self.more_examples += 1;
-            return;
-        }
         let phone = row.phone.as_ref().map(Phone::to_string);
         self.examples.push(Example { row: row.n, phone, why: why.to_owned() });
     }

@@ -11,6 +11,7 @@ use crate::cli::campaign::list::shown;
 use crate::cli::import::Format;
 use crate::cli::{DatabaseOptions, ListOptions, has_reader_gone, output, print_json, table};
 use crate::outbox::campaigns::everybody::{Filter, HELD_BACK, Person, REASONS, Reader};
+use crate::outbox::campaigns::left_out::{LeftOut, left_out};
 use crate::units::counted;
 
 /// People of one page of an export.
@@ -47,7 +48,8 @@ impl Which {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   chert-outbox campaign people welcome --state held
-  chert-outbox campaign people welcome --step first-help --limit 1000 --json")]
+  chert-outbox campaign people welcome --step first-help --limit 1000 --json
+  chert-outbox campaign people win-back --left-out")]
 pub struct People {
     #[command(flatten)]
     page: ListOptions,
@@ -56,11 +58,23 @@ pub struct People {
     /// Print whole numbers.
     #[arg(long)]
     show_numbers: bool,
+    /// List instead whom its firings left out, the newest firing first: the row (of a file the line), why, and the masked number. Who was
+    /// enrolled already is only counted, in `campaign status`.
+    #[arg(long, conflicts_with_all = ["state", "reason", "step", "show_numbers"])]
+    left_out: bool,
+    /// Whom this firing left out, by its id.
+    #[arg(long, value_name = "ID", requires = "left_out")]
+    firing: Option<i64>,
 }
 
 impl People {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let pool = self.page.database.outbox(1).await?;
+        if self.left_out {
+            let rows = left_out(&pool, &self.which.name, self.firing, self.page.limit).await?;
+            self.print_left_out(&rows)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let mut reader = Reader::of(&pool, &self.which.name, self.which.filter()).await?;
         let people = reader.next(self.page.limit, self.show_numbers).await?;
         if self.page.json {
@@ -81,9 +95,7 @@ impl People {
             ]);
         }
         outln!("{}", rows.trim_fmt());
-        if people.len() as i64 == self.page.limit {
-            outln!("(the first {}; --limit shows more)", self.page.limit);
-        }
+        self.print_limit(people.len());
         if people.iter().any(|person| person.reason.as_deref() == Some("unreadable")) {
             outln!(
                 "unreadable: what they have cannot be used in this field of their step; explain PHONE says what to do"
@@ -93,6 +105,31 @@ impl People {
             self.print_held_back(&reader).await?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn print_left_out(&self, people: &[LeftOut]) -> anyhow::Result<()> {
+        if self.page.json {
+            return print_json(&people);
+        }
+        let mut rows = table(&["firing", "at", "row", "reason", "phone"]);
+        for person in people {
+            rows.add_row([
+                person.firing.to_string(),
+                shown(person.at),
+                person.row.to_string(),
+                person.reason.clone(),
+                person.phone.clone().unwrap_or_default(),
+            ]);
+        }
+        outln!("{}", rows.trim_fmt());
+        self.print_limit(people.len());
+        Ok(())
+    }
+
+    fn print_limit(&self, printed: usize) {
+        if printed as i64 == self.page.limit {
+            outln!("(the first {}; --limit shows more)", self.page.limit);
+        }
     }
 
     /// Those of whom other lists say what their message waits for. Their enrolment is not held.

@@ -26,6 +26,8 @@ use crate::outbox::campaigns::audience::{self, Person, Query};
 use crate::outbox::campaigns::known::{Asking, known, queued};
 use crate::units::{counted, instant};
 
+/// So many rows are shown of those with which something is wrong.
+const EXAMPLES: usize = 20;
 /// The end is not the one that was asked for, or people are held.
 const NOT_AS_WANTED: u8 = 3;
 
@@ -155,12 +157,12 @@ impl PlanArgs {
         // Of a file the line is told, of a query the number of the row.
         let is_file = self.people.is_some() || matches!(running.campaign.audience, Source::Csv { .. });
         let row = if is_file { "line" } else { "row" };
-        for example in &plan.people.examples {
+        for example in plan.people.examples.iter().take(EXAMPLES) {
             let phone = example.phone.as_ref().map(|phone| format!("{phone} ")).unwrap_or_default();
             outln!("{row} {}: {phone}{}", example.row, example.why);
         }
-        if plan.people.more_examples > 0 {
-            outln!("and {} more", plan.people.more_examples);
+        if let Some(more) = plan.people.examples.len().checked_sub(EXAMPLES).filter(|more| *more > 0) {
+            outln!("and {more} more; --json tells all");
         }
         for text in &plan.preview {
             let variant = text.variant.as_ref().map(|variant| format!(" ({variant})")).unwrap_or_default();

@@ -6,6 +6,7 @@ pub mod enrolling;
 pub mod everybody;
 pub mod funnel;
 pub mod known;
+pub mod left_out;
 pub mod manage;
 pub mod moving;
 pub mod overview;

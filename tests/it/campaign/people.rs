@@ -222,6 +222,52 @@ async fn a_row_that_names_no_zone_there_is_is_nobody_and_told_by_its_line() {
 }
 
 #[tokio::test]
+async fn who_was_left_out_is_listed_row_by_row() {
+    let it = Harness::start().await;
+    it.execute(
+        "create table people (n int, phone text);
+         insert into people values (1, '+15550142200'), (2, '555'), (3, '+15550142200'), (4, '+15550142202');
+         insert into outbox.suppressions (phone, reason) values ('+15550142202', 'stop')",
+    )
+    .await;
+    it.apply(&file("audience: { sql: 'select phone from people order by n' }\nschedule: { manual: true }", HI)).await;
+    fires(&it).await;
+    let list = async |args: &[&str]| {
+        let (code, told, error) = it.run(&[&["campaign", "people", "drip", "--left-out"], args].concat()).await;
+        assert_eq!(code, 0, "{error}");
+        told
+    };
+    let told = list(&[]).await;
+    let rows: Vec<String> = told
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().filter(|word| !word.contains(['-', ':'])).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(rows.len(), 3, "{told}");
+    for (row, wanted) in rows.iter().zip(["2 bad_number", "3 duplicate +1******2200", "4 suppressed +1******2202"]) {
+        assert!(row.ends_with(wanted), "{wanted}: {told}");
+    }
+    assert!(list(&["--limit", "2"]).await.contains("(the first 2; --limit shows more)"));
+
+    it.execute("update people set phone = '+15550142203' where n = 2").await;
+    fires(&it).await;
+    let rows = async |args: &[&str]| {
+        let told = list(&[&["--json"], args].concat()).await;
+        let told: Vec<serde_json::Value> = serde_json::from_str(&told).expect("JSON");
+        told.iter().map(|row| (row["firing"].as_i64().expect("an id"), row["row"].as_i64().expect("a row"))).collect()
+    };
+    let (all, first): (Vec<_>, Vec<_>) = (rows(&[]).await, rows(&["--firing", "1"]).await);
+    assert_eq!(
+        all,
+        [(2, 3), (2, 4), (1, 2), (1, 3), (1, 4)],
+        "the newest firing first; who was enrolled is none of them"
+    );
+    assert_eq!(first, all[2..]);
+    let (code, _, error) = it.run(&["campaign", "people", "nobody", "--left-out"]).await;
+    assert!(code == 1 && error.contains("nobody"), "{error}");
+}
+
+#[tokio::test]
 async fn somebody_is_enrolled_again_as_the_campaign_says() {
     for (again, at_once, after_a_week) in [("never", false, false), ("after 5d", false, true), ("always", true, true)] {
         let it = Harness::start().await;
