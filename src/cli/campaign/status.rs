@@ -267,7 +267,8 @@ impl End {
 fn firings(firings: &[Tick]) -> comfy_table::Table {
     let mut rows = table(&["firing", "version", "state", "people", "enrolled", "left out", "error"]);
     for tick in firings {
-        let state = [Some(tick.state.as_str()), tick.reason.as_deref(), tick.manual.then_some("by hand")];
+        let (late, manual) = (tick.late.then_some("late"), tick.manual.then_some("by hand"));
+        let state = [Some(tick.state.as_str()), tick.reason.as_deref(), late, manual];
         let left_out = tick.excluded.0.iter().map(|(reason, count)| format!("{count} {reason}"));
         rows.add_row([
             shown(tick.at),

@@ -91,6 +91,8 @@ async fn what_nothing_ran_at_is_recorded_and_made_up_for_as_the_campaign_says() 
         late(&it, policy, 3).await;
         it.settle(&it.engine()).await;
         assert_eq!(ticks(&it).await, expected, "{policy}");
+        let (_, status, _) = it.run(&["campaign", "status", "drip"]).await;
+        assert_eq!(status.contains("done, late"), expected.contains("done"), "{policy}: {status}");
         let next_in = it.scalar("select extract(epoch from next_at - now())::bigint from outbox.campaigns").await;
         assert!((0..=3_600).contains(&next_in), "the next hour");
     }
