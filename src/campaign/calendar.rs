@@ -5,14 +5,15 @@ use std::sync::LazyLock;
 
 use chrono::{Datelike as _, Days, NaiveDate, Weekday};
 
-/// The calendars that come with the product, by country.
-const BUILT_IN: [(&str, &str); 6] = [
+/// The calendars that come with the product, by country, and one for those who keep no holidays.
+const BUILT_IN: [(&str, &str); 7] = [
     ("au", include_str!("calendars/au.txt")),
     ("ca", include_str!("calendars/ca.txt")),
     ("de", include_str!("calendars/de.txt")),
     ("fr", include_str!("calendars/fr.txt")),
     ("gb", include_str!("calendars/gb.txt")),
     ("us", include_str!("calendars/us.txt")),
+    ("weekdays", include_str!("calendars/weekdays.txt")),
 ];
 
 static CALENDARS: LazyLock<HashMap<&str, Calendar>> = LazyLock::new(|| {
@@ -26,7 +27,6 @@ const SEARCH_DAYS: u64 = 31;
 /// The holidays of one place. Saturday and Sunday are never business days.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calendar {
-    name: String,
     holidays: BTreeMap<NaiveDate, String>,
 }
 
@@ -64,11 +64,16 @@ impl Calendar {
             let date = date.parse().map_err(|_| bad("write the date as in 2026-12-25"))?;
             holidays.entry(date).or_insert_with(|| holiday.trim().to_owned());
         }
-        Ok(Calendar { name: name.to_owned(), holidays })
+        Ok(Calendar { holidays })
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
+    /// A calendar of these holidays, with their names.
+    pub fn of(holidays: BTreeMap<NaiveDate, String>) -> Calendar {
+        Calendar { holidays }
+    }
+
+    pub fn holidays(&self) -> &BTreeMap<NaiveDate, String> {
+        &self.holidays
     }
 
     /// The last year that the calendar tells of: after it, every weekday counts as a business day. None for an empty one.
@@ -109,7 +114,8 @@ mod tests {
 
     #[test]
     fn every_calendar_that_comes_with_the_product_is_read_and_reaches_far() {
-        for name in Calendar::names() {
+        assert_eq!(calendar("weekdays").last_year(), None, "it knows no holiday");
+        for name in Calendar::names().into_iter().filter(|name| *name != "weekdays") {
             let calendar = calendar(name);
             assert!(calendar.last_year() >= Some(2035), "{name}");
             for year in 2025..=2035 {
@@ -138,6 +144,8 @@ mod tests {
         assert_eq!(next("de", "2026-04-02").as_deref(), Some("2026-04-07"), "Easter");
         assert_eq!(next("fr", "2026-07-13").as_deref(), Some("2026-07-15"));
         assert_eq!(next("us", "2026-07-13").as_deref(), Some("2026-07-14"));
+        assert_eq!(next("weekdays", "2026-12-24").as_deref(), Some("2026-12-25"));
+        assert_eq!(next("weekdays", "2026-12-25").as_deref(), Some("2026-12-28"));
         assert_eq!(calendar("us").holiday(date("2026-11-26")), Some("Thanksgiving Day"));
     }
 

@@ -67,7 +67,7 @@ pub enum Way {
 pub struct Rules<'a> {
     pub program: &'a Program,
     pub hours: &'a Windows,
-    pub calendar: Option<&'static Calendar>,
+    pub calendar: Option<&'a Calendar>,
     pub labels: &'a BTreeMap<String, String>,
     pub cap: Option<Cap>,
     /// After how many messages without a reply they wait for one; none for never.
@@ -81,7 +81,7 @@ impl<'a> Rules<'a> {
         Rules {
             program: &running.program,
             hours: &running.hours,
-            calendar: running.calendar,
+            calendar: running.calendar.as_deref(),
             labels: &running.campaign.labels,
             cap: running.campaign.caps.per_recipient,
             unanswered_limit: running.unanswered_limit(unanswered_limit),

@@ -78,6 +78,11 @@ impl Rule {
         }
     }
 
+    /// The calendar on whose days the region is closed.
+    pub fn closed(&self) -> Option<&'static Calendar> {
+        self.closed
+    }
+
     /// Whether the region keeps a holiday on which it is closed.
     pub fn is_closed(&self, date: NaiveDate) -> bool {
         self.closed.is_some_and(|calendar| calendar.holiday(date).is_some())

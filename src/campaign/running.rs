@@ -1,11 +1,12 @@
 //! A version of a campaign as it runs: read once, with all that follows from it. Pure.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::campaign::calendar::Calendar;
-use crate::campaign::file::shape::{Campaign, Missing, Schedule, Variable};
+use crate::campaign::file::shape::{Campaign, Holidays, Missing, Schedule, Variable};
 use crate::campaign::file::{self, Finding};
 use crate::campaign::program::{Op, Program};
 use crate::campaign::template::{Vars, is_missing};
@@ -19,7 +20,7 @@ pub struct Running {
     pub program: Program,
     /// When its recipients may be written to, anywhere.
     pub hours: Windows,
-    pub calendar: Option<&'static Calendar>,
+    pub calendar: Option<Cow<'static, Calendar>>,
 }
 
 /// Why a version cannot be read.
@@ -49,7 +50,7 @@ impl Running {
             RunningError::Definition(faults.into_iter().next().map_or_else(String::new, told))
         })?;
         let hours = campaign.hours().map_err(|error| RunningError::Hours(error.to_string()))?;
-        let calendar = campaign.calendar.as_deref().and_then(Calendar::named);
+        let calendar = campaign.calendar.as_ref().and_then(Holidays::calendar);
         Ok(Running { campaign, program, hours, calendar })
     }
 

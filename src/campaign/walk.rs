@@ -34,14 +34,14 @@ pub enum Way<'p> {
 
 /// The clocks that waits are told by.
 #[derive(Debug, Clone, Copy)]
-pub struct Clocks {
+pub struct Clocks<'c> {
     /// The recipient's.
     pub zone: Tz,
-    pub calendar: Option<&'static Calendar>,
+    pub calendar: Option<&'c Calendar>,
 }
 
 /// Goes on from a step that was reached `at` this instant.
-pub fn walk<'p>(program: &'p Program, from: usize, at: DateTime<Utc>, facts: Facts<'_>, clocks: Clocks) -> Way<'p> {
+pub fn walk<'p>(program: &'p Program, from: usize, at: DateTime<Utc>, facts: Facts<'_>, clocks: Clocks<'_>) -> Way<'p> {
     let mut step = from;
     // Every step leads to later ones only, so there are no more turns than steps.
     while let Some(found) = program.get(step) {
@@ -61,7 +61,7 @@ pub fn walk<'p>(program: &'p Program, from: usize, at: DateTime<Utc>, facts: Fac
 }
 
 /// When a wait is over that begins `at` this instant, always later.
-pub fn until(wait: Wait, at: DateTime<Utc>, clocks: Clocks) -> DateTime<Utc> {
+pub fn until(wait: Wait, at: DateTime<Utc>, clocks: Clocks<'_>) -> DateTime<Utc> {
     let today = at.with_timezone(&clocks.zone).date_naive();
     let on = |date: chrono::NaiveDate, time: NaiveTime| first_instant(date.and_time(time), clocks.zone);
     let later = match wait {

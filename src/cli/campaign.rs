@@ -19,15 +19,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use chrono_tz::Tz;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::campaign::file::node::MAX_BYTES;
-use crate::campaign::file::shape::{Audience, Missing, Schedule, Variable};
+use crate::campaign::file::shape::{Audience, Holidays, Missing, QuietHours, Schedule, Variable};
 use crate::campaign::file::{self, Checked, Finding};
 use crate::campaign::opening::Opening;
+use crate::campaign::preset;
 use crate::campaign::program::Op;
 use crate::campaign::zone::first_instant;
 use crate::cli::{print_json, table};
@@ -35,6 +36,8 @@ use crate::units::{counted, instant};
 
 /// So many coming fires are shown.
 const FIRES: usize = 10;
+/// The days of so long a time are to be known, as far as calendars go.
+const SOON: TimeDelta = TimeDelta::days(90);
 
 /// Campaigns: files that say who is written to, when and what.
 #[derive(Debug, Subcommand)]
@@ -132,11 +135,12 @@ struct Checking {
 
 impl Checking {
     fn of(path: &Path, from: DateTime<Utc>) -> Checking {
-        let mut checked = read(path).and_then(|source| file::read(&source).map(Box::new));
+        let mut checked = with_calendar(path).map(Box::new);
         let fires = checked.as_ref().map(|checked| fires(checked, from)).unwrap_or_default();
         if let Ok(checked) = &mut checked {
-            checked.warnings.extend(fires_no_more(&checked.campaign, &fires));
-            checked.warnings.extend(never_opens(&checked.campaign, from));
+            let warnings = [fires_no_more(checked, &fires), never_opens(checked, from)].into_iter().flatten();
+            let warnings: Vec<Finding> = warnings.chain(ends_soon(checked, from)).collect();
+            checked.warnings.extend(warnings);
             match beside::look(path, checked) {
                 Ok(warnings) => checked.warnings.extend(warnings),
                 Err(error) => return Checking { path: path.display().to_string(), checked: Err(vec![error]), fires },
@@ -177,8 +181,7 @@ impl Checking {
 /// Errors: all that is wrong with it.
 fn checked(path: &Path) -> anyhow::Result<Checked> {
     let shown = path.display();
-    let source = read(path).and_then(|source| file::read(&source));
-    let checked = source.map_err(|findings| {
+    let checked = with_calendar(path).map_err(|findings| {
         let lines: Vec<String> = findings.iter().map(|finding| format!("{shown}:{finding}")).collect();
         anyhow::anyhow!("{}", lines.join("\n"))
     })?;
@@ -205,6 +208,13 @@ fn shared_name(names: &mut BTreeMap<String, String>, name: &str, path: &str) -> 
     None
 }
 
+/// A campaign file, with the calendar that it names beside it.
+fn with_calendar(path: &Path) -> Result<Checked, Vec<Finding>> {
+    let mut checked = read(path).and_then(|source| file::read(&source))?;
+    beside::read_calendar(path, &mut checked).map_err(|finding| vec![finding])?;
+    Ok(checked)
+}
+
 /// The text of a file, of which no more is read than a campaign may have.
 fn read(path: &Path) -> Result<String, Vec<Finding>> {
     let open = || {
@@ -226,17 +236,39 @@ fn whole(message: impl Into<String>, hint: &str) -> Finding {
     Finding { line: 1, column: 1, path: String::new(), message: message.into(), hint: hint.to_owned() }
 }
 
-fn fires_no_more(campaign: &file::Campaign, fires: &[DateTime<Utc>]) -> Option<Finding> {
-    match campaign.schedule {
-        _ if !fires.is_empty() => None,
-        Schedule::At { .. } => Some(whole("`schedule.at` has passed", "write a later time")),
-        Schedule::Cron { .. } => Some(whole("`schedule.cron` fires no more", "write a later year, or leave it out")),
-        Schedule::Manual { .. } => None,
-    }
+fn fires_no_more(checked: &Checked, fires: &[DateTime<Utc>]) -> Option<Finding> {
+    let (path, message, hint) = match checked.campaign.schedule {
+        _ if !fires.is_empty() => return None,
+        Schedule::At { .. } => ("schedule.at", "this time has passed", "write a later time"),
+        Schedule::Cron { .. } => ("schedule.cron", "this fires no more", "write a later year, or leave it out"),
+        Schedule::Manual { .. } => return None,
+    };
+    Some(checked.about(path, message, hint))
+}
+
+/// Calendars of which nobody knows the days that come soon.
+fn ends_soon(checked: &Checked, from: DateTime<Utc>) -> Vec<Finding> {
+    let campaign = &checked.campaign;
+    let own = campaign.calendar.as_ref().and_then(Holidays::calendar).and_then(|calendar| calendar.last_year());
+    let presets = campaign.quiet_hours.iter().filter_map(|hours| match hours {
+        QuietHours::Preset(name) => preset::with_implied(name),
+        QuietHours::Between { .. } => None,
+    });
+    let closed = presets.flatten().filter_map(|rule| rule.closed()?.last_year()).min();
+    let soon = (from + SOON).year();
+    [("calendar", own), ("quiet_hours", closed)]
+        .into_iter()
+        .filter_map(|(path, last)| {
+            let last = last.filter(|last| *last < soon)?;
+            let message = format!("holidays are known until the end of {last}, and none after it");
+            Some(checked.about(path, message, "name a calendar that goes on, or take a later release"))
+        })
+        .collect()
 }
 
 /// Hours that never open, or not for long enough, for the people of some countries or states.
-fn never_opens(campaign: &file::Campaign, from: DateTime<Utc>) -> Option<Finding> {
+fn never_opens(checked: &Checked, from: DateTime<Utc>) -> Option<Finding> {
+    let campaign = &checked.campaign;
     let hours = campaign.hours().ok()?;
     let never = |region| Opening::of(&hours.in_region(region), &[campaign.zone], from) == Opening::Never;
     let regions = hours.regions();
@@ -254,7 +286,8 @@ fn never_opens(campaign: &file::Campaign, from: DateTime<Utc>) -> Option<Finding
     }
     let whom = if everybody { String::new() } else { format!(" for people in {}", closed.join(", ")) };
     let message = format!("`windows` and `quiet_hours` never leave time for a message{whom}");
-    Some(whole(message, "let them leave some minutes a week"))
+    let path = if campaign.windows.is_empty() { "quiet_hours" } else { "windows" };
+    Some(checked.about(path, message, "let them leave some minutes a week"))
 }
 
 /// When it fires after an instant, the next [`FIRES`] times at most.

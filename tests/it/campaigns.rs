@@ -84,7 +84,7 @@ fn what_is_wrong_is_told_by_file_line_and_column_and_fails() {
     assert!(code == 0 && out.contains("looks like spam") && out.contains("(warning)"), "{out}");
     assert_eq!(run(&["warned.yaml", "--strict"]).0, 1);
     let (code, out) = campaign(directory.path(), &["check", "--from", "2028-01-01T00:00:00Z", "good.yaml"]);
-    assert!(code == 0 && out.contains("`schedule.at` has passed"), "{out}");
+    assert!(code == 0 && out.contains("good.yaml:10:7: schedule.at: this time has passed"), "{out}");
     assert_eq!(campaign(directory.path(), &["check"]).0, 2, "no file is a mistake of usage");
 }
 
@@ -107,9 +107,9 @@ fn what_never_happens_is_told() {
     assert_eq!(told("good", nine, daily), "");
     assert_eq!(
         told("past", nine, "0 0 9 * * * 2025"),
-        "a.yaml:1:1: `schedule.cron` fires no more — write a later year, or leave it out"
+        "a.yaml:4:19: schedule.cron: this fires no more — write a later year, or leave it out"
     );
-    let never = "a.yaml:1:1: `windows` and `quiet_hours` never leave time for a message";
+    let never = "a.yaml:3:10: windows: `windows` and `quiet_hours` never leave time for a message";
     let hint = " — let them leave some minutes a week";
     for (hours, whom) in [
         (format!("{sunday}\nquiet_hours: germany"), ""),
@@ -123,6 +123,44 @@ fn what_never_happens_is_told() {
         assert_eq!(told("never", &hours, daily), format!("{never}{whom}{hint}"), "{hours}");
     }
     assert_eq!(told("short", "windows: [{ from: \"09:00\", to: \"09:02\" }]", daily), "");
+}
+
+#[test]
+fn a_calendar_may_lie_beside_the_file() {
+    let directory = tempfile::tempdir().expect("made");
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
+    let steps = "steps: [{ send: { body: Hi } }, { wait: next business day }, { send: { body: Bye } }]";
+    let file = |calendar: &str| {
+        format!("name: drip\nzone: UTC\nclass: transactional\naudience: {{ enrolled: true }}\n{calendar}\n{steps}\n")
+    };
+    let check = |from: &str| campaign(directory.path(), &["check", "--strict", "--from", from, "drip.yaml"]);
+    let at = "drip.yaml:5:11: calendar: ";
+    write("drip.yaml", &file("calendar: holidays.txt"));
+    for (text, told) in [
+        (None, "holidays.txt: the file cannot be read"),
+        (Some("# ours\n4 May, our day\n"), "line 2 of the calendar holidays.txt: write the date as in 2026-12-25"),
+        (Some("# none\n"), "there is no day in holidays.txt"),
+    ] {
+        text.inspect(|text| write("holidays.txt", text));
+        let (code, out) = check("2026-05-01T00:00:00Z");
+        assert!(code == 1 && out.contains(&format!("{at}{told}")), "{told} in {out}");
+    }
+    write("holidays.txt", "2026-05-04 Founders' Day\n");
+    assert_eq!(check("2026-05-01T00:00:00Z").0, 0);
+    let (code, out) = check("2026-11-01T00:00:00Z");
+    assert!(
+        code == 1 && out.contains(&format!("{at}holidays are known until the end of 2026, and none after it")),
+        "{out}"
+    );
+    write("drip.yaml", &file("calendar: weekdays"));
+    assert_eq!(check("2050-01-01T00:00:00Z").0, 0, "it needs no days");
+    write("drip.yaml", &file("calendar: weekdays\nquiet_hours: france"));
+    assert_eq!(check("2035-09-01T00:00:00Z").0, 0);
+    let (code, out) = check("2035-12-01T00:00:00Z");
+    assert!(
+        code == 1 && out.contains("drip.yaml:6:14: quiet_hours: holidays are known until the end of 2035"),
+        "{out}"
+    );
 }
 
 #[test]

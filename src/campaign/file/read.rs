@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::NaiveDate;
 use chrono_tz::{TZ_VARIANTS, Tz};
 
 use crate::campaign::calendar::Calendar;
@@ -11,13 +12,15 @@ use crate::campaign::file::hours::{quiet_hours, window};
 use crate::campaign::file::node::{Place, Value};
 use crate::campaign::file::reader::{choice, each, entries, fields, filled, list, number, one_of, text, truth, word};
 use crate::campaign::file::shape::{
-    self, Audience, Campaign, Caps, CatchUp, Lines, Missing, Overlap, Schedule, StopOn, True, Variable,
+    self, Audience, Campaign, Caps, CatchUp, Holidays, Lines, Missing, Overlap, Schedule, StopOn, True, Variable,
 };
 use crate::campaign::file::steps::{self, Known};
 use crate::campaign::file::words::Again;
 use crate::campaign::window::WindowError;
 use crate::campaign::zone::VARIABLE as TIME_ZONE;
 use crate::job::{Class, KEY_MAX_CHARS};
+
+const EXAMPLE_DAYS: &str = "{ 2026-12-25: Christmas Day }";
 
 const KEYS: [&str; 15] = [
     "name",
@@ -294,12 +297,31 @@ fn class(place: &Place<'_>, findings: &mut Findings) -> Option<Class> {
     choice(place, &[("marketing", Class::Marketing), ("transactional", Class::Transactional)], findings)
 }
 
-fn calendar(place: &Place<'_>, findings: &mut Findings) -> Option<String> {
-    let name = text(place, findings)?;
-    if Calendar::named(name).is_none() {
-        findings.add(place, format!("the calendar `{name}` is unknown"), did_you_mean(name, Calendar::names()));
+fn calendar(place: &Place<'_>, findings: &mut Findings) -> Option<Holidays> {
+    if let Value::Map(_) = place.node.value {
+        let of = fields(place, &["days"], findings)?;
+        return of.needed("days", EXAMPLE_DAYS, findings, days).map(|days| Holidays::Days { days });
     }
-    Some(name.to_owned())
+    let name = text(place, findings)?;
+    let is_file = name.contains(['.', '/']);
+    if Calendar::named(name).is_none() && !is_file {
+        let known = did_you_mean(name, Calendar::names());
+        let hint = format!("{known}; or name a file beside this one, such as holidays.txt");
+        findings.add(place, format!("the calendar `{name}` is unknown"), hint);
+    }
+    Some(Holidays::Named(name.to_owned()))
+}
+
+fn days(place: &Place<'_>, findings: &mut Findings) -> Option<BTreeMap<NaiveDate, String>> {
+    let mut days = BTreeMap::new();
+    for (key, node) in entries(place, &format!("write days such as {EXAMPLE_DAYS}"), findings)? {
+        let place = place.key(&key.name, node);
+        match key.name.parse() {
+            Ok(day) => drop(days.insert(day, filled(&place, findings)?.to_owned())),
+            Err(_) => findings.at(&place.path, key.line, key.column, "this is no day", "write it as in 2026-12-25"),
+        }
+    }
+    Some(days)
 }
 
 fn stop_on(place: &Place<'_>, findings: &mut Findings) -> Option<Vec<StopOn>> {

@@ -1,12 +1,15 @@
 //! A campaign as its file says it: plain data, of which everything that can be checked without a database is checked. The JSON
 //! Schema is made of these types; serialised they are such a file again.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use chrono::NaiveDate;
 use chrono_tz::Tz;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
+use crate::campaign::calendar::Calendar;
 use crate::campaign::cron;
 use crate::campaign::file::step::Step;
 use crate::campaign::file::words::{Again, Cap, Length, LocalTime, Name};
@@ -45,7 +48,7 @@ pub struct Campaign {
     pub zone: Tz,
     /// Whose holidays are no business days.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub calendar: Option<String>,
+    pub calendar: Option<Holidays>,
     /// The recipient's hours in which messages go out; all of them unless given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
@@ -194,6 +197,19 @@ pub enum Missing {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(deny_unknown_fields)]
+pub enum Holidays {
+    /// The name of a calendar that comes with chert-outbox, or of a file beside this one.
+    Named(String),
+    /// The days by themselves, as 2026-12-25, with what they are called: what is kept of a file.
+    Days {
+        #[schemars(with = "BTreeMap<String, String>")]
+        days: BTreeMap<NaiveDate, String>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Window {
     /// Days of the week such as mon-fri, or sat,sun; daily unless given.
@@ -283,6 +299,16 @@ impl Campaign {
     }
 }
 
+impl Holidays {
+    /// The calendar; none of a file that has not been read.
+    pub fn calendar(&self) -> Option<Cow<'static, Calendar>> {
+        match self {
+            Holidays::Named(name) => Calendar::named(name).map(Cow::Borrowed),
+            Holidays::Days { days } => Some(Cow::Owned(Calendar::of(days.clone()))),
+        }
+    }
+}
+
 impl Schedule {
     /// Where its clocks are.
     pub fn zone(&self, campaign: Tz) -> Tz {
@@ -300,7 +326,7 @@ impl Serialize for True {
 }
 
 impl JsonSchema for True {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         "True".into()
     }
 

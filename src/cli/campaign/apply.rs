@@ -148,7 +148,7 @@ impl Apply {
     fn read(&self, path: &Path) -> anyhow::Result<(Checked, NewVersion)> {
         let checked = super::checked(path)?;
         let people = match &checked.campaign.audience {
-            Audience::Csv { csv, .. } => Some(self.people(&beside::csv_of(path, csv))?),
+            Audience::Csv { csv, .. } => Some(self.people(&beside::beside(path, csv))?),
             _ => None,
         };
         let new = version(&checked.campaign, people)?;

@@ -299,7 +299,7 @@ fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) ->
         labels: &running.campaign.labels,
     };
     let (zone, _) = zone_of(phone, given, running.campaign.zone);
-    let clocks = Clocks { zone, calendar: running.calendar };
+    let clocks = Clocks { zone, calendar: running.calendar.as_deref() };
     let from = usize::try_from(row.step).unwrap_or(usize::MAX);
     let mut binds: Vec<Bind> = rests.into_iter().map(|bind| bind.in_zone(zone)).collect();
     match walk(&running.program, from, row.reached_at, facts, clocks) {

@@ -42,6 +42,34 @@ async fn where_nobody_can_be_asked_only_yes_applies_what_is_new() {
 }
 
 #[tokio::test]
+async fn the_days_of_a_calendar_beside_the_file_go_with_the_version() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let at = |name: &str| directory.path().join(name);
+    let day = "to_char(now() at time zone 'UTC' + n * interval '1 day', 'YYYY-MM-DD')";
+    let days = it.text(&format!("select string_agg({day} || ' ours', E'\\n') from generate_series(0, 6) n")).await;
+    std::fs::write(at("holidays.txt"), &days).expect("written");
+    let steps = "[{ send: { body: Hi } }, { wait: next business day }, { send: { body: Bye } }]";
+    std::fs::write(at("drip.yaml"), file("calendar: holidays.txt", steps)).expect("written");
+    let path = at("drip.yaml");
+    let path = path.to_str().expect("UTF-8");
+    let apply = async || it.run(&["campaign", "apply", path, "--yes"]).await;
+    assert_eq!(apply().await.0, 0);
+    std::fs::write(at("holidays.txt"), format!("{days}\n2020-01-01 and another\n")).expect("written");
+    let (code, told, error) = apply().await;
+    assert!(code == 0 && told.contains("version 2 is applied"), "another day is another version: {told} {error}");
+    std::fs::remove_file(at("holidays.txt")).expect("removed");
+    let (code, _, error) = apply().await;
+    assert!(code == 1 && error.contains("calendar: ") && error.contains("holidays.txt"), "{error}");
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    it.drain().await;
+    it.settle(&it.engine()).await;
+    let waits = "select (reached_at > now() + interval '6 days')::text from outbox.enrolments";
+    assert_eq!(it.text(waits).await, "true", "whoever works needs no file");
+}
+
+#[tokio::test]
 async fn at_a_terminal_the_plan_is_shown_and_the_answer_counts() {
     let it = Harness::start().await;
     let directory = tempfile::tempdir().expect("made");

@@ -95,7 +95,7 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
         (
             "quiet_hours: us-federal",
             "calendar: uk",
-            "10:11: calendar: the calendar `uk` is unknown — known here: au, ca, de, fr, gb, us",
+            "10:11: calendar: the calendar `uk` is unknown — known here: au, ca, de, fr, gb, us, weekdays; or name a file beside this one, such as holidays.txt",
         ),
         (
             "quiet_hours: us-federal",
