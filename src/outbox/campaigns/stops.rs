@@ -17,7 +17,7 @@ struct Said<'a> {
     scope: Option<&'a Scope>,
 }
 
-/// Ends the enrolments of people who have written to us, where their campaign says so and has written to them. A reply from before the
+/// Ends the enrolments of people who have written to us, where their campaign says so and has made a message for them. A reply from before the
 /// enrolment is none to it; the two clocks may differ by half a minute. Jobs are locked after their enrolments: what ends a job passes
 /// over an enrolment that is locked.
 pub async fn replied(tx: &mut PgTransaction<'_>, replies: &[(&Phone, DateTime<Utc>)]) -> Result<i64, sqlx::Error> {
