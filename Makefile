@@ -6,7 +6,7 @@ CARGO ?= cargo
 
 help:
 	@echo "make demo    see the whole product work on this machine, in under a minute once it is built"
-	@echo "make prove   break everything on purpose, and count, in five minutes; then fuzz, twice as long"
+	@echo "make prove   break everything on purpose, and count, in six minutes; then fuzz, twice as long"
 	@echo "make test    unit, property and integration tests on a real Postgres"
 	@echo "make check   format, lints, docs, dependencies, and the checked queries' data"
 

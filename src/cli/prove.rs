@@ -25,7 +25,7 @@ use crate::units::counted;
 Exit codes: 0 if every count is 0, else 1.
 
 Examples:
-  chert-outbox prove                                    # all of it, in five minutes on two cores
+  chert-outbox prove                                    # all of it, in six minutes on two cores
   chert-outbox prove --quick                            # in less than one
   chert-outbox prove --list
   chert-outbox prove --scenario kill-random --seed 42
