@@ -108,10 +108,20 @@ pub enum Role {
 /// How campaigns are worked on.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CampaignOptions {
-    /// How many first messages of one campaign, and as many later ones, may stand in the queue: what comes after them is made when there
-    /// is room.
+    /// How many messages of one campaign that any line may take stand in the queue, first touches and follow-ups apart, and of each line its
+    /// share of as many: what comes after them is made when there is room.
     #[arg(long = "campaign-look-ahead", env = "OUTBOX_CAMPAIGN_LOOK_AHEAD", default_value = "500", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub look_ahead: u16,
+}
+
+impl CampaignOptions {
+    /// How many may stand there of one of so many lines.
+    pub fn look_ahead_of_a_line(self, lines: usize) -> u16 {
+        // Of hundreds of lines none has nothing to do until the next pass.
+        const LEAST: usize = 10;
+        let share = (usize::from(self.look_ahead) / lines.max(1)).max(LEAST);
+        u16::try_from(share).map_or(self.look_ahead, |share| share.min(self.look_ahead))
+    }
 }
 
 /// What the flag defaults to.

@@ -505,8 +505,8 @@ async fn i11_explaining_a_campaign_reads_no_more_the_more_people_it_has() {
     // Most wait for their turn, some rest, a few have a message on its way, and a few are held.
     let people = "
         insert into outbox.campaigns (name, version) values ('drip', 1);
-        insert into outbox.enrolments (campaign, version, phone, ready, sent_at, due_at)
-        select 'drip', 1, '+1' || (2000000000 + n), n % 4 <> 0, case when n % 3 = 0 then now() end, now() + n % 977 * interval '1 minute'
+        insert into outbox.enrolments (campaign, version, phone, ready, first_touch, sent_at, due_at)
+        select 'drip', 1, '+1' || (2000000000 + n), n % 4 <> 0, n % 3 <> 0, case when n % 3 = 0 then now() end, now() + n % 977 * interval '1 minute'
           from generate_series(1, 100000) n;
         insert into outbox.enrolments (campaign, version, phone, waiting, job_id, due_at)
         select 'drip', 1, '+1' || (3000000000 + n), true, n, now() + interval '2 minutes' from generate_series(1, 500) n;
@@ -546,7 +546,7 @@ async fn i11_explaining_a_campaign_reads_no_more_the_more_people_it_has() {
     assert_eq!(people, [("job", 500), ("missing_variable", 20), ("turn", 10_000), ("wait", 10_000)]);
     for share in told.people.iter().filter(|share| ["turn", "wait"].contains(&share.what.as_str())) {
         assert!(share.earliest_at.is_some_and(|at| at < told.now - TimeDelta::days(1000)), "{share:?}");
-        // There is no room for a first message; who were written to have theirs.
+        // There is no room for a first touch; follow-ups have theirs.
         assert!(share.next.as_ref().is_some_and(|next| next.at == Some(told.now)), "{share:?}");
     }
     assert_eq!(after.1, before.1, "nobody was looked for in a whole table");

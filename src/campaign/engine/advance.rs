@@ -1,5 +1,7 @@
 //! Advancing: a batch of due enrolments of one campaign in one transaction. Those that only move on go as many as there are; those whose
-//! step makes a job, as many as the look-ahead has room for.
+//! step makes a job, as many as the look-ahead of each line has room for.
+
+use std::collections::BTreeSet;
 
 use sqlx::PgTransaction;
 
@@ -12,20 +14,12 @@ use crate::campaign::running::Running;
 use crate::database;
 use crate::job::NewJob;
 use crate::outbox::campaigns::CampaignsError;
-use crate::outbox::campaigns::steps::{self, Cap, Capped, Change, Enrolment, Known, Made, Turn};
+use crate::outbox::campaigns::steps::{self, Cap, Capped, Change, Enrolment, Known, Made, Queue, Standing};
 use crate::outbox::lines;
 
 /// Enrolments of one transaction.
 const MOVES: i64 = 200;
 const SENDS: i64 = 100;
-/// In this order, so that whoever was written to goes on first.
-const TURNS_OF_A_CAMPAIGN: [Turn; 4] = [
-    Turn { ready: false, written: true },
-    Turn { ready: false, written: false },
-    Turn { ready: true, written: true },
-    Turn { ready: true, written: false },
-];
-
 impl Engine {
     /// Advances what is due, some of each campaign in turn.
     pub(super) async fn advance(&self) -> Result<bool, CampaignsError> {
@@ -33,9 +27,10 @@ impl Engine {
         for _ in 0..TURNS {
             let mut moved = 0;
             for campaign in bounded(steps::due(&self.pool)).await? {
-                for turn in TURNS_OF_A_CAMPAIGN {
-                    moved += bounded(self.advance_some(&campaign, turn)).await?;
+                for written in [true, false] {
+                    moved += bounded(self.move_some(&campaign, written)).await?;
                 }
+                moved += bounded(self.make_some(&campaign)).await?;
             }
             if moved == 0 {
                 return Ok(any);
@@ -45,25 +40,69 @@ impl Engine {
         Ok(any)
     }
 
-    /// One transaction; returns how many enrolments it changed.
-    async fn advance_some(&self, campaign: &str, turn: Turn) -> Result<usize, CampaignsError> {
+    /// One transaction for those whose step makes no job; returns how many enrolments it changed.
+    async fn move_some(&self, campaign: &str, written: bool) -> Result<usize, CampaignsError> {
         let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Advance)?;
-        let limit = if turn.ready {
-            let look_ahead = i64::from(self.options.look_ahead);
-            let room = steps::room(&mut tx, campaign, turn.written, look_ahead).await;
-            room.map_err(CampaignsError::Advance)?.min(SENDS)
-        } else {
-            MOVES
-        };
-        if limit <= 0 {
+        let due = steps::lock(&mut tx, campaign, written, MOVES).await.map_err(CampaignsError::Advance)?;
+        self.advance_these(tx, campaign, due, &BTreeSet::new()).await
+    }
+
+    /// One transaction for those whose step makes one, some of each queue that has room; returns how many enrolments it changed.
+    async fn make_some(&self, campaign: &str) -> Result<usize, CampaignsError> {
+        let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Advance)?;
+        let mut standing = steps::standing(&mut tx, campaign).await.map_err(CampaignsError::Advance)?;
+        standing.retain(|queue| queue.is_due);
+        if standing.is_empty() {
             return Ok(0);
         }
-        let mut due = steps::lock(&mut tx, campaign, turn, limit).await.map_err(CampaignsError::Advance)?;
+        let rooms = steps::rooms(&mut tx, campaign, self.options).await.map_err(CampaignsError::Advance)?;
+        let share = (SENDS / standing.len() as i64).max(1);
+        let (mut turns, mut full) = (Vec::new(), BTreeSet::new());
+        for standing in &standing {
+            let queue = standing.queue();
+            let room = rooms.left(&queue);
+            if room > 0 {
+                turns.push((queue, room.min(share)));
+            } else if queue.first_touch && self.is_drawn_no_more(&mut tx, campaign, standing).await? {
+                turns.push((queue.clone(), share));
+                full.insert(queue);
+            }
+        }
+        let due = steps::lock_ready(&mut tx, campaign, &turns).await.map_err(CampaignsError::Advance)?;
+        self.advance_these(tx, campaign, due, &full).await
+    }
+
+    /// Whether new contacts are drawn for this line no more: who waits for it is another line's by now.
+    async fn is_drawn_no_more(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        campaign: &str,
+        standing: &Standing,
+    ) -> Result<bool, CampaignsError> {
+        let running = match self.version(tx, campaign, standing.version).await {
+            Err(CampaignsError::Unreadable { .. }) => return Ok(false),
+            running => running?,
+        };
+        let pool = running.campaign.lines.pool.as_slice();
+        if pool.is_empty() {
+            return Ok(false);
+        }
+        let account = lines::account(tx).await.map_err(CampaignsError::Advance)?;
+        Ok(!pool::open(pool, &account).contains(&standing.line_id))
+    }
+
+    async fn advance_these(
+        &self,
+        mut tx: PgTransaction<'_>,
+        campaign: &str,
+        mut due: Vec<Enrolment>,
+        full: &BTreeSet<Queue>,
+    ) -> Result<usize, CampaignsError> {
         let Some(version) = due.first().map(|first| first.version) else { return Ok(0) };
         // Those of another version come next: this one's rules are not theirs.
         due.retain(|enrolment| enrolment.version == version);
         let changed = match self.version(&mut tx, campaign, version).await {
-            Ok(running) => advance_in(&mut tx, &running, due, self.unanswered_limit).await,
+            Ok(running) => advance_in(&mut tx, &running, due, full, self.unanswered_limit).await,
             Err(error @ CampaignsError::Unreadable { .. }) => {
                 self.tell(&error, "lets nobody go on");
                 put_off(&mut tx, due).await
@@ -81,6 +120,7 @@ async fn advance_in(
     tx: &mut PgTransaction<'_>,
     running: &Running,
     mut due: Vec<Enrolment>,
+    full: &BTreeSet<Queue>,
     unanswered_limit: i32,
 ) -> Result<usize, sqlx::Error> {
     let campaign = running.campaign.name.as_str();
@@ -99,7 +139,7 @@ async fn advance_in(
         [] => Vec::new(),
         pool => pool::open(pool, &lines::account(tx).await?),
     };
-    let (mut changes, made) = decide(running, &due, &known, &capped, &open, unanswered_limit);
+    let (mut changes, made) = decide(running, &due, &known, &capped, (&open, full), unanswered_limit);
     if !made.is_empty() {
         let (makers, made): (Vec<usize>, Vec<Made>) = made.into_iter().unzip();
         let ids = steps::make(tx, campaign, &made).await?;
@@ -117,12 +157,14 @@ fn decide(
     due: &[Enrolment],
     known: &[Known],
     capped: &[Capped],
-    open: &[String],
+    (open, full): (&[String], &BTreeSet<Queue>),
     unanswered_limit: i32,
 ) -> (Vec<Change>, Vec<(usize, Made)>) {
     let (mut changes, mut made, mut rng) = (Vec::with_capacity(due.len()), Vec::new(), rand::rng());
     for ((enrolment, known), capped) in due.iter().zip(known).zip(capped) {
-        let mut deciding = Deciding { enrolment, running, known, capped, open, unanswered_limit, rng: &mut rng };
+        let has_room = !full.contains(&enrolment.queue());
+        let mut deciding =
+            Deciding { enrolment, running, known, capped, open, has_room, unanswered_limit, rng: &mut rng };
         let Decision { change, job } = deciding.decide();
         if let Some(job) = job {
             made.push((changes.len(), made_by(running, &change, *job)));

@@ -10,22 +10,26 @@ use serde_json::Value;
 use crate::campaign::draft::{self, Fault, Person, about};
 use crate::campaign::file::shape::{Missing, Variable, is_name};
 use crate::campaign::opening::{Opening, place};
+use crate::campaign::pool::drawn;
 use crate::campaign::program::{Message, Op};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError, Vars};
 use crate::campaign::walk::{Clocks, Way, walk};
 use crate::campaign::zone::{self, zone_of};
 use crate::job::NewJob;
-use crate::outbox::campaigns::steps::{Cap, Capped, Change, Enrolment, Full, Known};
+use crate::line::ANY_LINE;
+use crate::outbox::campaigns::steps::{Cap, Capped, Change, Enrolment, Full, Known, Queue};
 use crate::phone::Phone;
 
 /// While a job is under way its enrolment is looked at this often, for the case that nobody has told of its end.
 const NET: Duration = Duration::from_secs(120);
 /// Who waits for a reply or a person is looked at this often.
 const HELD_BACK: Duration = Duration::from_secs(6 * 60 * 60);
-/// Who is behind a message on its way, under a cap, or has no line; and who is behind another campaign, or has just got room again.
+/// Who is behind a message on its way, under a cap, or has no line or no room; who is behind another campaign; and who has room under a cap
+/// again.
 const FULL: Duration = Duration::from_secs(10 * 60);
 const BEHIND: Duration = Duration::from_secs(60);
+const JUST_FREE: Duration = Duration::from_secs(1);
 
 /// What is told of whose zone cannot be told.
 const UNKNOWN_ZONE: &str = "time_zone (given, but no zone is called so)";
@@ -56,6 +60,7 @@ pub(super) fn stays(enrolment: &Enrolment, now: DateTime<Utc>) -> Change {
         reached_at: enrolment.reached_at,
         due_at: Some(now + TimeDelta::seconds(NET.as_secs().cast_signed())),
         ready: false,
+        queue: enrolment.queue(),
         waiting: enrolment.waiting,
         job_id: enrolment.job_id,
         made: enrolment.made,
@@ -71,6 +76,8 @@ pub(super) struct Deciding<'a, R> {
     pub capped: &'a Capped,
     /// The lines of its pool that new contacts are drawn among.
     pub open: &'a [String],
+    /// Whether the queue in which it stands may take one more job.
+    pub has_room: bool,
     /// After how many messages without a reply marketing waits for one.
     pub unanswered_limit: i32,
     pub rng: &'a mut R,
@@ -143,6 +150,7 @@ impl<R: Rng> Deciding<'_, R> {
                 (change.step, change.reached_at, change.due_at, change.made) = (index(step), until, Some(until), 0);
                 // Whether its step makes a job is known: it need not be moved once more for that.
                 change.ready = running.program.get(step).is_some_and(|step| matches!(step.op, Op::Send(_)));
+                change.queue = self.queue(&phone);
                 change.into()
             }
             Way::End { step } => {
@@ -184,9 +192,10 @@ impl<R: Rng> Deciding<'_, R> {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return stopped(change, "expired").into();
         }
-        if !self.enrolment.ready {
+        let queue = self.queue(phone);
+        if !self.enrolment.ready || self.enrolment.queue() != queue {
             // It takes its place among those who wait for room.
-            (change.ready, change.due_at) = (true, Some(change.reached_at.min(now)));
+            (change.ready, change.queue, change.due_at) = (true, queue, Some(change.reached_at.min(now)));
             return change.into();
         }
         change.ready = true;
@@ -206,6 +215,9 @@ impl<R: Rng> Deciding<'_, R> {
         };
         if let Some(at) = self.cap_holds_until(now) {
             return later(change, at);
+        }
+        if !self.has_room {
+            return later(change, now + about(FULL, self.rng));
         }
         let (line_id, touched) = (self.known.line_id.as_deref(), self.known.touched);
         let person = Person { phone, vars, line_id, touched, open: self.open };
@@ -232,6 +244,12 @@ impl<R: Rng> Deciding<'_, R> {
         Decision { change, job: Some(Box::new(job)) }
     }
 
+    /// Where its message stands: with its line's, or with that of the line that is drawn for it.
+    fn queue(&self, phone: &Phone) -> Queue {
+        let line_id = self.known.line_id.as_deref().or_else(|| drawn(self.open, phone)).unwrap_or(ANY_LINE);
+        Queue { line_id: line_id.to_owned(), first_touch: !self.known.touched }
+    }
+
     /// The job that it waits for is of a step of the version that it was moved from, and not of the one at which it stands: this one has
     /// made none.
     fn is_of_another_version(&self) -> bool {
@@ -250,7 +268,7 @@ impl<R: Rng> Deciding<'_, R> {
     fn cap_holds_until(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let full = self.capped.full(Cap::of(self.running)?, now)?;
         Some(match full {
-            Full::Until(at) => at + about(BEHIND, self.rng),
+            Full::Until(at) => at + about(JUST_FREE, self.rng),
             Full::OnTheWay => now + about(FULL, self.rng),
             Full::Behind => now + about(BEHIND, self.rng),
         })
@@ -360,6 +378,8 @@ mod tests {
             job_id: None,
             made: 0,
             ready: true,
+            line_id: ANY_LINE.to_owned(),
+            first_touch: true,
             waiting: false,
             sent_at: None,
             moved: false,
@@ -388,9 +408,12 @@ mod tests {
     }
 
     fn decided(more: &str, enrolment: &Enrolment, known: &Known, capped: &Capped) -> Decision {
-        let running = running(more);
-        let mut rng = StdRng::seed_from_u64(1);
-        Deciding { enrolment, running: &running, known, capped, open: &[], unanswered_limit: 3, rng: &mut rng }.decide()
+        decided_where(true, more, enrolment, known, capped)
+    }
+
+    fn decided_where(has_room: bool, more: &str, enrolment: &Enrolment, known: &Known, capped: &Capped) -> Decision {
+        let (running, rng) = (running(more), &mut StdRng::seed_from_u64(1));
+        Deciding { enrolment, running: &running, known, capped, open: &[], has_room, unanswered_limit: 3, rng }.decide()
     }
 
     fn of(enrolment: &Enrolment, known: &Known) -> Decision {
@@ -518,6 +541,7 @@ mod tests {
                 known: &known,
                 capped: &capped,
                 open: &[],
+                has_room: true,
                 unanswered_limit: 3,
                 rng,
             };
@@ -542,5 +566,22 @@ mod tests {
             job.is_none() && change.ready && change.due_at == Some(at(0)),
             "by the time at which the step was reached"
         );
+    }
+
+    #[test]
+    fn who_is_of_another_line_by_now_takes_their_place_there() {
+        let pinned = Known { line_id: Some("pl_1".to_owned()), touched: true, ..known() };
+        let Decision { change, job } = of(&ready(), &pinned);
+        let queue = Queue { line_id: "pl_1".to_owned(), first_touch: false };
+        assert_eq!((&change.queue, change.ready, change.due_at), (&queue, true, Some(at(0))));
+        assert!(job.is_none(), "there may be no room there");
+        let there = Enrolment { line_id: queue.line_id, first_touch: false, ..ready() };
+        assert!(of(&there, &pinned).job.is_some());
+    }
+
+    #[test]
+    fn where_there_is_no_room_nothing_is_made() {
+        let Decision { change, job } = decided_where(false, "", &ready(), &known(), &Capped::default());
+        assert!(job.is_none() && change.ready && change.due_at.is_some_and(|due| due > at(1)), "{change:?}");
     }
 }

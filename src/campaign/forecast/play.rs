@@ -31,8 +31,6 @@ struct Standing {
     due: Option<DateTime<Utc>>,
     pin: Option<usize>,
     is_new: bool,
-    /// The campaign has sent them something.
-    written: bool,
     sent: Vec<DateTime<Utc>>,
     unanswered: u32,
     /// Who share zones and region share their hours.
@@ -47,8 +45,7 @@ pub(super) struct Play<'a> {
     pub groups: Vec<Group>,
     /// Messages that any line may take.
     anyone: Made,
-    /// Of later messages, then of everybody's first one.
-    rooms: [Room; 2],
+    rooms: Vec<Room>,
     half_answer: bool,
     lengths: Lengths,
     events: BinaryHeap<Reverse<(DateTime<Utc>, Event)>>,
@@ -58,7 +55,7 @@ pub(super) struct Play<'a> {
 impl Standing {
     /// Which room a message of theirs takes.
     fn room(&self) -> usize {
-        usize::from(!self.written)
+        first_room(self.pin) + usize::from(self.is_new)
     }
 }
 
@@ -78,13 +75,13 @@ impl<'a> Play<'a> {
             let is_new = entrant.is_new;
             // Nothing is allocated for somebody who got nothing.
             let (sent, unanswered) = (entrant.sent.clone(), entrant.unanswered);
-            people.push(Standing { step: 0, due: None, pin, is_new, written: false, sent, unanswered, group });
+            people.push(Standing { step: 0, due: None, pin, is_new, sent, unanswered, group });
             events.push(Reverse((entrant.at, Event::Person(person))));
         }
         let budgets = lines.iter().map(Budget::new).collect();
         let lengths = Lengths::of(rules.program);
         let (anyone, forecast) = (Made::new(), Forecast::default());
-        let rooms = [Room::new(), Room::new()];
+        let rooms = Room::of_lines(lines.len());
         Play { rules, entrants, people, budgets, groups, anyone, rooms, half_answer: false, lengths, events, forecast }
     }
 
@@ -100,9 +97,7 @@ impl<'a> Play<'a> {
 
     /// Who are at no place begin at the first step.
     pub fn from(mut self, places: Vec<Place>) -> Play<'a> {
-        let steps = self.rules.program.steps();
         for (standing, place) in self.people.iter_mut().zip(places) {
-            standing.written = steps.iter().take(place.step).any(|step| matches!(step.op, Op::Send(_)));
             (standing.step, standing.due) = (place.step, place.due);
         }
         self
@@ -243,7 +238,8 @@ impl<'a> Play<'a> {
             let is_new = self.people[person].is_new;
             self.send(person, line, is_new, at);
         }
-        for room in 0..self.rooms.len() {
+        let (any, own) = (first_room(None), first_room(Some(line)));
+        for room in [any, any + 1, own, own + 1] {
             self.fill(room, at);
         }
         self.plan(line, at);
@@ -293,7 +289,7 @@ impl<'a> Play<'a> {
         self.forecast.last_at = Some(at);
         let standing = &mut self.people[person];
         self.forecast.steps.entry(standing.step).or_default().sent += 1;
-        (standing.pin, standing.is_new, standing.written, standing.due) = (Some(line), false, true, None);
+        (standing.pin, standing.is_new, standing.due) = (Some(line), false, None);
         standing.step += 1;
         standing.unanswered += 1;
         if self.rules.cap.is_some() {
@@ -329,6 +325,11 @@ impl<'a> Play<'a> {
     pub fn left_waiting(&self) -> u32 {
         self.rooms.iter().map(|room| room.standing + room.waiting.len()).sum::<usize>() as u32
     }
+}
+
+/// The room of follow-ups by this line, or by any; the one of first touches is next to it.
+fn first_room(line: Option<usize>) -> usize {
+    2 * line.map_or(0, |line| line + 1)
 }
 
 /// One of every two people, and not by a rhythm that could be that of the lines: which one goes by the golden ratio.

@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 
 use crate::cli::explain::words::{self, when};
 use crate::cli::table;
+use crate::line::ANY_LINE;
 use crate::outbox::explain::{
-    CampaignExplained, Ended, EnrolmentView, JobExplained, JobView, Next, PersonExplained, Share,
+    CampaignExplained, Ended, EnrolmentView, JobExplained, JobView, Next, PersonExplained, QueueView, Share,
 };
 use crate::units::counted;
 
@@ -157,17 +158,35 @@ pub fn campaign(explained: &CampaignExplained) {
         outln!("{}", counted(explained.open_firings, "firing still enrols", "firings still enrol"));
     }
     outln!(
-        "look-ahead: room for {} and {}, of {} each",
-        counted(explained.room, "more first message", "more first messages"),
-        counted(explained.room_for_later, "later one", "later ones"),
-        explained.look_ahead
+        "look-ahead: {} that any line may take, and {} of each line, first touches and follow-ups apart",
+        counted(explained.look_ahead, "message", "messages"),
+        explained.look_ahead_of_a_line
     );
+    show_full_queues(&explained.queues);
     print_shares(explained, &explained.people, "people", person_waits);
     print_shares(explained, &explained.queued, "queued", |what| match what {
         "slot" => "stand ready for a slot",
         "campaign_stopped" => "the campaign was stopped: the next pass of an engine cancels them",
         word => crate::outbox::status::explain(word),
     });
+}
+
+/// Those in which people wait until a message has gone; the first of them, where they are many.
+fn show_full_queues(queues: &[QueueView]) {
+    const MOST: usize = 10;
+    let full: Vec<String> = queues
+        .iter()
+        .filter(|queue| queue.people_wait && queue.room == 0)
+        .map(|queue| {
+            let class = if queue.first_touch { "first touches" } else { "follow-ups" };
+            let line = if queue.line_id == ANY_LINE { "any line" } else { &queue.line_id };
+            format!("{class} by {line}")
+        })
+        .collect();
+    if !full.is_empty() {
+        let more = if full.len() > MOST { format!(" and {} more", full.len() - MOST) } else { String::new() };
+        outln!("full for {}{more}", full[..full.len().min(MOST)].join(", "));
+    }
 }
 
 fn person_waits(what: &str) -> &'static str {

@@ -76,9 +76,12 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
                     limit 1) latest on true
              where t.id = $4
         ), enrolled as (
-            insert into outbox.enrolments (campaign, version, phone, round, vars, tick_id, ready, reached_at, due_at)
-            select $5, $6, j.phone, j.round, j.vars, $4, $7, j.due_at, j.due_at
+            insert into outbox.enrolments (campaign, version, phone, round, vars, tick_id, ready, line_id, first_touch, reached_at, due_at)
+            select $5, $6, j.phone, j.round, j.vars, $4, $7, coalesce(r.line_id, '*'),
+                   r.first_touched_at is null and r.last_inbound_at is null, j.due_at, j.due_at
               from judged j
+              -- Where a line of a pool is drawn for them, they go over to its queue when they are looked at.
+              left join outbox.recipients r on r.phone = j.phone
              where j.reason is null
              order by j.phone
                 on conflict on constraint one_enrolment_a_round do nothing

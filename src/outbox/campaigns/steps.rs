@@ -1,7 +1,7 @@
 //! Enrolments as they advance: those that are due are locked, what is known of their people is read after that, and what becomes of
 //! them is written, with the jobs that it makes, in the same transaction.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -9,8 +9,10 @@ use serde_json::Value;
 use sqlx::{PgPool, PgTransaction};
 
 use crate::campaign::running::Running;
+use crate::config::CampaignOptions;
 use crate::database;
 use crate::job::{Class, MAX_ATTEMPTS_DEFAULT, NewJob};
+use crate::line::ANY_LINE;
 use crate::outbox::admit::interval;
 use crate::outbox::campaigns::CampaignsError;
 
@@ -27,7 +29,7 @@ pub async fn due(pool: &PgPool) -> Result<Vec<String>, CampaignsError> {
                         where exists (select
                                         from outbox.enrolments e
                                        where e.campaign = c.name and e.state = 'active' and e.ready = turn.ready
-                                         and (e.sent_at is not null) = turn.written and e.due_at <= clock_timestamp()
+                                         and (e.sent_at is not null) = turn.written and e.due_at <= now()
                                       offset 0))
          order by random()
         "#
@@ -37,13 +39,12 @@ pub async fn due(pool: &PgPool) -> Result<Vec<String>, CampaignsError> {
     .map_err(CampaignsError::Advance)
 }
 
-/// Enrolments that have their turn together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
-    /// Their step makes a job.
-    pub ready: bool,
-    /// A message of the campaign has gone to them: they do not wait behind those who wait for their first one.
-    pub written: bool,
+/// Where those stand whose step makes a job: behind each other, and behind nobody whose message waits for another line or class.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Queue {
+    /// `*` for whichever line comes first.
+    pub line_id: String,
+    pub first_touch: bool,
 }
 
 /// An enrolment that is due, locked.
@@ -58,35 +59,78 @@ pub struct Enrolment {
     pub job_id: Option<i64>,
     pub made: i32,
     pub ready: bool,
+    pub line_id: String,
+    pub first_touch: bool,
     pub waiting: bool,
     pub sent_at: Option<DateTime<Utc>>,
     /// It began with another version.
     pub moved: bool,
 }
 
-/// Locks at most `limit` due enrolments of a running campaign that have their turn, the longest due first.
+impl Enrolment {
+    /// Where it stands, if it is ready.
+    pub fn queue(&self) -> Queue {
+        Queue { line_id: self.line_id.clone(), first_touch: self.first_touch }
+    }
+}
+
+/// Locks at most `limit` due enrolments of a running campaign whose step makes no job, as far as is known, the longest due first: of those
+/// who were `written` to, or of the others.
 /// Those that somebody else holds are passed over. A campaign that is paused meanwhile holds what is made here like all its jobs.
 pub async fn lock(
     tx: &mut PgTransaction<'_>,
     campaign: &str,
-    turn: Turn,
+    written: bool,
     limit: i64,
 ) -> Result<Vec<Enrolment>, sqlx::Error> {
     sqlx::query_as!(
         Enrolment,
         r#"
-        select id, version, phone, vars, step, reached_at, job_id, made, ready, waiting, sent_at, had is not null as "moved!"
+        select id, version, phone, vars, step, reached_at, job_id, made, ready, line_id, first_touch, waiting, sent_at,
+               had is not null as "moved!"
           from outbox.enrolments
-         where campaign = $1 and state = 'active' and ready = $2 and (sent_at is not null) = $4 and due_at <= clock_timestamp()
+         where campaign = $1 and state = 'active' and not ready and (sent_at is not null) = $3 and due_at <= now()
            and (select c.state from outbox.campaigns c where c.name = $1) = 'running'
          order by due_at, id
-         limit $3
+         limit $2
            for update skip locked
         "#,
         campaign,
-        turn.ready,
         limit,
-        turn.written,
+        written,
+    )
+    .fetch_all(&mut **tx)
+    .await
+}
+
+/// Locks those whose step makes a job, of each queue at most as many as are named beside it; else as `lock` does.
+pub async fn lock_ready(
+    tx: &mut PgTransaction<'_>,
+    campaign: &str,
+    queues: &[(Queue, i64)],
+) -> Result<Vec<Enrolment>, sqlx::Error> {
+    sqlx::query_as!(
+        Enrolment,
+        r#"
+        select e.id as "id!", e.version as "version!", e.phone as "phone!", e.vars as "vars!", e.step as "step!", e.reached_at as "reached_at!",
+               e.job_id, e.made as "made!", e.ready as "ready!", e.line_id as "line_id!", e.first_touch as "first_touch!",
+               e.waiting as "waiting!", e.sent_at, e.had is not null as "moved!"
+          from unnest($2::text[], $3::bool[], $4::bigint[]) as q (line_id, first_touch, most)
+         cross join lateral (
+               select *
+                 from outbox.enrolments e
+                where e.campaign = $1 and e.state = 'active' and e.ready and e.line_id = q.line_id and e.first_touch = q.first_touch
+                  and e.due_at <= now()
+                  and (select c.state from outbox.campaigns c where c.name = $1) = 'running'
+                order by e.due_at, e.id
+                limit q.most
+                  for update skip locked) e
+         order by e.due_at, e.id
+        "#,
+        campaign,
+        &queues.iter().map(|(queue, _)| queue.line_id.clone()).collect::<Vec<_>>(),
+        &queues.iter().map(|(queue, _)| queue.first_touch).collect::<Vec<_>>(),
+        &queues.iter().map(|(_, most)| *most).collect::<Vec<_>>(),
     )
     .fetch_all(&mut **tx)
     .await
@@ -235,7 +279,7 @@ pub async fn capped(
                          from (select o.campaign, o.version
                                  from outbox.enrolments o
                                 where o.phone = u.phone and o.campaign <> $4 and (o.state = 'active') is true and not o.waiting
-                                  and o.due_at <= clock_timestamp() + interval '10 minutes'
+                                  and o.due_at <= now() + interval '10 minutes'
                                offset 0) e
                          join outbox.campaigns c on c.name = e.campaign and c.state = 'running'
                          join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
@@ -245,7 +289,7 @@ pub async fn capped(
                select count(*) as messages, min(newest.sent_at) as first_at
                  from (select j.sent_at
                          from outbox.jobs j
-                        where j.phone = u.phone and j.sent_at > clock_timestamp() - $3::interval and j.campaign is not null
+                        where j.phone = u.phone and j.sent_at > now() - $3::interval and j.campaign is not null
                         order by j.sent_at desc
                         limit $2) newest) recent
          cross join lateral (
@@ -265,29 +309,95 @@ pub async fn capped(
     .await
 }
 
-/// How many jobs a campaign may still have in the queue for people who were written to, or for all others: whom the lines have first touches
-/// for only next week must not take the room of messages that could go now. Those that wait for their own person alone do not count: they would hold up
-/// everybody else for ever.
-pub async fn room(
-    tx: &mut PgTransaction<'_>,
-    campaign: &str,
-    written: bool,
-    look_ahead: i64,
-) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
+/// A queue of a campaign in which somebody stands.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub line_id: String,
+    pub first_touch: bool,
+    /// The first who stands there, with which version, and whether they are due.
+    pub first: i64,
+    pub version: i32,
+    pub is_due: bool,
+}
+
+impl Standing {
+    pub fn queue(&self) -> Queue {
+        Queue { line_id: self.line_id.clone(), first_touch: self.first_touch }
+    }
+}
+
+/// The queues of a campaign in which people stand, found by going from one to the next in the index.
+pub async fn standing(tx: &mut PgTransaction<'_>, campaign: &str) -> Result<Vec<Standing>, sqlx::Error> {
+    sqlx::query_as!(
+        Standing,
         r#"
-        select $2 - count(*) as "room!"
-          from (select from outbox.jobs j
-                 where j.campaign = $1 and j.state = 'queued' and (j.reason is null or j.reason not in ('unanswered', 'in_review'))
-                   and ((select e.sent_at from outbox.enrolments e where e.id = j.enrolment) is not null) = $3
-                 limit $2) waiting
+        with recursive standing as (
+            (select e.line_id, e.first_touch, e.due_at, e.id, e.version
+               from outbox.enrolments e
+              where e.campaign = $1 and e.state = 'active' and e.ready
+              order by e.line_id, e.first_touch, e.due_at, e.id
+              limit 1)
+             union all
+            select next.line_id, next.first_touch, next.due_at, next.id, next.version
+              from standing s
+             cross join lateral (
+                   select e.line_id, e.first_touch, e.due_at, e.id, e.version
+                     from outbox.enrolments e
+                    where e.campaign = $1 and e.state = 'active' and e.ready and (e.line_id, e.first_touch) > (s.line_id, s.first_touch)
+                    order by e.line_id, e.first_touch, e.due_at, e.id
+                    limit 1) next
+        )
+        select line_id as "line_id!", first_touch as "first_touch!", id as "first!", version as "version!", due_at <= now() as "is_due!"
+          from standing
         "#,
         campaign,
-        look_ahead,
-        written,
     )
-    .fetch_one(&mut **tx)
+    .fetch_all(&mut **tx)
     .await
+}
+
+/// How many jobs of a campaign may stand in each of its queues, and how many do.
+#[derive(Debug, Clone)]
+pub struct Rooms {
+    pub look_ahead: u16,
+    pub look_ahead_of_a_line: u16,
+    pub waiting: BTreeMap<Queue, i64>,
+}
+
+impl Rooms {
+    /// How many more may be made there.
+    pub fn left(&self, queue: &Queue) -> i64 {
+        let most = if queue.line_id == ANY_LINE { self.look_ahead } else { self.look_ahead_of_a_line };
+        i64::from(most) - self.waiting.get(queue).unwrap_or(&0)
+    }
+}
+
+/// Jobs stand where their enrolment stood: whom a line has first touches for only next week, or whose line sends nothing, must not take
+/// the room of messages that could go now. Those that wait for their own person alone do not count: they would hold up everybody else for
+/// ever.
+pub async fn rooms(tx: &mut PgTransaction<'_>, campaign: &str, options: CampaignOptions) -> Result<Rooms, sqlx::Error> {
+    let lines =
+        sqlx::query_scalar!(r#"select count(*) as "lines!" from outbox.lines where id <> '*' and removed_at is null"#)
+            .fetch_one(&mut **tx)
+            .await?;
+    let rows = sqlx::query!(
+        r#"
+        select e.line_id, e.first_touch, count(*) as "jobs!"
+          from outbox.jobs j
+          join outbox.enrolments e on e.id = j.enrolment
+         where j.campaign = $1 and j.state = 'queued' and (j.reason is null or j.reason not in ('unanswered', 'in_review'))
+         group by e.line_id, e.first_touch
+        "#,
+        campaign,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let waiting = rows.into_iter().map(|row| (Queue { line_id: row.line_id, first_touch: row.first_touch }, row.jobs));
+    Ok(Rooms {
+        look_ahead: options.look_ahead,
+        look_ahead_of_a_line: options.look_ahead_of_a_line(usize::try_from(lines).unwrap_or(0)),
+        waiting: waiting.collect(),
+    })
 }
 
 /// A job that a step makes.
@@ -362,6 +472,7 @@ pub struct Change {
     pub reached_at: DateTime<Utc>,
     pub due_at: Option<DateTime<Utc>>,
     pub ready: bool,
+    pub queue: Queue,
     pub waiting: bool,
     pub job_id: Option<i64>,
     pub made: i32,
@@ -374,11 +485,12 @@ pub async fn write(tx: &mut PgTransaction<'_>, changes: &[Change]) -> Result<(),
         r#"
         update outbox.enrolments e
            set state = u.state, reason = u.reason, detail = u.detail, step = u.step, reached_at = u.reached_at, due_at = u.due_at,
-               ready = u.ready, waiting = u.waiting, job_id = u.job_id, made = u.made, sent_at = u.sent_at,
+               ready = u.ready, line_id = u.line_id, first_touch = u.first_touch, waiting = u.waiting, job_id = u.job_id, made = u.made,
+               sent_at = u.sent_at,
                finished_at = case when u.state in ('done', 'stopped') then clock_timestamp() end
           from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::bool[],
-                      $9::bool[], $10::bigint[], $11::int[], $12::timestamptz[])
-            as u (id, state, reason, detail, step, reached_at, due_at, ready, waiting, job_id, made, sent_at)
+                      $9::bool[], $10::bigint[], $11::int[], $12::timestamptz[], $13::text[], $14::bool[])
+            as u (id, state, reason, detail, step, reached_at, due_at, ready, waiting, job_id, made, sent_at, line_id, first_touch)
          where e.id = u.id
         "#,
         &changes.iter().map(|change| change.id).collect::<Vec<_>>(),
@@ -393,6 +505,8 @@ pub async fn write(tx: &mut PgTransaction<'_>, changes: &[Change]) -> Result<(),
         &changes.iter().map(|change| change.job_id).collect::<Vec<_>>() as &[Option<i64>],
         &changes.iter().map(|change| change.made).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.sent_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &changes.iter().map(|change| change.queue.line_id.clone()).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.queue.first_touch).collect::<Vec<_>>(),
     )
     .execute(&mut **tx)
     .await?;

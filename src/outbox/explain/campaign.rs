@@ -1,11 +1,14 @@
 //! A campaign: its next firing, what its look-ahead leaves, and what holds its people and its messages. `campaign status` tells the rest.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
 
 use crate::campaign::running::Running;
 use crate::database;
-use crate::outbox::campaigns::{CampaignsError, steps, versions};
+use crate::outbox::campaigns::steps::{self, Queue, Rooms, Standing};
+use crate::outbox::campaigns::{CampaignsError, versions};
 use crate::outbox::explain::facts::World;
 use crate::outbox::explain::next::Next;
 use crate::outbox::explain::{ExplainError, Rules, enrolment, facts, jobs};
@@ -27,14 +30,28 @@ pub struct CampaignExplained {
     pub zone: Option<String>,
     /// Firings whose people are not all enrolled yet.
     pub open_firings: i64,
-    /// How many of its first messages, and of its later ones, may stand in the queue, and how many more of each may.
-    pub look_ahead: i64,
-    pub room: i64,
-    pub room_for_later: i64,
+    /// How many messages may stand in the queue that any line may take, and that one line has to send; first touches and follow-ups apart.
+    pub look_ahead: u16,
+    pub look_ahead_of_a_line: u16,
+    /// Where somebody or something stands in it.
+    pub queues: Vec<QueueView>,
     /// Its people: who waits at a `wait`, for a `job`, for their `turn` to make one, or is held for what.
     pub people: Vec<Share>,
     /// Its messages that are queued, by what they wait for.
     pub queued: Vec<Share>,
+}
+
+/// Messages of a line and class.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct QueueView {
+    /// `*` for whichever line comes first.
+    pub line_id: String,
+    pub first_touch: bool,
+    /// How many stand in the queue, and how many more may.
+    pub messages: i64,
+    pub room: i64,
+    /// Somebody is to be written to, when there is room.
+    pub people_wait: bool,
 }
 
 /// Some people or messages that wait for the same.
@@ -68,16 +85,15 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
     .await
     .map_err(ExplainError::Read)?
     .ok_or_else(|| ExplainError::NoSuchCampaign(name.to_owned()))?;
-    let look_ahead = i64::from(rules.campaigns.look_ahead);
-    let room = steps::room(&mut tx, name, false, look_ahead).await.map_err(ExplainError::Read)?;
-    let room_for_later = steps::room(&mut tx, name, true, look_ahead).await.map_err(ExplainError::Read)?;
+    let standing = steps::standing(&mut tx, name).await.map_err(ExplainError::Read)?;
+    let rooms = steps::rooms(&mut tx, name, rules.campaigns).await.map_err(ExplainError::Read)?;
     let definition = versions::definition(&mut tx, name, row.version).await.map_err(|error| match error {
         CampaignsError::Read(error) => ExplainError::Read(error),
         _ => ExplainError::NoSuchCampaign(name.to_owned()),
     })?;
     let campaign = definition.and_then(|definition| Running::read(&definition).ok()).map(|running| running.campaign);
     let zone = campaign.map(|campaign| campaign.schedule.zone(campaign.zone).to_string());
-    let people = people(&mut tx, name, &world, rules).await?;
+    let people = people(&mut tx, name, &standing, &world, rules).await?;
     let mut queued = queued(&mut tx, name).await?;
     let firsts: Vec<i64> = queued.iter().map(|(first, _)| *first).collect();
     for view in jobs(&mut tx, &firsts, &world, rules).await? {
@@ -98,20 +114,35 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
         next_firing_at: row.next_at,
         zone,
         open_firings: row.open,
-        look_ahead,
-        room: room.max(0),
-        room_for_later: room_for_later.max(0),
+        look_ahead: rooms.look_ahead,
+        look_ahead_of_a_line: rooms.look_ahead_of_a_line,
+        queues: queues(&rooms, &standing),
         people,
         queued: queued.into_iter().map(|(_, share)| share).collect(),
     })
 }
 
+/// Where messages stand, and where people wait to have one made.
+fn queues(rooms: &Rooms, standing: &[Standing]) -> Vec<QueueView> {
+    let people: BTreeSet<Queue> = standing.iter().map(Standing::queue).collect();
+    let all: BTreeSet<&Queue> = people.iter().chain(rooms.waiting.keys()).collect();
+    let view = |queue: &Queue| QueueView {
+        line_id: queue.line_id.clone(),
+        first_touch: queue.first_touch,
+        messages: rooms.waiting.get(queue).copied().unwrap_or(0),
+        room: rooms.left(queue).max(0),
+        people_wait: people.contains(queue),
+    };
+    all.into_iter().map(view).collect()
+}
+
 /// Each of these is read from its end of an index, so that a campaign of a million costs what one of a thousand does: the first of those
-/// who were written to and of all others stand apart there. Who waits for a job is counted by the jobs, since among all who rest only
+/// who were written to and of all others stand apart there, and of those who are to be written to the first of each queue. Who waits for a job is counted by the jobs, since among all who rest only
 /// reading each of them would tell; those that are passed over for that are no more than the look-ahead lets be made.
 async fn people(
     tx: &mut PgTransaction<'_>,
     name: &str,
+    standing: &[Standing],
     world: &World,
     rules: &Rules,
 ) -> Result<Vec<Share>, ExplainError> {
@@ -159,13 +190,17 @@ async fn people(
     .map_err(ExplainError::Read)?;
     let mut shares = Vec::new();
     for row in rows {
-        let next = first_of(tx, &row.firsts.unwrap_or_default(), world, rules).await?;
+        let firsts = match row.what.as_str() {
+            "turn" => standing.iter().map(|queue| queue.first).collect(),
+            _ => row.firsts.unwrap_or_default(),
+        };
+        let next = first_of(tx, &firsts, world, rules).await?;
         shares.push(Share { what: row.what, count: row.people, earliest_at: row.due_at, next });
     }
     Ok(shares)
 }
 
-/// What comes next of whoever of these goes on first: those who were written to and all others have room of their own.
+/// What comes next of whoever of these goes on first.
 async fn first_of(
     tx: &mut PgTransaction<'_>,
     enrolments: &[i64],

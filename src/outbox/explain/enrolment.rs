@@ -11,6 +11,8 @@ use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError};
 use crate::campaign::walk::{Clocks, Way, walk};
 use crate::campaign::zone::{self, region_of, zone_of, zones_of};
+use crate::config::CampaignOptions;
+use crate::line::ANY_LINE;
 use crate::outbox::campaigns::steps::{self, Cap, Capped, Enrolment, Full, Known};
 use crate::outbox::explain::facts::{JobFacts, World};
 use crate::outbox::explain::next::{Bind, Next};
@@ -53,6 +55,8 @@ pub(super) struct Row {
     pub step: i32,
     pub reached_at: DateTime<Utc>,
     pub ready: bool,
+    pub line_id: String,
+    pub first_touch: bool,
     pub due_at: Option<DateTime<Utc>>,
     pub job_id: Option<i64>,
     pub made: i32,
@@ -89,8 +93,8 @@ pub(super) async fn rows(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
     sqlx::query_as!(
         Row,
         r#"
-        select e.id, e.campaign, e.version, e.phone, e.round, e.vars, e.state, e.reason, e.detail, e.step, e.reached_at, e.ready, e.due_at,
-               e.job_id, e.made, e.waiting, e.had is not null as "moved!", e.sent_at, e.created_at, e.finished_at, c.state as campaign_state, v.definition
+        select e.id, e.campaign, e.version, e.phone, e.round, e.vars, e.state, e.reason, e.detail, e.step, e.reached_at, e.ready, e.line_id,
+               e.first_touch, e.due_at, e.job_id, e.made, e.waiting, e.had is not null as "moved!", e.sent_at, e.created_at, e.finished_at, c.state as campaign_state, v.definition
           from unnest($1::bigint[]) with ordinality as u (id, place)
           join outbox.enrolments e on e.id = u.id
           join outbox.campaigns c on c.name = e.campaign
@@ -108,7 +112,7 @@ pub(super) async fn rows(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
 struct Around<'a> {
     known: &'a Known,
     capped: &'a Capped,
-    /// How many jobs of its campaign may still be made.
+    /// How many jobs may still be made where it stands.
     room: i64,
     unanswered_limit: i32,
     /// What comes next of the job that it waits for.
@@ -126,7 +130,7 @@ pub(super) async fn explained(
     let Ok(running) = Running::read(&row.definition) else {
         return Ok((None, unreadable(row, world.now)));
     };
-    let (known, capped, room) = around(tx, row, &running, i64::from(rules.campaigns.look_ahead)).await?;
+    let (known, capped, room) = around(tx, row, &running, rules.campaigns).await?;
     let known = Known { now: world.now, ..known };
     let unanswered_limit = rules.holds.unanswered.limit.0.map_or(i32::MAX, i32::from);
     let next = next(row, &running, &Around { known: &known, capped: &capped, room, unanswered_limit, job });
@@ -146,7 +150,7 @@ async fn around(
     tx: &mut PgTransaction<'_>,
     row: &Row,
     running: &Running,
-    look_ahead: i64,
+    options: CampaignOptions,
 ) -> Result<(Known, Capped, i64), ExplainError> {
     let enrolments = [row.enrolment()];
     let known = steps::know(tx, &enrolments).await.map_err(ExplainError::Read)?;
@@ -154,7 +158,8 @@ async fn around(
         Some(cap) => steps::capped(tx, &row.campaign, &enrolments, cap).await.map_err(ExplainError::Read)?,
         None => Vec::new(),
     };
-    let room = steps::room(tx, &row.campaign, row.sent_at.is_some(), look_ahead).await.map_err(ExplainError::Read)?;
+    let rooms = steps::rooms(tx, &row.campaign, options).await.map_err(ExplainError::Read)?;
+    let room = rooms.left(&enrolments[0].queue());
     let known = known.into_iter().next().ok_or(ExplainError::Read(sqlx::Error::RowNotFound))?;
     Ok((known, capped.into_iter().next().unwrap_or_default(), room))
 }
@@ -171,6 +176,8 @@ impl Row {
             job_id: self.job_id,
             made: self.made,
             ready: self.ready,
+            line_id: self.line_id.clone(),
+            first_touch: self.first_touch,
             waiting: self.waiting,
             moved: self.moved,
             sent_at: self.sent_at,
@@ -357,8 +364,9 @@ fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone, giv
         Full::OnTheWay => Bind::unknown("frequency_cap"),
         Full::Behind => Bind::unknown("behind_campaign"),
     }));
-    if around.room <= 0 {
-        binds.push(Bind::unknown("look_ahead").of(&row.campaign));
+    if row.ready && around.room <= 0 {
+        let by = if row.line_id == ANY_LINE { String::new() } else { format!(" by {}", row.line_id) };
+        binds.push(Bind::unknown("look_ahead").of(format!("{}{by}", row.campaign)));
     }
     binds
 }
@@ -412,6 +420,8 @@ mod tests {
             step: 0,
             reached_at: at(-1),
             ready: true,
+            line_id: ANY_LINE.to_owned(),
+            first_touch: true,
             due_at: Some(at(0)),
             job_id: None,
             made: 0,

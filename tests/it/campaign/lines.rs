@@ -164,3 +164,49 @@ async fn a_plan_of_a_pool_foretells_each_lines_new_contacts_as_they_are_drawn() 
     assert_eq!((foretold.clone(), foretold.len()), (sent(&it), 2));
     assert_eq!(foretold.values().sum::<usize>(), 60);
 }
+
+#[tokio::test]
+async fn i05_whose_line_sends_nothing_holds_up_nobody_of_another() {
+    let it = Harness::start().await;
+    it.apply(&file("", HI)).await;
+    it.execute(
+        "insert into outbox.recipients (phone, line_id, first_touched_at)
+         select '+155501424' || lpad(n::text, 2, '0'), case when n < 30 then 'pl_1' else 'pl_2' end, now()
+           from generate_series(0, 39) n;
+         update outbox.lines set paused_at = now() where id = 'pl_1'",
+    )
+    .await;
+    enrol(&it, 0..40).await;
+    let engine = it.engine_with(2);
+    for _ in 0..8 {
+        it.settle(&engine).await;
+        it.drain_with(&["--drain-wait", "0s"]).await;
+    }
+    assert_eq!(it.count("state = 'sent' and phone >= '+15550142430'").await, 10);
+    assert_eq!(it.count("state = 'queued'").await, 2, "all that may stand in the queue of the line that is paused");
+
+    it.execute("update outbox.lines set paused_at = null").await;
+    for _ in 0..16 {
+        it.settle(&engine).await;
+        it.drain().await;
+    }
+    it.each_sent_once(40).await;
+}
+
+#[tokio::test]
+async fn new_contacts_who_wait_for_a_line_that_is_paused_go_by_another_of_the_pool() {
+    let it = Harness::start().await;
+    it.apply(&file(OF_TWO, HI)).await;
+    enrol(&it, 0..20).await;
+    let engine = it.engine_with(2);
+    it.settle(&engine).await;
+    assert_eq!(named(&it).await, "pl_1 2 pl_2 2");
+
+    it.execute("update outbox.lines set paused_at = now() where id = 'pl_1'").await;
+    for _ in 0..10 {
+        it.settle(&engine).await;
+        it.drain_with(&["--drain-wait", "0s"]).await;
+    }
+    assert_eq!(named(&it).await, "pl_1 2 pl_2 18");
+    assert_eq!(sent(&it), BTreeMap::from([("pl_2".to_owned(), 18)]));
+}
