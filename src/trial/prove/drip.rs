@@ -2,6 +2,7 @@
 //! and a campaign that fires every few seconds under clocks an hour apart.
 
 mod clocks;
+mod dealt;
 mod foretold;
 mod full;
 mod hours;
@@ -43,6 +44,13 @@ pub const SCENARIOS: &[Scenario] = &[
         play: |world| Box::pin(foretold::hold(world)),
     },
     Scenario {
+        name: "drip-plan-lines",
+        breaks: "nothing: a drip by a pool of lines over a midnight at which caps and hours begin, held against its plan line by line",
+        quick: false,
+        setup: dealt::setup,
+        play: |world| Box::pin(dealt::hold(world)),
+    },
+    Scenario {
         name: "drip-night",
         breaks: "SIGKILL of workers while recipients' hours end and begin, and with a new day the caps of first touches",
         quick: false,
@@ -78,10 +86,15 @@ fn setup(gap: Duration, first_touch_gap: Duration) -> Setup {
     Setup { lines: LINES, gap, first_touch_gap, simulator: scripted(), worker_env: replica(), ..Setup::default() }
 }
 
-/// People do what their numbers say. A simulated minute is a second, so that they reply within one.
+/// People do what their numbers say, within a second.
 fn scripted() -> simulate::Options {
     let messages = MessageOptions { recipients: Recipients::Scripted, ..MessageOptions::default() };
-    simulate::Options { time_scale: 60.0, messages, ..Setup::default().simulator }
+    simulate::Options { messages, ..quick() }
+}
+
+/// A simulated minute is a second.
+fn quick() -> simulate::Options {
+    simulate::Options { time_scale: 60.0, ..Setup::default().simulator }
 }
 
 /// What a worker does that does everything.
