@@ -1,7 +1,7 @@
 //! What `campaign plan` foretells of each line and day, held against what the phones got: new contacts drawn among a pool, caps that are
 //! used up before a midnight and begin anew with it, hours that open then, a branch, and a cap of what one person gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{NaiveDate, TimeDelta};
@@ -98,7 +98,12 @@ fn judge_the_loads(world: &mut World, foretold: &Foretold, zone: Tz) {
         world.findings.push("no line used up its cap: caps were not tried".to_owned());
     }
     let foretold = foretold.loads();
-    if sent != foretold {
-        world.findings.push(format!("the lines sent {sent:?}, where {foretold:?} was foretold"));
+    let days: BTreeSet<&(String, NaiveDate)> = sent.keys().chain(foretold.keys()).collect();
+    for day in days {
+        let [sent, foretold] = [&sent, &foretold].map(|loads| loads.get(day).copied().unwrap_or_default());
+        if sent != foretold {
+            let (line, date) = day;
+            world.findings.push(format!("{line} sent {sent} on {date}, where {foretold} were foretold"));
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! What `campaign plan` foretells, held against what happens.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
+use std::{fmt, fs};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
@@ -43,6 +43,12 @@ struct Day {
 pub struct Sent {
     pub first_touches: u32,
     pub follow_ups: u32,
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} first touches and {} follow-ups", self.first_touches, self.follow_ups)
+    }
 }
 
 /// A step's, the fewest and the most.
