@@ -462,6 +462,38 @@ async fn a_window_and_a_cap_are_told_with_what_closes_and_when_it_opens() {
 }
 
 #[tokio::test]
+async fn whose_deadline_comes_before_their_hours_is_told_to_end_then_and_does() {
+    let it = Harness::start().await;
+    let engine = it.engine();
+    // The day after tomorrow in UTC: closed for longer than the step is worth its message.
+    let day = (it.now().await + TimeDelta::days(2)).format("%a").to_string().to_lowercase();
+    let windows = format!("windows: [{{ days: {day}, from: '09:00', to: '18:00' }}]");
+    it.apply(&file(&windows, "[{ send: { body: one }, name: first, expires_after: 1h }]")).await;
+    it.execute("insert into outbox.recipients (phone, time_zone) values ('+15550142200', 'UTC')").await;
+    it.enrol(ANN).await;
+    it.settle(&engine).await;
+    let next = it.explain(ANN).await["enrolments"][0]["next"].take();
+    assert_eq!((&next["what"], &next["certain"]), (&"end".into(), &Value::Bool(true)), "{next}");
+    assert_eq!(binds(&next), ["window", "deadline"]);
+    let reached = it
+        .text(
+            "select to_char(reached_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from outbox.enrolments",
+        )
+        .await;
+    assert_eq!(at(&next), reached.parse::<DateTime<Utc>>().expect("an instant") + TimeDelta::hours(1));
+    let shares = it.explain("drip").await;
+    assert_eq!(shares["people"][0]["next"], next);
+    let (_, told, _) = it.run(&["explain", "drip"]).await;
+    assert!(told.contains(&format!("ends {}", at(&next).format("%F %T UTC"))), "{told}");
+    it.execute(
+        "update outbox.enrolments set reached_at = reached_at - interval '1 hour', due_at = due_at - interval '1 hour'",
+    )
+    .await;
+    it.settle(&engine).await;
+    assert_eq!(it.enrolments().await, "stopped/expired");
+}
+
+#[tokio::test]
 async fn i11_explaining_reads_no_more_than_its_rows_of_a_large_table() {
     let database = Database::create().await;
     let watching = connect(database.url(), 2).await.expect("connects");

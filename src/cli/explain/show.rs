@@ -230,6 +230,7 @@ fn first_goes_on(share: &Share, now: DateTime<Utc>) -> String {
         return "not known".to_owned();
     };
     match next.at {
+        Some(at) if next.certain && next.what == "end" => format!("ends {}", when(at.max(now), None)),
         Some(at) if next.certain && at <= now => "now".to_owned(),
         Some(at) if next.certain => when(at, None),
         Some(at) if at > now => format!("not before {}", when(at, None)),

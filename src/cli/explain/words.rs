@@ -110,14 +110,20 @@ pub fn binds(bind: &Bind) -> String {
         "suppressed" => format!("the recipient is suppressed ({of})"),
         "enrolment_ended" => format!("its enrolment has ended ({of})"),
         "expired" => "it has expired".to_owned(),
+        "expires" if bind.until.is_none() => "it expires unless it has gone by then".to_owned(),
         "expires" => "it expires then, which is before it can go".to_owned(),
+        "hours_end" if bind.until.is_none() => {
+            format!(
+                "its hours end: the campaign {of} makes the message anew when they begin again, unless it has gone by then"
+            )
+        }
         "hours_end" => {
             format!("its hours end before it can go: the campaign {of} makes the message anew when they begin again")
         }
         "wait" => "the step's wait".to_owned(),
         "window" => format!("closed by {of}; opens then"),
         "window_closes" => format!("closed by {of} within 90 seconds, which is too soon; opens again then"),
-        "never_open" => format!("closed by {of}; never open within three weeks"),
+        "never_open" => format!("closed by {of}, and never open within three weeks: it ends for that"),
         "frequency_cap" if bind.until.is_some() => {
             "the frequency cap: the oldest of their messages falls out then".to_owned()
         }
@@ -132,7 +138,10 @@ pub fn binds(bind: &Bind) -> String {
             "{of} cannot be used with what is known of this person: mend the file and apply it; \
              campaign migrate then lets them go on"
         ),
-        "deadline" => "the step's deadline, which is before it can be made: it ends then".to_owned(),
+        "deadline" if bind.until.is_none() => {
+            "the step's deadline: it ends unless its message is made by then".to_owned()
+        }
+        "deadline" => "the step's deadline, which is before its message can be made: it ends then".to_owned(),
         "end" => "the campaign's end".to_owned(),
         "unreadable_version" => format!("version {of} cannot be read by this release"),
         other => other.to_owned(),
@@ -141,6 +150,9 @@ pub fn binds(bind: &Bind) -> String {
         Some(again) if bind.what == "account_halted" => format!("{said}; the next probe is due {}", when(again, None)),
         Some(again) if bind.what == "under_way" || bind.what == "behind_earlier" => {
             format!("{said}; its lease ends {}", when(again, None))
+        }
+        Some(again) if ["deadline", "expires", "hours_end"].contains(&bind.what) => {
+            format!("{said}, {}", when(again, None))
         }
         Some(again) => format!("{said}; looked at again {} at the latest", when(again, None)),
         None => said,

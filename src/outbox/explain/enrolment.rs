@@ -19,6 +19,9 @@ use crate::outbox::explain::next::{Bind, Next};
 use crate::outbox::explain::{ExplainError, Rules};
 use crate::phone::Phone;
 
+/// Whom one of these binds, the engine ends at the next look.
+const ENDS: [&str; 1] = ["never_open"];
+
 /// Somebody's way through a campaign, as it stands.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct EnrolmentView {
@@ -42,6 +45,7 @@ pub struct EnrolmentView {
 }
 
 /// An enrolment as it was read.
+#[derive(Clone)]
 pub(super) struct Row {
     pub id: i64,
     pub campaign: String,
@@ -212,7 +216,7 @@ impl Row {
         let Ok(running) = Running::read(&self.definition) else { return false };
         let step = usize::try_from(self.step).ok().and_then(|step| running.program.get(step));
         let deadline = match step.map(|step| &step.op) {
-            Some(Op::Send(message)) => deadline(self, message),
+            Some(Op::Send(message)) => ends_at(self, message),
             _ => None,
         };
         // Who was moved to another version while it waited has that one's message before them.
@@ -257,7 +261,7 @@ fn next(row: &Row, running: &Running, around: &Around<'_>) -> Next {
                 Some("missing_variable") => Bind::unknown("missing_variable").of(detail),
                 _ => held(detail, running, usize::try_from(row.step).unwrap_or(usize::MAX)),
             });
-            return Next::of("step", now, binds);
+            return held_until(row, running, Next::of("step", now, binds), now);
         }
         _ => return Next::nothing(),
     }
@@ -274,8 +278,39 @@ fn next(row: &Row, running: &Running, around: &Around<'_>) -> Next {
     let Ok(phone) = row.phone.parse::<Phone>() else {
         return Next::of("step", now, vec![Bind::unknown("held").of("phone")]);
     };
-    binds.extend(standing(row, running, around, &phone));
-    Next::of("step", now, binds)
+    let (standing, deadline) = standing(row, running, around, &phone);
+    binds.extend(standing);
+    let what = if binds.iter().any(|bind| ENDS.contains(&bind.what)) { "end" } else { "step" };
+    or_ends(row, deadline, Next::of(what, now, binds), now)
+}
+
+/// What a step does not outlast ends it at the deadline; where nobody knows when the rest lifts, the deadline is told beside it.
+fn or_ends(row: &Row, deadline: Option<DateTime<Utc>>, mut next: Next, now: DateTime<Utc>) -> Next {
+    let Some(deadline) = deadline.filter(|_| next.what != "end") else { return next };
+    if deadline <= now || next.at.is_some_and(|at| deadline <= at) {
+        next.binds.push(Bind::at("deadline", deadline));
+        let at = row.due_at.map_or(deadline, |due_at| due_at.max(deadline)).max(now);
+        return Next { what: "end", at: Some(at), certain: row.campaign_state != "paused", ..next };
+    }
+    if !next.certain {
+        next.binds.push(Bind::unknown("deadline").again_at(Some(deadline)));
+    }
+    next
+}
+
+/// Who is held has the deadline of their step all the same: whoever is let go after it ends.
+fn held_until(row: &Row, running: &Running, mut next: Next, now: DateTime<Utc>) -> Next {
+    let Some(Op::Send(message)) =
+        usize::try_from(row.step).ok().and_then(|step| running.program.get(step)).map(|step| &step.op)
+    else {
+        return next;
+    };
+    let Some(deadline) = ends_at(row, message) else { return next };
+    if deadline <= now {
+        next.what = "end";
+    }
+    next.binds.push(Bind::unknown("deadline").again_at(Some(deadline)));
+    next
 }
 
 /// Somebody for whom a field of a step cannot be used.
@@ -284,20 +319,20 @@ fn held(field: &str, running: &Running, step: usize) -> Bind {
     Bind::unknown("held").of(format!("`{field}` of the step {step}"))
 }
 
-/// What holds somebody who waits for no job.
-fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) -> Vec<Bind> {
+/// What holds somebody who waits for no job, and until when their step is worth its message, if it makes one.
+fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) -> (Vec<Bind>, Option<DateTime<Utc>>) {
     let now = around.known.now;
     let due_at = row.due_at.unwrap_or(now);
     let rests = (row.reached_at > now).then(|| Bind::at("wait", row.reached_at));
     let vars = match row.vars.as_object().cloned().map(|given| running.vars(given)) {
         Some(Ok(vars)) => vars,
         Some(Err(lacking)) => {
-            return rests.into_iter().chain([Bind::unknown("missing_variable").of(lacking.variable)]).collect();
+            return (rests.into_iter().chain([Bind::unknown("missing_variable").of(lacking.variable)]).collect(), None);
         }
-        None => return vec![Bind::unknown("held").of("vars")],
+        None => return (vec![Bind::unknown("held").of("vars")], None),
     };
     let Ok(given) = zone::given(known_zone(around.known), vars.get(zone::VARIABLE)) else {
-        return rests.into_iter().chain([Bind::unknown("missing_variable").of(zone::VARIABLE)]).collect();
+        return (rests.into_iter().chain([Bind::unknown("missing_variable").of(zone::VARIABLE)]).collect(), None);
     };
     let facts = Facts {
         replied: around.known.has_replied(row.sent_at),
@@ -309,6 +344,7 @@ fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) ->
     let clocks = Clocks { zone, calendar: running.calendar.as_deref() };
     let from = usize::try_from(row.step).unwrap_or(usize::MAX);
     let mut binds: Vec<Bind> = rests.into_iter().map(|bind| bind.in_zone(zone)).collect();
+    let mut deadline = None;
     match walk(&running.program, from, row.reached_at, facts, clocks) {
         Way::Rest { until, .. } => binds.push(Bind::at("wait", until).in_zone(zone)),
         Way::End { .. } => binds.push(Bind::at("end", due_at)),
@@ -318,17 +354,15 @@ fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) ->
         Way::Fault { step, .. } => binds.push(held("if", running, step)),
         Way::Send { message, .. } => {
             binds.extend(at_send(row, running, around, phone, given));
-            if let Some(deadline) = deadline(row, message)
-                && Next::of("step", now, binds.clone()).at.is_some_and(|at| deadline <= at)
-            {
-                binds.push(Bind::at("deadline", deadline));
-            }
+            deadline = ends_at(row, message);
         }
     }
-    if due_at > now && binds.iter().filter_map(|bind| bind.until).max().is_none_or(|until| until < due_at) {
+    // What is looked at sooner once it lifts says so itself.
+    let is_told = |bind: &Bind| bind.again_at == Some(due_at) || bind.until.is_some_and(|until| until >= due_at);
+    if due_at > now && !binds.iter().any(is_told) {
         binds.push(Bind::at("looked_at_again", due_at));
     }
-    binds
+    (binds, deadline)
 }
 
 /// What the engine holds at a step that makes a job, in its order.
@@ -350,7 +384,7 @@ fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone, giv
             Opening::Open { .. } => continue,
             Opening::Later { at: until, .. } if hours.is_open(at, &zones) => Bind::at("window_closes", until),
             Opening::Later { at: until, .. } => Bind::at("window", until),
-            Opening::Never => Bind::unknown("never_open"),
+            Opening::Never => Bind::at("never_open", from),
         };
         // What is left of a window is as good as closed by what ends it.
         let closed_by = hours.closed_by(hours.closes_at(at, &zones).unwrap_or(at), &zones);
@@ -375,7 +409,8 @@ fn known_zone(known: &Known) -> Option<Tz> {
     known.time_zone.as_deref().and_then(|zone| zone.parse().ok())
 }
 
-fn deadline(row: &Row, message: &Message) -> Option<DateTime<Utc>> {
+/// When a step is not worth its message any more.
+fn ends_at(row: &Row, message: &Message) -> Option<DateTime<Utc>> {
     row.reached_at.checked_add_signed(TimeDelta::from_std(message.expires_after?.0).ok()?)
 }
 
@@ -515,6 +550,59 @@ mod tests {
         assert_eq!((bind.what, bind.of.as_deref(), bind.until), ("window_closes", Some("windows"), Some(at(23))));
         let short = Row { reached_at: at(-40), ..row() };
         assert_eq!(told(nine, &short, &noon, &uncapped, 1), [("window", Some(20)), ("deadline", Some(8))]);
+        let ends = next(&short, &running(nine), &around(&noon));
+        assert_eq!((ends.what, ends.at, ends.certain), ("end", Some(at(8)), true));
+        let paused = Row { campaign_state: "paused".to_owned(), ..short };
+        assert!(!next(&paused, &running(nine), &around(&noon)).certain, "nobody is ended while it is paused");
+    }
+
+    #[test]
+    fn a_deadline_is_told_wherever_nobody_knows_whether_the_message_comes_before_it() {
+        let uncapped = Capped::default();
+        let of = |row: &Row, known: &Known, room: i64| {
+            let around = Around { known, capped: &uncapped, room, unanswered_limit: 3, job: None };
+            next(row, &running(""), &around)
+        };
+        let unanswered = Known { unanswered: 3, ..known() };
+        for next in [of(&row(), &unanswered, 1), of(&row(), &known(), 0)] {
+            let bind = &next.binds[1];
+            assert_eq!((next.what, next.at, next.certain), ("step", None, false));
+            assert_eq!((bind.what, bind.until, bind.again_at), ("deadline", None, Some(at(47))));
+        }
+        let looked_at_again = of(&Row { due_at: Some(at(6)), ..row() }, &unanswered, 1);
+        assert_eq!((looked_at_again.what, looked_at_again.at), ("step", None), "a reply lets her go on sooner");
+        let late = of(&Row { reached_at: at(-49), ..row() }, &unanswered, 1);
+        assert_eq!((late.what, late.at, late.certain), ("end", Some(at(0)), true), "it has passed");
+        // Of an American number alone nobody knows which of many zones it is.
+        let anywhere = Row { phone: "+15550142200".to_owned(), due_at: Some(at(3)), ..row() };
+        let never_open = |known: &Known| {
+            let known = Known { time_zone: None, ..known.clone() };
+            let around = Around { known: &known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+            next(&anywhere, &running("windows: [{ from: '15:00', to: '16:00' }]"), &around)
+        };
+        let told = never_open(&known());
+        assert_eq!((told.what, told.at, told.certain), ("end", Some(at(3)), true), "{told:?}");
+        assert!(!never_open(&unanswered).certain);
+    }
+
+    #[test]
+    fn who_is_held_is_told_the_deadline_that_goes_on_meanwhile() {
+        let held = Row {
+            state: "held".to_owned(),
+            reason: Some("missing_variable".to_owned()),
+            detail: Some("name".to_owned()),
+            due_at: None,
+            ..row()
+        };
+        let (known, uncapped) = (known(), Capped::default());
+        let around = Around { known: &known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+        for (hours, what) in [(-1, "step"), (-49, "end")] {
+            let told = next(&Row { reached_at: at(hours), ..held.clone() }, &running(""), &around);
+            let bind = &told.binds[1];
+            assert_eq!((told.what, told.at, bind.what, bind.again_at), (what, None, "deadline", Some(at(hours + 48))));
+        }
+        let rests = Row { step: 2, ..held };
+        assert_eq!(next(&rests, &running(""), &around).binds.len(), 1, "its step has none");
     }
 
     #[test]
@@ -553,11 +641,12 @@ mod tests {
         let full =
             |messages, frees_at, behind| told(capped, &row(), &known(), &Capped { messages, frees_at, behind }, 1);
         assert_eq!(full(2, Some(at(5)), false), [("frequency_cap", Some(5))]);
-        assert_eq!(full(2, None, false), [("frequency_cap", None)]);
-        assert_eq!(full(1, Some(at(5)), true), [("behind_campaign", None)]);
+        assert_eq!(full(2, None, false), [("frequency_cap", None), ("deadline", None)]);
+        assert_eq!(full(1, Some(at(5)), true), [("behind_campaign", None), ("deadline", None)]);
         assert_eq!(full(1, Some(at(5)), false), []);
         let unanswered = Known { unanswered: 3, ..known() };
-        assert_eq!(told("", &row(), &unanswered, &Capped::default(), 1), [("unanswered", None)]);
+        let held = [("unanswered", None), ("deadline", None)];
+        assert_eq!(told("", &row(), &unanswered, &Capped::default(), 1), held);
         assert_eq!(told("class: transactional", &row(), &unanswered, &Capped::default(), 1), []);
         let again_at = |due_at| {
             let (uncapped, row) = (Capped::default(), Row { due_at: Some(due_at), ..row() });
@@ -565,7 +654,7 @@ mod tests {
             next(&row, &running(""), &around).binds[0].again_at
         };
         assert_eq!((again_at(at(6)), again_at(at(-1))), (Some(at(6)), None));
-        assert_eq!(told("", &row(), &known(), &Capped::default(), 0), [("look_ahead", None)]);
+        assert_eq!(told("", &row(), &known(), &Capped::default(), 0), [("look_ahead", None), ("deadline", None)]);
     }
 
     #[test]
@@ -577,9 +666,9 @@ mod tests {
             due_at: None,
             ..row()
         };
-        assert_eq!(of(&held), [("missing_variable", None)]);
+        assert_eq!(of(&held), [("missing_variable", None), ("deadline", None)]);
         let paused = Row { campaign_state: "paused".to_owned(), ..row() };
-        assert_eq!(of(&paused), [("campaign_paused", None)]);
+        assert_eq!(of(&paused), [("campaign_paused", None), ("deadline", None)]);
         let stopped = Row { campaign_state: "stopped".to_owned(), ..row() };
         assert_eq!(of(&stopped), [("campaign_stopped", Some(0))]);
         assert_eq!(of(&Row { campaign_state: "stopped".to_owned(), ..held }), [("campaign_stopped", Some(0))]);
@@ -588,7 +677,7 @@ mod tests {
         let over = Row { state: "stopped".to_owned(), due_at: None, ..stopped };
         assert_eq!((of(&over), unreadable(&over, at(0))), (vec![], Next::nothing()));
         let late = Row { reached_at: at(-40), due_at: Some(at(20)), ..row() };
-        assert_eq!(of(&late), [("looked_at_again", Some(20))]);
+        assert_eq!(of(&late), [("looked_at_again", Some(20)), ("deadline", Some(8))]);
         assert_eq!(of(&Row { vars: json!([]), ..row() }), [("held", None)]);
         assert_eq!(of(&Row { phone: "555".to_owned(), ..row() }), [("held", None)]);
         let lacks = Row { vars: json!({}), ..row() };

@@ -266,12 +266,16 @@ fn ahead(line: &Line, now: DateTime<Utc>) -> Option<Ahead> {
     Some(Ahead { schedule, cap, zone: line.time_zone.parse().unwrap_or(chrono_tz::Tz::UTC) })
 }
 
-/// A job that cannot go before it expires ends instead.
-fn or_expires(job: &JobFacts, next: Next) -> Next {
+/// A job that cannot go before it expires ends instead; where nobody knows when it can go, that is told beside it.
+fn or_expires(job: &JobFacts, mut next: Next) -> Next {
     match (job.expires_at, next.at) {
         (Some(expires_at), Some(at)) if expires_at <= at => {
             let binds = next.binds.into_iter().chain([Bind::at("expires", expires_at)]).collect();
             Next { what: "end", at: Some(expires_at), certain: true, binds }
+        }
+        (Some(expires_at), _) if !next.certain => {
+            next.binds.push(Bind::unknown("expires").again_at(Some(expires_at)));
+            next
         }
         _ => next,
     }
@@ -519,6 +523,14 @@ mod tests {
         assert_eq!(of(&review, &free, &[]).binds[0].again_at, Some(at(900)));
         let paused = JobFacts { campaign_state: Some("paused".to_owned()), ..waits("campaign_paused", 900) };
         assert_eq!(told(&paused, &free), (vec!["campaign_paused"], None, false));
+        let expires = JobFacts { expires_at: Some(at(600)), ..paused };
+        let next = of(&expires, &free, &[]);
+        assert_eq!(
+            (next.what, next.at, next.binds[1].what, next.binds[1].again_at),
+            ("send", None, "expires", Some(at(600)))
+        );
+        let anew = made_anew(&expires, next).binds.remove(1);
+        assert_eq!((anew.what, anew.until, anew.again_at), ("hours_end", None, Some(at(600))));
         let offer = JobFacts { class: "marketing".to_owned(), unanswered: 3, ..ready() };
         assert_eq!(told(&offer, &free), (vec!["unanswered"], None, false));
         assert_eq!(

@@ -64,7 +64,8 @@ pub struct Next {
     pub what: &'static str,
     /// The earliest instant at which it can be: the latest of those that are known, none where none is.
     pub at: Option<DateTime<Utc>>,
-    /// All that binds has an instant of its own, and `at` is when it goes unless something else comes in between.
+    /// All that binds has an instant of its own, or it ends at one before it can go; and `at` is when, unless something else comes in
+    /// between.
     pub certain: bool,
     pub binds: Vec<Bind>,
 }
