@@ -32,14 +32,14 @@ pub async fn opted_out(tx: &mut PgTransaction<'_>, stops: &[(&Phone, &Scope)]) -
 }
 
 /// Who have answered, or were let go: an enrolment of theirs whose step has come, and which waits for that, or for whatever else, is looked
-/// at now. A wait goes on.
+/// at now. A wait goes on. One that is due already is written as well: an engine may have it in hand that has read what was known before,
+/// and would let it wait. Whoever writes waits for that engine, and finds what it has written.
 pub async fn look_again(tx: &mut PgTransaction<'_>, phones: &[String]) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
         update outbox.enrolments e
-           set due_at = now()
-         where e.phone = any ($1) and (e.state = 'active') is true and e.ready and not e.waiting and e.due_at > now()
-           and e.reached_at <= now()
+           set due_at = least(e.due_at, now())
+         where e.phone = any ($1) and (e.state = 'active') is true and e.ready and not e.waiting and e.reached_at <= now()
         "#,
         phones
     )

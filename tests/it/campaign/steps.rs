@@ -166,6 +166,44 @@ async fn an_enrolment_goes_on_as_soon_as_its_job_has_ended() {
 }
 
 #[tokio::test]
+async fn who_is_let_go_while_an_engine_has_them_in_hand_goes_on_at_once() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ send: { body: Hi } }]").replace("class: transactional", "class: marketing")).await;
+    it.execute("insert into outbox.recipients (phone, unanswered) values ('+15550142200', 3)").await;
+    it.enrol(ANN).await;
+    // An engine that has read how many are unanswered takes its time to hold her back.
+    it.execute(
+        "create function public.take_time() returns trigger language plpgsql as
+         $$ begin perform pg_advisory_xact_lock(1); return new; end $$;
+         create trigger take_time before update on outbox.enrolments for each row
+         when (new.detail = 'unanswered' and old.detail is null) execute function public.take_time()",
+    )
+    .await;
+    let mut holder = it.pool().begin().await.expect("begins");
+    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *holder).await.expect("held");
+    let engine = it.engine();
+    let waits = async |event: &str| {
+        let waits = format!(
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event = '{event}'"
+        );
+        it.until("somebody waits", || async { it.scalar(&waits).await == 1 }).await;
+    };
+    let releasing = async {
+        waits("advisory").await;
+        let let_go = async {
+            waits("transactionid").await;
+            holder.rollback().await.expect("let go");
+        };
+        let ((code, _, error), ()) = tokio::join!(it.run(&["recipients", "release", ANN, "--unanswered"]), let_go);
+        assert_eq!(code, 0, "{error}");
+    };
+    let (advanced, ()) = tokio::join!(engine.pass(), releasing);
+    advanced.expect("the engine works");
+    it.settle(&engine).await;
+    assert_eq!(it.count("true").await, 1, "she is written to now, and not in six hours");
+}
+
+#[tokio::test]
 async fn a_closed_window_makes_no_job_and_an_open_one_ends_with_it() {
     let it = Harness::start().await;
     let clock = |hours: i64| format!("select to_char(now() at time zone 'UTC' + interval '{hours} hours', 'HH24:00')");
