@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgTransaction;
+use sqlx::{Connection as _, PgTransaction};
 use tracing::{info, warn};
 
 use crate::campaign::engine::{Engine, UNREADABLE};
@@ -43,15 +43,20 @@ impl Engine {
             }
             Err(error) => return Err(error),
         };
-        match self.find(&mut tx, &running, &unread).await {
+        // The firing stays locked until it is written down that it failed: nobody else runs its query in between.
+        let mut trying = tx.begin().await.map_err(CampaignsError::Audience)?;
+        match self.find(&mut trying, &running, &unread).await {
             Ok(audience) => {
+                trying.commit().await.map_err(CampaignsError::Audience)?;
                 ticks::found(&mut tx, unread.id, audience).await.map_err(CampaignsError::Audience)?;
                 tx.commit().await.map_err(CampaignsError::Audience)?;
             }
             Err(error) => {
-                tx.rollback().await.map_err(CampaignsError::Audience)?;
+                trying.rollback().await.map_err(CampaignsError::Audience)?;
                 let until = fires::worth_trying_until(&running.campaign.schedule, running.campaign.zone, unread.at);
-                let given_up = ticks::failed(&self.pool, unread.id, &error.to_string(), until).await?;
+                let given_up = ticks::failed(&mut tx, unread.id, &error.to_string(), until).await;
+                let given_up = given_up.map_err(CampaignsError::Audience)?;
+                tx.commit().await.map_err(CampaignsError::Audience)?;
                 let next = if given_up { "it is given up" } else { "it is tried again" };
                 warn!(
                     tick.id = unread.id,

@@ -194,10 +194,14 @@ pub async fn put_off(tx: &mut PgTransaction<'_>, tick: i64, wait: Duration) -> R
     Ok(())
 }
 
-/// The audience of a firing could not be read: it is tried again, ever less often, `until` then, and given up in the end. Returns whether
-/// it was.
-pub async fn failed(pool: &PgPool, tick: i64, why: &str, until: DateTime<Utc>) -> Result<bool, CampaignsError> {
-    let mut tx = database::begin(pool).await.map_err(CampaignsError::Fire)?;
+/// The audience of a locked firing could not be read: it is tried again, ever less often, `until` then, and given up in the end. Returns
+/// whether it was.
+pub async fn failed(
+    tx: &mut PgTransaction<'_>,
+    tick: i64,
+    why: &str,
+    until: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
     let given_up = sqlx::query_scalar!(
         r#"
         with next as (
@@ -220,9 +224,7 @@ pub async fn failed(pool: &PgPool, tick: i64, why: &str, until: DateTime<Utc>) -
         MAX_FAILURES,
         until,
     )
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(CampaignsError::Fire)?;
-    tx.commit().await.map_err(CampaignsError::Fire)?;
+    .fetch_optional(&mut **tx)
+    .await?;
     Ok(given_up == Some(true))
 }

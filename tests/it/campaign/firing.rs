@@ -129,6 +129,29 @@ async fn an_audience_that_cannot_be_read_is_tried_ever_less_often_until_its_firi
 }
 
 #[tokio::test]
+async fn a_firing_that_fails_is_nobody_elses_before_that_is_written_down() {
+    let it = Harness::start().await;
+    let source =
+        "audience: { sql: 'select 1 / (n - 1) as phone from generate_series(0, 1) n' }\nschedule: { manual: true }";
+    it.apply(&file(source, "[{ send: { body: Hi } }]")).await;
+    assert_eq!(it.run(&["campaign", "run", "drip"]).await.0, 0);
+    // Firings can be locked, and not be written.
+    let mut holder = it.pool().begin().await.expect("begins");
+    sqlx::query("lock table outbox.ticks in share mode").execute(&mut *holder).await.expect("locked");
+    let (one, other) = (it.engine(), it.engine());
+    let looking = async {
+        let waits = "select count(*) from pg_locks where not granted and relation = 'outbox.ticks'::regclass";
+        it.until("the query has failed", || async { it.scalar(waits).await == 1 }).await;
+        let passed = tokio::time::timeout(Duration::from_secs(5), other.pass()).await;
+        holder.rollback().await.expect("let go");
+        assert!(!passed.expect("it finds nothing to do").expect("it works"));
+    };
+    let (passed, ()) = tokio::join!(one.pass(), looking);
+    passed.expect("it works");
+    assert_eq!(it.scalar("select failures::bigint from outbox.ticks").await, 1);
+}
+
+#[tokio::test]
 async fn a_firing_that_meets_an_earlier_one_still_at_it_does_what_the_campaign_says() {
     for (overlap, expected) in
         [("skip", "enrolling skipped/overlap"), ("queue", "enrolling new"), ("allow", "enrolling done")]
