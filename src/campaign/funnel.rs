@@ -56,7 +56,7 @@ pub struct Step {
     pub reached: i64,
     /// Of those: nothing is queued for them yet. They wait for their hours, their cap, or room in the queue, or are held back.
     pub due: i64,
-    /// Of those: who are held back until they reply, or somebody has looked at what they wrote, by reason.
+    /// Of those: who are held back until they reply, somebody has looked at what they wrote, or the account has a line for them, by reason.
     pub held_back: BTreeMap<String, i64>,
     #[serde(flatten)]
     pub messages: Counts,

@@ -402,6 +402,32 @@ async fn who_is_held_for_a_field_is_told_which_one_it_is_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn whose_lines_are_the_accounts_no_more_are_told_so_everywhere_until_one_is() {
+    let it = Harness::start().await;
+    let steps = "[{ name: hello, send: { body: Hi } }]";
+    it.apply(&file("lines: { pool: [pl_1, pl_2] }", steps)).await;
+    it.execute("update outbox.lines set removed_at = now() where id in ('pl_1', 'pl_2')").await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    let told = it.explain(ANN).await;
+    assert_eq!(binds(&told["enrolments"][0]["next"]), ["no_line", "looked_at_again"], "{told}");
+    for (args, says) in [
+        (&["explain", ANN][..], "the account has none of the lines in the campaign's pool"),
+        (&["explain", "drip"], "the account has none of the lines in the campaign's pool"),
+        (&["campaign", "people", "drip", "--reason", "no_line"], "due (no_line)"),
+        (&["campaign", "status", "drip"], "1 (1 no_line)"),
+    ] {
+        let (code, told, error) = it.run(args).await;
+        assert!(code == 0 && told.contains(says), "{told}{error}");
+    }
+    it.execute("update outbox.lines set removed_at = null").await;
+    it.time_passes().await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select coalesce(detail, 'none') from outbox.enrolments").await, "none");
+    assert_eq!(it.count("state = 'queued'").await, 1);
+}
+
+#[tokio::test]
 async fn what_is_left_of_a_stopped_campaign_is_told_to_end_and_not_to_be_resumed() {
     let it = Harness::start().await;
     it.apply(&file("", "[{ send: { body: one }, name: first }]")).await;

@@ -18,6 +18,7 @@ use crate::campaign::walk::{Clocks, Way, walk};
 use crate::campaign::zone::{self, zone_of};
 use crate::job::NewJob;
 use crate::line::ANY_LINE;
+use crate::outbox::campaigns::everybody::NO_LINE;
 use crate::outbox::campaigns::steps::{Cap, Capped, Change, Enrolment, Full, Known, Queue};
 use crate::phone::Phone;
 
@@ -226,7 +227,10 @@ impl<R: Rng> Deciding<'_, R> {
             Ok(job) => job,
             Err(Fault::NotPinned) => return stopped(change, "not_pinned").into(),
             Err(Fault::NotInPool) => return stopped(change, "not_in_pool").into(),
-            Err(Fault::NoLine) => return later(change, now + about(FULL, self.rng)),
+            Err(Fault::NoLine) => {
+                let at = now + about(FULL, self.rng);
+                return later(Change { detail: Some(NO_LINE.to_owned()), ..change }, at);
+            }
             Err(Fault::Unreadable(field)) => return held(change, "unreadable", &field).into(),
             Err(Fault::Missing(variable)) => {
                 let missing = self.policy(&variable);

@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use crate::cli::campaign::list::shown;
 use crate::cli::import::Format;
 use crate::cli::{DatabaseOptions, ListOptions, has_reader_gone, output, print_json, table};
-use crate::outbox::campaigns::everybody::{Filter, HELD_BACK, Person, REASONS, Reader};
+use crate::outbox::campaigns::everybody::{Filter, HELD_BACK, NO_LINE, Person, REASONS, Reader};
 use crate::outbox::campaigns::left_out::{LeftOut, left_out};
 use crate::units::counted;
 
@@ -27,7 +27,7 @@ struct Which {
     state: Option<String>,
     /// Only people with this reason, such as `missing_variable` or `replied`, or whose message waits for it, such as
     /// `unanswered`.
-    #[arg(long, value_parser = PossibleValuesParser::new(REASONS.into_iter().chain(HELD_BACK)))]
+    #[arg(long, value_parser = PossibleValuesParser::new(REASONS.into_iter().chain(HELD_BACK).chain([NO_LINE])))]
     reason: Option<String>,
     /// Only people who stand at the step of this name, or stood there when it ended.
     #[arg(long)]

@@ -129,6 +129,13 @@ pub fn binds(bind: &Bind) -> String {
         }
         "frequency_cap" => "the frequency cap: messages are on their way to this person".to_owned(),
         "behind_campaign" => "a campaign that goes first waits to write to this person".to_owned(),
+        "no_line" => "the account has none of the lines in the campaign's pool: mend the file and apply it; campaign \
+                      migrate then lets them go on"
+            .to_owned(),
+        "not_pinned" => {
+            "no line has written to this person, nor they to one, as pinned_only asks: it ends for that".to_owned()
+        }
+        "not_in_pool" => format!("line {of}, which this person knows, is not in the campaign's pool: it ends for that"),
         "look_ahead" => format!("as many messages of {of} as may stand in the queue do"),
         "job" => format!("job {of} has to end first"),
         "missing_variable" => format!(

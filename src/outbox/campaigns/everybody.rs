@@ -34,6 +34,8 @@ pub const REASONS: [&str; 15] = [
 
 /// What holds a message in the queue, as `outbox.is_held` has it, or keeps it from being made: its person is active, and held back.
 pub const HELD_BACK: [&str; 4] = ["inbound_stale", "unanswered", "in_review", "campaign_paused"];
+/// The account has none of the lines by which a message may go: it is not made before it has one.
+pub const NO_LINE: &str = "no_line";
 
 /// Which people of a campaign.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +69,7 @@ pub struct Person {
     pub standing: Option<String>,
     /// When they are looked at next; none while their message is on its way, and of who is not active.
     pub next_at: Option<DateTime<Utc>>,
-    /// Why their message waits in the queue, or is not made before they reply or somebody has looked at what they wrote.
+    /// Why their message waits in the queue, or is not made: before they reply, somebody has looked at what they wrote, or there is a line.
     pub waits_for: Option<String>,
     /// The wordings that they got, as `step=wording`, with blanks between.
     pub variants: Option<String>,

@@ -5,7 +5,9 @@ use chrono_tz::Tz;
 use serde_json::Value;
 use sqlx::PgTransaction;
 
+use crate::campaign::draft::{self, Fault, Person};
 use crate::campaign::opening::Opening;
+use crate::campaign::pool;
 use crate::campaign::program::{Message, Op};
 use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError};
@@ -17,10 +19,11 @@ use crate::outbox::campaigns::steps::{self, Cap, Capped, Enrolment, Full, Known}
 use crate::outbox::explain::facts::{JobFacts, World};
 use crate::outbox::explain::next::{Bind, Next};
 use crate::outbox::explain::{ExplainError, Rules};
+use crate::outbox::lines;
 use crate::phone::Phone;
 
 /// Whom one of these binds, the engine ends at the next look.
-const ENDS: [&str; 1] = ["never_open"];
+const ENDS: [&str; 3] = ["never_open", "not_pinned", "not_in_pool"];
 
 /// Somebody's way through a campaign, as it stands.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -118,6 +121,8 @@ struct Around<'a> {
     capped: &'a Capped,
     /// How many jobs may still be made where it stands.
     room: i64,
+    /// The lines of its pool that new contacts are drawn among.
+    open: &'a [String],
     unanswered_limit: i32,
     /// What comes next of the job that it waits for.
     job: Option<&'a Next>,
@@ -135,9 +140,13 @@ pub(super) async fn explained(
         return Ok((None, unreadable(row, world.now)));
     };
     let (known, capped, room) = around(tx, row, &running, rules.campaigns).await?;
+    let open = match running.campaign.lines.pool.as_slice() {
+        [] => Vec::new(),
+        pool => pool::open(pool, &lines::account(tx).await.map_err(ExplainError::Read)?),
+    };
     let known = Known { now: world.now, ..known };
     let unanswered_limit = rules.holds.unanswered.limit.0.map_or(i32::MAX, i32::from);
-    let next = next(row, &running, &Around { known: &known, capped: &capped, room, unanswered_limit, job });
+    let next = next(row, &running, &Around { known: &known, capped: &capped, room, open: &open, unanswered_limit, job });
     Ok((Some(running), next))
 }
 
@@ -352,8 +361,11 @@ fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) ->
             binds.push(Bind::unknown("missing_variable").of(variable))
         }
         Way::Fault { step, .. } => binds.push(held("if", running, step)),
-        Way::Send { message, .. } => {
+        Way::Send { step, message } => {
             binds.extend(at_send(row, running, around, phone, given));
+            let (line_id, touched) = (around.known.line_id.as_deref(), around.known.touched);
+            let person = Person { phone, vars: &vars, line_id, touched, open: around.open };
+            binds.extend(refused(running, step, message, person, due_at.max(now)));
             deadline = ends_at(row, message);
         }
     }
@@ -403,6 +415,18 @@ fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone, giv
         binds.push(Bind::unknown("look_ahead").of(format!("{}{by}", row.campaign)));
     }
     binds
+}
+
+/// Why a step makes no job for this person, as the engine finds when it looks at them then.
+fn refused(running: &Running, step: usize, message: &Message, person: Person<'_>, at: DateTime<Utc>) -> Option<Bind> {
+    let fault = draft::draft(running, &running.program.steps()[step].name, message, person).err()?;
+    Some(match fault {
+        Fault::NotPinned => Bind::at("not_pinned", at),
+        Fault::NotInPool => Bind::at("not_in_pool", at).of(person.line_id.unwrap_or_default()),
+        Fault::NoLine => Bind::unknown("no_line"),
+        Fault::Missing(variable) => Bind::unknown("missing_variable").of(variable),
+        Fault::Unreadable(field) => held(&field, running, step),
+    })
 }
 
 fn known_zone(known: &Known) -> Option<Tz> {
@@ -489,7 +513,7 @@ mod tests {
 
     /// What binds until which hour.
     fn told(more: &str, row: &Row, known: &Known, capped: &Capped, room: i64) -> Vec<(&'static str, Option<i64>)> {
-        let around = Around { known, capped, room, unanswered_limit: 3, job: None };
+        let around = Around { known, capped, room, open: &[], unanswered_limit: 3, job: None };
         let binds = next(row, &running(more), &around).binds;
         binds.iter().map(|bind| (bind.what, bind.until.map(|until| (until - at(0)).num_hours()))).collect()
     }
@@ -513,7 +537,7 @@ mod tests {
     #[test]
     fn the_zone_is_the_one_that_a_variable_gives() {
         let (unknown, uncapped) = (Known { time_zone: None, ..known() }, Capped::default());
-        let around = Around { known: &unknown, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+        let around = Around { known: &unknown, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
         let bind = |zone: &str| {
             let row = Row { vars: json!({"name": "Ann", "time_zone": zone}), ..row() };
             next(&row, &running("windows: [{ from: '09:00', to: '12:00' }]"), &around).binds.remove(0)
@@ -528,7 +552,7 @@ mod tests {
     fn a_window_is_told_by_its_rule_and_the_recipients_clock() {
         let nine = "windows: [{ days: mon-fri, from: '09:00', to: '12:00' }]\nquiet_hours: germany";
         let (noon, uncapped) = (known(), Capped::default());
-        let around = |known| Around { known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+        let around = |known| Around { known, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
         let bind = next(&row(), &running(nine), &around(&noon)).binds.remove(0);
         // It is one o'clock in Berlin.
         assert_eq!((bind.what, bind.until), ("window", Some(at(20))));
@@ -560,7 +584,7 @@ mod tests {
     fn a_deadline_is_told_wherever_nobody_knows_whether_the_message_comes_before_it() {
         let uncapped = Capped::default();
         let of = |row: &Row, known: &Known, room: i64| {
-            let around = Around { known, capped: &uncapped, room, unanswered_limit: 3, job: None };
+            let around = Around { known, capped: &uncapped, room, open: &[], unanswered_limit: 3, job: None };
             next(row, &running(""), &around)
         };
         let unanswered = Known { unanswered: 3, ..known() };
@@ -577,7 +601,7 @@ mod tests {
         let anywhere = Row { phone: "+15550142200".to_owned(), due_at: Some(at(3)), ..row() };
         let never_open = |known: &Known| {
             let known = Known { time_zone: None, ..known.clone() };
-            let around = Around { known: &known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+            let around = Around { known: &known, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
             next(&anywhere, &running("windows: [{ from: '15:00', to: '16:00' }]"), &around)
         };
         let told = never_open(&known());
@@ -595,7 +619,7 @@ mod tests {
             ..row()
         };
         let (known, uncapped) = (known(), Capped::default());
-        let around = Around { known: &known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+        let around = Around { known: &known, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
         for (hours, what) in [(-1, "step"), (-49, "end")] {
             let told = next(&Row { reached_at: at(hours), ..held.clone() }, &running(""), &around);
             let bind = &told.binds[1];
@@ -620,7 +644,7 @@ mod tests {
             );
             let running = running_with("", &steps);
             let waits = |row: &Row, known| {
-                let around = Around { known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+                let around = Around { known, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
                 next(row, &running, &around).at
             };
             let branch = Row { step: 1, ready: false, sent_at: Some(at(-1)), ..row() };
@@ -629,7 +653,7 @@ mod tests {
             assert_eq!(waits(&unsent, yes), Some(at(71)), "{word}, of which nothing was sent");
         }
         let running = running_with("", "[{ branch: { if: \"'a' in var.name\", then: [{ send: { body: Hi } }] } }]");
-        let around = Around { known: &known, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+        let around = Around { known: &known, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
         let bind = next(&Row { vars: json!({"name": 5}), ..row() }, &running, &around).binds.remove(0);
         let told = (bind.what, bind.of.as_deref());
         assert_eq!(told, ("held", Some("`if` of the step step-1")), "what it holds cannot be asked that");
@@ -650,11 +674,29 @@ mod tests {
         assert_eq!(told("class: transactional", &row(), &unanswered, &Capped::default(), 1), []);
         let again_at = |due_at| {
             let (uncapped, row) = (Capped::default(), Row { due_at: Some(due_at), ..row() });
-            let around = Around { known: &unanswered, capped: &uncapped, room: 1, unanswered_limit: 3, job: None };
+            let around = Around { known: &unanswered, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
             next(&row, &running(""), &around).binds[0].again_at
         };
         assert_eq!((again_at(at(6)), again_at(at(-1))), (Some(at(6)), None));
         assert_eq!(told("", &row(), &known(), &Capped::default(), 0), [("look_ahead", None), ("deadline", None)]);
+    }
+
+    #[test]
+    fn what_no_line_may_send_is_told_and_whom_that_ends() {
+        let of = |lines: &str, line_id: Option<&str>, open: &[String]| {
+            let known = Known { line_id: line_id.map(str::to_owned), touched: line_id.is_some(), ..known() };
+            let uncapped = Capped::default();
+            let around = Around { known: &known, capped: &uncapped, room: 1, open, unanswered_limit: 3, job: None };
+            let next = next(&row(), &running(&format!("lines: {lines}")), &around);
+            (next.what, next.at, next.binds.first().map(|bind| bind.what))
+        };
+        let (pool, open) = ("{ pool: [pl_1] }", &["pl_1".to_owned()]);
+        assert_eq!(of(pool, None, open), ("step", Some(at(0)), None));
+        assert_eq!(of(pool, None, &[]), ("step", None, Some("no_line")));
+        assert_eq!(of(pool, Some("pl_2"), open), ("end", Some(at(0)), Some("not_in_pool")));
+        assert_eq!(of("{ pinned_only: true }", None, &[]), ("end", Some(at(0)), Some("not_pinned")));
+        let long = Row { vars: json!({"name": "x".repeat(30_000)}), ..row() };
+        assert_eq!(told("", &long, &known(), &Capped::default(), 1)[0], ("held", None), "the text is too long");
     }
 
     #[test]
@@ -690,7 +732,7 @@ mod tests {
         let known = Known { job_state: Some("queued".to_owned()), ..known() };
         let job = Next::of("send", at(0), vec![Bind::at("retrying", at(2))]);
         let around =
-            Around { known: &known, capped: &Capped::default(), room: 1, unanswered_limit: 3, job: Some(&job) };
+            Around { known: &known, capped: &Capped::default(), room: 1, open: &[], unanswered_limit: 3, job: Some(&job) };
         let told = next(&waiting, &running(""), &around);
         assert_eq!((told.at, told.certain, told.binds[0].of.as_deref()), (Some(at(2)), false, Some("9")));
         let sent = Known { job_state: Some("sent".to_owned()), ..known.clone() };
