@@ -11,7 +11,7 @@ use chert_outbox::simulate::Fault;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use crate::campaign::{ANN, BOB, file};
+use crate::campaign::{ANN, BOB, CID, file};
 use crate::claim::{admit_all, claimed, claimer};
 use crate::database::Database;
 use crate::harness::{Harness, until};
@@ -344,6 +344,30 @@ async fn what_holds_the_first_people_of_a_campaign_is_told_and_no_time_that_is_n
     let (next, row, told) = turn(&[]).await;
     assert_eq!((binds(&next), &next["at"]), (vec!["campaign_paused"], &Value::Null));
     assert!(row.contains("not known") && told.contains("the campaign drip is paused: campaign resume drip"), "{told}");
+}
+
+#[tokio::test]
+async fn who_stands_before_somebody_is_counted_while_there_is_room_for_fewer() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ send: { body: one }, name: first }]")).await;
+    for phone in [ANN, BOB, CID] {
+        it.enrol(phone).await;
+    }
+    it.execute("update outbox.enrolments set ready = true").await;
+    let next = async |phone: &str, look_ahead: &str| {
+        let (code, told, error) = it.run(&["explain", phone, "--json", "--campaign-look-ahead", look_ahead]).await;
+        assert_eq!(code, 0, "{error}");
+        serde_json::from_str::<Value>(&told).expect("JSON")["enrolments"][0]["next"].take()
+    };
+    assert!(binds(&next(ANN, "1").await).is_empty(), "she is the first");
+    for (phone, before) in [(BOB, 1), (CID, 2)] {
+        let next = next(phone, "1").await;
+        assert_eq!((binds(&next), &next["binds"][0]["count"]), (vec!["look_ahead"], &before.into()), "{next}");
+        assert_eq!((&next["at"], &next["certain"]), (&Value::Null, &Value::Bool(false)));
+    }
+    assert!(binds(&next(CID, "3").await).is_empty(), "there is room for all three");
+    let (_, told, _) = it.run(&["explain", CID, "--campaign-look-ahead", "1"]).await;
+    assert!(told.contains("2 stand before this person, and only so many messages of drip are made ahead"), "{told}");
 }
 
 #[tokio::test]

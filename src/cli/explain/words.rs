@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use crate::outbox::explain::{Bind, Lifts, Next, Past};
+use crate::outbox::explain::{Bind, COUNTED, Lifts, Next, Past};
 use crate::outbox::status;
 use crate::units::{counted, show_duration};
 
@@ -136,6 +136,10 @@ pub fn binds(bind: &Bind) -> String {
             "no line has written to this person, nor they to one, as pinned_only asks: it ends for that".to_owned()
         }
         "not_in_pool" => format!("line {of}, which this person knows, is not in the campaign's pool: it ends for that"),
+        "look_ahead" if count > 0 => {
+            let more = if count == COUNTED { " or more" } else { "" };
+            format!("{count}{more} stand before this person, and only so many messages of {of} are made ahead")
+        }
         "look_ahead" => format!("as many messages of {of} as may stand in the queue do"),
         "job" => format!("job {of} has to end first"),
         "missing_variable" => format!(

@@ -356,6 +356,32 @@ pub async fn standing(tx: &mut PgTransaction<'_>, campaign: &str) -> Result<Vec<
     .await
 }
 
+/// How many stand in its queue before an enrolment that is due since then, counted to `most`.
+pub async fn before(
+    tx: &mut PgTransaction<'_>,
+    campaign: &str,
+    queue: &Queue,
+    (due_at, id): (DateTime<Utc>, i64),
+    most: i64,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select count(*) as "people!"
+          from (select from outbox.enrolments e
+                 where e.campaign = $1 and e.state = 'active' and e.ready and e.line_id = $2 and e.first_touch = $3 and (e.due_at, e.id) < ($4, $5)
+                 limit $6) counted
+        "#,
+        campaign,
+        queue.line_id,
+        queue.first_touch,
+        due_at,
+        id,
+        most,
+    )
+    .fetch_one(&mut **tx)
+    .await
+}
+
 /// How many jobs of a campaign may stand in each of its queues, and how many do.
 #[derive(Debug, Clone)]
 pub struct Rooms {

@@ -18,7 +18,7 @@ use crate::line::ANY_LINE;
 use crate::outbox::campaigns::steps::{self, Cap, Capped, Enrolment, Full, Known};
 use crate::outbox::explain::facts::{JobFacts, World};
 use crate::outbox::explain::next::{Bind, Next};
-use crate::outbox::explain::{ExplainError, Rules};
+use crate::outbox::explain::{COUNTED, ExplainError, Rules};
 use crate::outbox::lines;
 use crate::phone::Phone;
 
@@ -121,6 +121,8 @@ struct Around<'a> {
     capped: &'a Capped,
     /// How many jobs may still be made where it stands.
     room: i64,
+    /// How many stand there before it, if it is due, counted to 10,000.
+    before: i64,
     /// The lines of its pool that new contacts are drawn among.
     open: &'a [String],
     unanswered_limit: i32,
@@ -140,13 +142,14 @@ pub(super) async fn explained(
         return Ok((None, unreadable(row, world.now)));
     };
     let (known, capped, room) = around(tx, row, &running, rules.campaigns).await?;
+    let before = before(tx, row, world.now).await?;
     let open = match running.campaign.lines.pool.as_slice() {
         [] => Vec::new(),
         pool => pool::open(pool, &lines::account(tx).await.map_err(ExplainError::Read)?),
     };
     let known = Known { now: world.now, ..known };
     let unanswered_limit = rules.holds.unanswered.limit.0.map_or(i32::MAX, i32::from);
-    let next = next(row, &running, &Around { known: &known, capped: &capped, room, open: &open, unanswered_limit, job });
+    let next = next(row, &running, &Around { known: &known, capped: &capped, room, before, open: &open, unanswered_limit, job });
     Ok((Some(running), next))
 }
 
@@ -175,6 +178,17 @@ async fn around(
     let room = rooms.left(&enrolments[0].queue());
     let known = known.into_iter().next().ok_or(ExplainError::Read(sqlx::Error::RowNotFound))?;
     Ok((known, capped.into_iter().next().unwrap_or_default(), room))
+}
+
+/// Who comes later finds the queue as it will be then: nothing is known of who stands there.
+async fn before(tx: &mut PgTransaction<'_>, row: &Row, now: DateTime<Utc>) -> Result<i64, ExplainError> {
+    match row.due_at {
+        Some(due_at) if row.state == "active" && row.ready && due_at <= now => {
+            let (queue, place) = (row.enrolment().queue(), (due_at, row.id));
+            steps::before(tx, &row.campaign, &queue, place, COUNTED).await.map_err(ExplainError::Read)
+        }
+        _ => Ok(0),
+    }
 }
 
 impl Row {
@@ -410,9 +424,10 @@ fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone, giv
         Full::OnTheWay => Bind::unknown("frequency_cap"),
         Full::Behind => Bind::unknown("behind_campaign"),
     }));
-    if row.ready && around.room <= 0 {
+    if row.ready && around.room <= around.before {
         let by = if row.line_id == ANY_LINE { String::new() } else { format!(" by {}", row.line_id) };
-        binds.push(Bind::unknown("look_ahead").of(format!("{}{by}", row.campaign)));
+        let bind = Bind::unknown("look_ahead").of(format!("{}{by}", row.campaign));
+        binds.push(Bind { count: Some(around.before), ..bind });
     }
     binds
 }
@@ -513,7 +528,7 @@ mod tests {
 
     /// What binds until which hour.
     fn told(more: &str, row: &Row, known: &Known, capped: &Capped, room: i64) -> Vec<(&'static str, Option<i64>)> {
-        let around = Around { known, capped, room, open: &[], unanswered_limit: 3, job: None };
+        let around = Around { known, capped, room, before: 0, open: &[], unanswered_limit: 3, job: None };
         let binds = next(row, &running(more), &around).binds;
         binds.iter().map(|bind| (bind.what, bind.until.map(|until| (until - at(0)).num_hours()))).collect()
     }
@@ -537,7 +552,7 @@ mod tests {
     #[test]
     fn the_zone_is_the_one_that_a_variable_gives() {
         let (unknown, uncapped) = (Known { time_zone: None, ..known() }, Capped::default());
-        let around = Around { known: &unknown, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
+        let around = Around { known: &unknown, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
         let bind = |zone: &str| {
             let row = Row { vars: json!({"name": "Ann", "time_zone": zone}), ..row() };
             next(&row, &running("windows: [{ from: '09:00', to: '12:00' }]"), &around).binds.remove(0)
@@ -552,7 +567,7 @@ mod tests {
     fn a_window_is_told_by_its_rule_and_the_recipients_clock() {
         let nine = "windows: [{ days: mon-fri, from: '09:00', to: '12:00' }]\nquiet_hours: germany";
         let (noon, uncapped) = (known(), Capped::default());
-        let around = |known| Around { known, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
+        let around = |known| Around { known, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
         let bind = next(&row(), &running(nine), &around(&noon)).binds.remove(0);
         // It is one o'clock in Berlin.
         assert_eq!((bind.what, bind.until), ("window", Some(at(20))));
@@ -584,7 +599,7 @@ mod tests {
     fn a_deadline_is_told_wherever_nobody_knows_whether_the_message_comes_before_it() {
         let uncapped = Capped::default();
         let of = |row: &Row, known: &Known, room: i64| {
-            let around = Around { known, capped: &uncapped, room, open: &[], unanswered_limit: 3, job: None };
+            let around = Around { known, capped: &uncapped, room, before: 0, open: &[], unanswered_limit: 3, job: None };
             next(row, &running(""), &around)
         };
         let unanswered = Known { unanswered: 3, ..known() };
@@ -601,7 +616,7 @@ mod tests {
         let anywhere = Row { phone: "+15550142200".to_owned(), due_at: Some(at(3)), ..row() };
         let never_open = |known: &Known| {
             let known = Known { time_zone: None, ..known.clone() };
-            let around = Around { known: &known, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
+            let around = Around { known: &known, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
             next(&anywhere, &running("windows: [{ from: '15:00', to: '16:00' }]"), &around)
         };
         let told = never_open(&known());
@@ -619,7 +634,7 @@ mod tests {
             ..row()
         };
         let (known, uncapped) = (known(), Capped::default());
-        let around = Around { known: &known, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
+        let around = Around { known: &known, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
         for (hours, what) in [(-1, "step"), (-49, "end")] {
             let told = next(&Row { reached_at: at(hours), ..held.clone() }, &running(""), &around);
             let bind = &told.binds[1];
@@ -644,7 +659,7 @@ mod tests {
             );
             let running = running_with("", &steps);
             let waits = |row: &Row, known| {
-                let around = Around { known, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
+                let around = Around { known, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
                 next(row, &running, &around).at
             };
             let branch = Row { step: 1, ready: false, sent_at: Some(at(-1)), ..row() };
@@ -653,7 +668,7 @@ mod tests {
             assert_eq!(waits(&unsent, yes), Some(at(71)), "{word}, of which nothing was sent");
         }
         let running = running_with("", "[{ branch: { if: \"'a' in var.name\", then: [{ send: { body: Hi } }] } }]");
-        let around = Around { known: &known, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
+        let around = Around { known: &known, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
         let bind = next(&Row { vars: json!({"name": 5}), ..row() }, &running, &around).binds.remove(0);
         let told = (bind.what, bind.of.as_deref());
         assert_eq!(told, ("held", Some("`if` of the step step-1")), "what it holds cannot be asked that");
@@ -674,11 +689,17 @@ mod tests {
         assert_eq!(told("class: transactional", &row(), &unanswered, &Capped::default(), 1), []);
         let again_at = |due_at| {
             let (uncapped, row) = (Capped::default(), Row { due_at: Some(due_at), ..row() });
-            let around = Around { known: &unanswered, capped: &uncapped, room: 1, open: &[], unanswered_limit: 3, job: None };
+            let around = Around { known: &unanswered, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
             next(&row, &running(""), &around).binds[0].again_at
         };
         assert_eq!((again_at(at(6)), again_at(at(-1))), (Some(at(6)), None));
         assert_eq!(told("", &row(), &known(), &Capped::default(), 0), [("look_ahead", None), ("deadline", None)]);
+        let behind = |room, before| {
+            let (known, uncapped) = (known(), Capped::default());
+            let around = Around { known: &known, capped: &uncapped, room, before, open: &[], unanswered_limit: 3, job: None };
+            next(&row(), &running(""), &around).binds.first().map(|bind| (bind.what, bind.count))
+        };
+        assert_eq!((behind(3, 2), behind(3, 3)), (None, Some(("look_ahead", Some(3)))), "who stands before her comes first");
     }
 
     #[test]
@@ -686,7 +707,7 @@ mod tests {
         let of = |lines: &str, line_id: Option<&str>, open: &[String]| {
             let known = Known { line_id: line_id.map(str::to_owned), touched: line_id.is_some(), ..known() };
             let uncapped = Capped::default();
-            let around = Around { known: &known, capped: &uncapped, room: 1, open, unanswered_limit: 3, job: None };
+            let around = Around { known: &known, capped: &uncapped, room: 1, before: 0, open, unanswered_limit: 3, job: None };
             let next = next(&row(), &running(&format!("lines: {lines}")), &around);
             (next.what, next.at, next.binds.first().map(|bind| bind.what))
         };
@@ -732,7 +753,7 @@ mod tests {
         let known = Known { job_state: Some("queued".to_owned()), ..known() };
         let job = Next::of("send", at(0), vec![Bind::at("retrying", at(2))]);
         let around =
-            Around { known: &known, capped: &Capped::default(), room: 1, open: &[], unanswered_limit: 3, job: Some(&job) };
+            Around { known: &known, capped: &Capped::default(), room: 1, before: 0, open: &[], unanswered_limit: 3, job: Some(&job) };
         let told = next(&waiting, &running(""), &around);
         assert_eq!((told.at, told.certain, told.binds[0].of.as_deref()), (Some(at(2)), false, Some("9")));
         let sent = Known { job_state: Some("sent".to_owned()), ..known.clone() };
