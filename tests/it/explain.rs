@@ -295,7 +295,8 @@ async fn a_way_through_a_campaign_goes_on_when_it_is_foretold() {
     let enrolment = &told["enrolments"][0];
     assert_eq!((&enrolment["step"], binds(&enrolment["next"])), (&"second".into(), vec!["wait"]));
     let shares = it.explain("drip").await;
-    assert_eq!((&shares["people"][0]["what"], &shares["people"][0]["count"]), (&"turn".into(), &1.into()), "{shares}");
+    assert_eq!(shares["people"].as_array().map(Vec::len), Some(1));
+    assert_eq!((&shares["people"][0]["what"], &shares["people"][0]["count"]), (&"wait".into(), &1.into()), "{shares}");
     assert_eq!(shares["people"][0]["earliest_at"], enrolment["next"]["at"]);
     assert_eq!(shares["people"][0]["next"], enrolment["next"]);
     let passed = it.three_seconds_before(&enrolment["next"]).await;
@@ -368,6 +369,30 @@ async fn who_stands_before_somebody_is_counted_while_there_is_room_for_fewer() {
     assert!(binds(&next(CID, "3").await).is_empty(), "there is room for all three");
     let (_, told, _) = it.run(&["explain", CID, "--campaign-look-ahead", "1"]).await;
     assert!(told.contains("2 stand before this person, and only so many messages of drip are made ahead"), "{told}");
+}
+
+#[tokio::test]
+async fn who_rests_before_a_message_is_told_apart_from_who_waits_for_their_turn() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ send: { body: one } }, { wait: 1d }, { send: { body: two } }]")).await;
+    for phone in [ANN, BOB, CID] {
+        it.enrol(phone).await;
+    }
+    it.settle(&it.engine()).await;
+    it.drain().await;
+    it.settle(&it.engine()).await;
+    // Whose hours have not come is looked at later, and rests no more.
+    it.execute(
+        "update outbox.enrolments set reached_at = now(), due_at = now() where phone = '+15550142200';
+         update outbox.enrolments set reached_at = now(), due_at = now() + interval '1 hour' where phone = '+15550142201'",
+    )
+    .await;
+    let told = it.explain("drip").await;
+    let people: Vec<_> =
+        told["people"].as_array().expect("a list").iter().map(|share| (share["what"].as_str(), share["count"].as_i64())).collect();
+    assert_eq!(people, [(Some("wait"), Some(1)), (Some("turn"), Some(2))]);
+    assert_eq!(binds(&told["people"][0]["next"]), ["wait"]);
+    assert!(binds(&told["people"][1]["next"]).is_empty(), "{told}");
 }
 
 #[tokio::test]

@@ -206,10 +206,7 @@ fn print_shares(explained: &CampaignExplained, shares: &[Share], head: &str, wor
     }
     let mut rows = table(&[head, "count", "the first goes on", "what it is"]);
     for share in shares {
-        let count = match share.count {
-            crate::outbox::explain::COUNTED => format!("{} or more", share.count),
-            count => count.to_string(),
-        };
+        let count = if share.or_more { format!("{} or more", share.count) } else { share.count.to_string() };
         let first = first_goes_on(share, explained.now);
         rows.add_row([share.what.clone(), count, first, words(&share.what).to_owned()]);
     }

@@ -35,7 +35,8 @@ pub struct CampaignExplained {
     pub look_ahead_of_a_line: u16,
     /// Where somebody or something stands in it.
     pub queues: Vec<QueueView>,
-    /// Its people: who waits at a `wait`, for a `job`, for their `turn` to make one, or is held for what.
+    /// Its people: who rests at a `wait`, whether a message follows it or not; who waits for a `job`, or, their step having come, for their
+    /// `turn` to have one made; and who is held for what.
     pub people: Vec<Share>,
     /// Its messages that are queued, by what they wait for.
     pub queued: Vec<Share>,
@@ -60,6 +61,8 @@ pub struct Share {
     pub what: String,
     /// Counted to 10,000.
     pub count: i64,
+    /// There may be more of them.
+    pub or_more: bool,
     /// Of people when the first of them is looked at next, which need not be when they go on; of messages when the first may go. None where
     /// that is not known.
     pub earliest_at: Option<DateTime<Utc>>,
@@ -136,9 +139,10 @@ fn queues(rooms: &Rooms, standing: &[Standing]) -> Vec<QueueView> {
     all.into_iter().map(view).collect()
 }
 
-/// Each of these is read from its end of an index, so that a campaign of a million costs what one of a thousand does: the first of those
-/// who were written to and of all others stand apart there, and of those who are to be written to the first of each queue. Who waits for a job is counted by the jobs, since among all who rest only
-/// reading each of them would tell; those that are passed over for that are no more than the look-ahead lets be made.
+/// Each of these is read from its end of an index, so that a campaign of a million costs what one of a thousand does. Of whose step makes
+/// a job, only reading them tells who still rests: so many are read of those who were written to and of all others, and of those who are
+/// due and who are not. The first who is to be written to is looked for in each queue. Who waits for a job is counted by the jobs, since
+/// among all who rest only reading each of them would tell; those that are passed over for that are no more than the look-ahead lets be made.
 async fn people(
     tx: &mut PgTransaction<'_>,
     name: &str,
@@ -146,28 +150,39 @@ async fn people(
     world: &World,
     rules: &Rules,
 ) -> Result<Vec<Share>, ExplainError> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Found,
         r#"
-        select k.what as "what!", c.people as "people!", f.due_at as "due_at?", f.ids as "firsts?"
-          from (values ('wait', false), ('turn', true)) as k (what, ready)
-         cross join lateral (
-               select count(*) as people
-                 from (select from outbox.enrolments e
-                        where e.campaign = $1 and e.state = 'active' and e.ready = k.ready and not e.waiting
-                        limit $2) counted) c
-         cross join lateral (
-               select min(first.due_at) as due_at, array_agg(first.id) as ids
-                 from (values (false), (true)) as w (written)
-                cross join lateral (
-                      select e.id, e.due_at
-                        from outbox.enrolments e
-                       where e.campaign = $1 and e.state = 'active' and e.ready = k.ready and (e.sent_at is not null) = w.written
-                         and not e.waiting
-                       order by e.due_at, e.id
-                       limit 1) first) f
+        select 'wait' as "what!", c.people as "people!", c.people = $2 as "or_more!", f.due_at, coalesce(f.ids, '{}') as "firsts!"
+          from (select count(*) as people
+                  from (select from outbox.enrolments e
+                         where e.campaign = $1 and e.state = 'active' and not e.ready and not e.waiting
+                         limit $2) counted) c
+         cross join (select min(first.due_at) as due_at, array_agg(first.id) as ids
+                       from (values (false), (true)) as w (written)
+                      cross join lateral (
+                            select e.id, e.due_at
+                              from outbox.enrolments e
+                             where e.campaign = $1 and e.state = 'active' and not e.ready and (e.sent_at is not null) = w.written and not e.waiting
+                             order by e.due_at, e.id
+                             limit 1) first) f
          where c.people > 0
          union all
-        select 'job', count(*), null, null
+        select case when e.rests then 'wait' else 'turn' end, count(*), bool_or(e.is_full), min(e.due_at), array[min(e.first)]
+          from (select r.rests, r.due_at, count(*) over (partition by w.written, w.after) = $2 / 2 as is_full,
+                       first_value(r.id) over (partition by r.rests order by r.due_at, r.id) as first
+                  from (values (false, '-infinity'::timestamptz, now()), (true, '-infinity', now()), (false, now(), 'infinity'),
+                               (true, now(), 'infinity')) as w (written, after, until)
+                 cross join lateral (
+                       select e.id, e.due_at, e.reached_at > now() as rests
+                         from outbox.enrolments e
+                        where e.campaign = $1 and e.state = 'active' and e.ready and (e.sent_at is not null) = w.written and not e.waiting
+                          and e.due_at > w.after and e.due_at <= w.until
+                        order by e.due_at, e.id
+                        limit $2 / 2) r) e
+         group by e.rests
+         union all
+        select 'job', count(*), count(*) = $2, null, '{}'
           from (select from (select from outbox.jobs j
                               where j.campaign = $1 and j.state = 'queued' and j.enrolment is not null
                               limit $2) queued
@@ -178,7 +193,7 @@ async fn people(
                  limit $2) counted
         having count(*) > 0
          union all
-        select h.reason, count(*), null, null
+        select h.reason, count(*), count(*) = $2, null, '{}'
           from (select e.reason from outbox.enrolments e where e.campaign = $1 and e.state = 'held' limit $2) h
          group by h.reason
         "#,
@@ -189,27 +204,59 @@ async fn people(
     .await
     .map_err(ExplainError::Read)?;
     let mut shares = Vec::new();
-    for row in rows {
-        let firsts = match row.what.as_str() {
-            "turn" => standing.iter().map(|queue| queue.first).collect(),
-            _ => row.firsts.unwrap_or_default(),
-        };
+    for mut found in together(rows) {
+        if found.what == "turn" {
+            found.firsts.extend(standing.iter().map(|queue| queue.first));
+            found.firsts.sort_unstable();
+            found.firsts.dedup();
+        }
+        let mut firsts = enrolment::rows(tx, &found.firsts).await?;
+        // Of a queue in which all rest, so does the first.
+        firsts.retain(|row| found.what != "turn" || row.reached_at <= world.now);
         let next = first_of(tx, &firsts, world, rules).await?;
-        shares.push(Share { what: row.what, count: row.people, earliest_at: row.due_at, next });
+        let Found { what, people, or_more, due_at, .. } = found;
+        shares.push(Share { what, count: people, or_more, earliest_at: due_at, next });
     }
     Ok(shares)
+}
+
+/// Some people, with those of them who may go on first.
+struct Found {
+    what: String,
+    people: i64,
+    or_more: bool,
+    due_at: Option<DateTime<Utc>>,
+    firsts: Vec<i64>,
+}
+
+/// Each word once: who rests, stands in two places of the index.
+fn together(rows: Vec<Found>) -> Vec<Found> {
+    let mut all: Vec<Found> = Vec::new();
+    for row in rows {
+        match all.iter_mut().find(|found| found.what == row.what) {
+            Some(found) => {
+                found.people = (found.people + row.people).min(COUNTED);
+                found.or_more |= row.or_more;
+                found.due_at = [found.due_at, row.due_at].into_iter().flatten().min();
+                found.firsts.extend(row.firsts);
+            }
+            None => all.push(Found { people: row.people.min(COUNTED), ..row }),
+        }
+    }
+    all.sort_by_key(|found| ["wait", "turn", "job"].iter().position(|word| *word == found.what).unwrap_or(usize::MAX));
+    all
 }
 
 /// What comes next of whoever of these goes on first.
 async fn first_of(
     tx: &mut PgTransaction<'_>,
-    enrolments: &[i64],
+    rows: &[enrolment::Row],
     world: &World,
     rules: &Rules,
 ) -> Result<Option<Next>, ExplainError> {
     let mut all: Vec<Next> = Vec::new();
-    for row in enrolment::rows(tx, enrolments).await? {
-        all.push(enrolment::explained(tx, &row, world, rules, None).await?.1);
+    for row in rows {
+        all.push(enrolment::explained(tx, row, world, rules, None).await?.1);
     }
     Ok(all.into_iter().min_by_key(|next| (next.at.is_none(), next.at, !next.certain)))
 }
@@ -236,6 +283,6 @@ async fn queued(tx: &mut PgTransaction<'_>, name: &str) -> Result<Vec<(i64, Shar
     .fetch_all(&mut **tx)
     .await
     .map_err(ExplainError::Read)?;
-    let share = |what, count| Share { what, count, earliest_at: None, next: None };
+    let share = |what, count| Share { what, count, or_more: count == COUNTED, earliest_at: None, next: None };
     Ok(rows.into_iter().map(|row| (row.first, share(row.what, row.jobs))).collect())
 }
