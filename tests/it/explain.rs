@@ -388,8 +388,12 @@ async fn who_rests_before_a_message_is_told_apart_from_who_waits_for_their_turn(
     )
     .await;
     let told = it.explain("drip").await;
-    let people: Vec<_> =
-        told["people"].as_array().expect("a list").iter().map(|share| (share["what"].as_str(), share["count"].as_i64())).collect();
+    let people: Vec<_> = told["people"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|share| (share["what"].as_str(), share["count"].as_i64()))
+        .collect();
     assert_eq!(people, [(Some("wait"), Some(1)), (Some("turn"), Some(2))]);
     assert_eq!(binds(&told["people"][0]["next"]), ["wait"]);
     assert!(binds(&told["people"][1]["next"]).is_empty(), "{told}");
@@ -534,6 +538,38 @@ async fn a_window_and_a_cap_are_told_with_what_closes_and_when_it_opens() {
         (at(&next) - it.now().await - TimeDelta::days(6)).abs() < TimeDelta::minutes(1),
         "six days are left: {next}"
     );
+}
+
+#[tokio::test]
+async fn a_message_that_is_held_counts_under_a_cap_and_is_named() {
+    let it = Harness::start().await;
+    let engine = it.engine();
+    let steps = "[{ send: { body: one }, name: first }]";
+    it.apply(&file("", steps).replace("name: drip", "name: other")).await;
+    it.execute("select outbox.enrol('other', '+15550142200', '{}')").await;
+    it.settle(&engine).await;
+    it.run(&["campaign", "pause", "other"]).await;
+    admit_all(&it).await;
+    it.apply(&file("caps: { per_recipient: 1 in 1d }", steps)).await;
+    it.enrol(ANN).await;
+    it.settle(&engine).await;
+    assert_eq!(it.count("campaign = 'drip'").await, 0, "resumed, the other one would break the cap");
+    let told = it.explain(ANN).await;
+    let next = &told["enrolments"][0]["next"];
+    assert_eq!(
+        (binds(next)[0], &next["binds"][0]["of"]),
+        ("frequency_cap", &"job 1 (campaign_paused)".into()),
+        "{told}"
+    );
+    let (_, told, _) = it.run(&["explain", ANN]).await;
+    assert!(
+        told.contains("job 1 (campaign_paused) has not gone out to this person yet, and counts until it has ended"),
+        "{told}"
+    );
+    it.run(&["jobs", "cancel", "1"]).await;
+    it.time_passes().await;
+    it.settle(&engine).await;
+    assert_eq!(it.count("campaign = 'drip'").await, 1);
 }
 
 #[tokio::test]

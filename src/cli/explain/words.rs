@@ -127,6 +127,9 @@ pub fn binds(bind: &Bind) -> String {
         "frequency_cap" if bind.until.is_some() => {
             "the frequency cap: the oldest of their messages falls out then".to_owned()
         }
+        "frequency_cap" if !of.is_empty() => {
+            format!("the frequency cap: {of} has not gone out to this person yet, and counts until it has ended")
+        }
         "frequency_cap" => "the frequency cap: messages are on their way to this person".to_owned(),
         "behind_campaign" => "a campaign that goes first waits to write to this person".to_owned(),
         "no_line" => "the account has none of the lines in the campaign's pool: mend the file and apply it; campaign \

@@ -119,6 +119,8 @@ pub(super) async fn rows(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
 struct Around<'a> {
     known: &'a Known,
     capped: &'a Capped,
+    /// Of those on their way, by which a cap is full: the job that may be held for longest.
+    on_the_way: Option<String>,
     /// How many jobs may still be made where it stands.
     room: i64,
     /// How many stand there before it, if it is due, counted to 10,000.
@@ -143,13 +145,17 @@ pub(super) async fn explained(
     };
     let (known, capped, room) = around(tx, row, &running, rules.campaigns).await?;
     let before = before(tx, row, world.now).await?;
+    let is_full = Cap::of(&running).and_then(|cap| capped.full(cap, world.now)) == Some(Full::OnTheWay);
+    let on_the_way = if is_full { on_the_way(tx, &row.phone).await? } else { None };
     let open = match running.campaign.lines.pool.as_slice() {
         [] => Vec::new(),
         pool => pool::open(pool, &lines::account(tx).await.map_err(ExplainError::Read)?),
     };
     let known = Known { now: world.now, ..known };
     let unanswered_limit = rules.holds.unanswered.limit.0.map_or(i32::MAX, i32::from);
-    let next = next(row, &running, &Around { known: &known, capped: &capped, room, before, open: &open, unanswered_limit, job });
+    let around =
+        Around { known: &known, capped: &capped, on_the_way, room, before, open: &open, unanswered_limit, job };
+    let next = next(row, &running, &around);
     Ok((Some(running), next))
 }
 
@@ -178,6 +184,24 @@ async fn around(
     let room = rooms.left(&enrolments[0].queue());
     let known = known.into_iter().next().ok_or(ExplainError::Read(sqlx::Error::RowNotFound))?;
     Ok((known, capped.into_iter().next().unwrap_or_default(), room))
+}
+
+/// A message of a campaign to this person that has not ended, with what it waits for: one that is held, if there is one.
+async fn on_the_way(tx: &mut PgTransaction<'_>, phone: &str) -> Result<Option<String>, ExplainError> {
+    let job = sqlx::query!(
+        r#"
+        select id as "id!", reason
+          from (select id, reason from outbox.jobs where phone = $1 and state in ('queued', 'sending') and campaign is not null limit 100) open
+         order by outbox.is_held(reason) is true desc, id
+         limit 1
+        "#,
+        phone,
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(ExplainError::Read)?;
+    Ok(job
+        .map(|job| job.reason.map_or_else(|| format!("job {}", job.id), |reason| format!("job {} ({reason})", job.id))))
 }
 
 /// Who comes later finds the queue as it will be then: nothing is known of who stands there.
@@ -421,7 +445,7 @@ fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone, giv
     }
     binds.extend(Cap::of(running).and_then(|cap| around.capped.full(cap, now)).map(|full| match full {
         Full::Until(at) => Bind::at("frequency_cap", at),
-        Full::OnTheWay => Bind::unknown("frequency_cap"),
+        Full::OnTheWay => Bind { of: around.on_the_way.clone(), ..Bind::unknown("frequency_cap") },
         Full::Behind => Bind::unknown("behind_campaign"),
     }));
     if row.ready && around.room <= around.before {
@@ -526,9 +550,14 @@ mod tests {
         }
     }
 
+    /// With room for a message, and nobody before it.
+    fn around<'a>(known: &'a Known, capped: &'a Capped) -> Around<'a> {
+        Around { known, capped, on_the_way: None, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None }
+    }
+
     /// What binds until which hour.
     fn told(more: &str, row: &Row, known: &Known, capped: &Capped, room: i64) -> Vec<(&'static str, Option<i64>)> {
-        let around = Around { known, capped, room, before: 0, open: &[], unanswered_limit: 3, job: None };
+        let around = Around { room, ..around(known, capped) };
         let binds = next(row, &running(more), &around).binds;
         binds.iter().map(|bind| (bind.what, bind.until.map(|until| (until - at(0)).num_hours()))).collect()
     }
@@ -552,7 +581,7 @@ mod tests {
     #[test]
     fn the_zone_is_the_one_that_a_variable_gives() {
         let (unknown, uncapped) = (Known { time_zone: None, ..known() }, Capped::default());
-        let around = Around { known: &unknown, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
+        let around = around(&unknown, &uncapped);
         let bind = |zone: &str| {
             let row = Row { vars: json!({"name": "Ann", "time_zone": zone}), ..row() };
             next(&row, &running("windows: [{ from: '09:00', to: '12:00' }]"), &around).binds.remove(0)
@@ -567,7 +596,7 @@ mod tests {
     fn a_window_is_told_by_its_rule_and_the_recipients_clock() {
         let nine = "windows: [{ days: mon-fri, from: '09:00', to: '12:00' }]\nquiet_hours: germany";
         let (noon, uncapped) = (known(), Capped::default());
-        let around = |known| Around { known, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
+        let around = |known| around(known, &uncapped);
         let bind = next(&row(), &running(nine), &around(&noon)).binds.remove(0);
         // It is one o'clock in Berlin.
         assert_eq!((bind.what, bind.until), ("window", Some(at(20))));
@@ -599,7 +628,7 @@ mod tests {
     fn a_deadline_is_told_wherever_nobody_knows_whether_the_message_comes_before_it() {
         let uncapped = Capped::default();
         let of = |row: &Row, known: &Known, room: i64| {
-            let around = Around { known, capped: &uncapped, room, before: 0, open: &[], unanswered_limit: 3, job: None };
+            let around = Around { room, ..around(known, &uncapped) };
             next(row, &running(""), &around)
         };
         let unanswered = Known { unanswered: 3, ..known() };
@@ -616,7 +645,7 @@ mod tests {
         let anywhere = Row { phone: "+15550142200".to_owned(), due_at: Some(at(3)), ..row() };
         let never_open = |known: &Known| {
             let known = Known { time_zone: None, ..known.clone() };
-            let around = Around { known: &known, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
+            let around = around(&known, &uncapped);
             next(&anywhere, &running("windows: [{ from: '15:00', to: '16:00' }]"), &around)
         };
         let told = never_open(&known());
@@ -634,7 +663,7 @@ mod tests {
             ..row()
         };
         let (known, uncapped) = (known(), Capped::default());
-        let around = Around { known: &known, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
+        let around = around(&known, &uncapped);
         for (hours, what) in [(-1, "step"), (-49, "end")] {
             let told = next(&Row { reached_at: at(hours), ..held.clone() }, &running(""), &around);
             let bind = &told.binds[1];
@@ -659,7 +688,7 @@ mod tests {
             );
             let running = running_with("", &steps);
             let waits = |row: &Row, known| {
-                let around = Around { known, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
+                let around = around(known, &uncapped);
                 next(row, &running, &around).at
             };
             let branch = Row { step: 1, ready: false, sent_at: Some(at(-1)), ..row() };
@@ -668,7 +697,7 @@ mod tests {
             assert_eq!(waits(&unsent, yes), Some(at(71)), "{word}, of which nothing was sent");
         }
         let running = running_with("", "[{ branch: { if: \"'a' in var.name\", then: [{ send: { body: Hi } }] } }]");
-        let around = Around { known: &known, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
+        let around = around(&known, &uncapped);
         let bind = next(&Row { vars: json!({"name": 5}), ..row() }, &running, &around).binds.remove(0);
         let told = (bind.what, bind.of.as_deref());
         assert_eq!(told, ("held", Some("`if` of the step step-1")), "what it holds cannot be asked that");
@@ -689,17 +718,21 @@ mod tests {
         assert_eq!(told("class: transactional", &row(), &unanswered, &Capped::default(), 1), []);
         let again_at = |due_at| {
             let (uncapped, row) = (Capped::default(), Row { due_at: Some(due_at), ..row() });
-            let around = Around { known: &unanswered, capped: &uncapped, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None };
+            let around = around(&unanswered, &uncapped);
             next(&row, &running(""), &around).binds[0].again_at
         };
         assert_eq!((again_at(at(6)), again_at(at(-1))), (Some(at(6)), None));
         assert_eq!(told("", &row(), &known(), &Capped::default(), 0), [("look_ahead", None), ("deadline", None)]);
         let behind = |room, before| {
             let (known, uncapped) = (known(), Capped::default());
-            let around = Around { known: &known, capped: &uncapped, room, before, open: &[], unanswered_limit: 3, job: None };
+            let around = Around { room, before, ..around(&known, &uncapped) };
             next(&row(), &running(""), &around).binds.first().map(|bind| (bind.what, bind.count))
         };
-        assert_eq!((behind(3, 2), behind(3, 3)), (None, Some(("look_ahead", Some(3)))), "who stands before her comes first");
+        assert_eq!(
+            (behind(3, 2), behind(3, 3)),
+            (None, Some(("look_ahead", Some(3)))),
+            "who stands before her comes first"
+        );
     }
 
     #[test]
@@ -707,7 +740,7 @@ mod tests {
         let of = |lines: &str, line_id: Option<&str>, open: &[String]| {
             let known = Known { line_id: line_id.map(str::to_owned), touched: line_id.is_some(), ..known() };
             let uncapped = Capped::default();
-            let around = Around { known: &known, capped: &uncapped, room: 1, before: 0, open, unanswered_limit: 3, job: None };
+            let around = Around { open, ..around(&known, &uncapped) };
             let next = next(&row(), &running(&format!("lines: {lines}")), &around);
             (next.what, next.at, next.binds.first().map(|bind| bind.what))
         };
@@ -750,10 +783,9 @@ mod tests {
     #[test]
     fn who_waits_for_a_job_goes_on_with_it() {
         let waiting = Row { ready: false, waiting: true, job_id: Some(9), due_at: Some(at(1)), ..row() };
-        let known = Known { job_state: Some("queued".to_owned()), ..known() };
+        let (known, uncapped) = (Known { job_state: Some("queued".to_owned()), ..known() }, Capped::default());
         let job = Next::of("send", at(0), vec![Bind::at("retrying", at(2))]);
-        let around =
-            Around { known: &known, capped: &Capped::default(), room: 1, before: 0, open: &[], unanswered_limit: 3, job: Some(&job) };
+        let around = Around { job: Some(&job), ..around(&known, &uncapped) };
         let told = next(&waiting, &running(""), &around);
         assert_eq!((told.at, told.certain, told.binds[0].of.as_deref()), (Some(at(2)), false, Some("9")));
         let sent = Known { job_state: Some("sent".to_owned()), ..known.clone() };
