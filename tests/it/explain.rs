@@ -541,6 +541,31 @@ async fn a_window_and_a_cap_are_told_with_what_closes_and_when_it_opens() {
 }
 
 #[tokio::test]
+async fn whose_way_has_ended_is_told_when_they_may_be_enrolled_again() {
+    let it = Harness::start().await;
+    let again = async |again: &str, told: &str| {
+        let audience = format!("audience: {{ enrolled: true, again: {again} }}");
+        it.apply(&file(&audience, "[{ send: { body: one } }]")).await;
+        let (_, shown, _) = it.run(&["explain", ANN]).await;
+        assert!(shown.contains(told), "{again}: {shown}");
+    };
+    again("always", "").await;
+    it.enrol(ANN).await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.explain(ANN).await["enrolments"][0]["again"], Value::Null, "they are on their way");
+    it.drain().await;
+    it.settle(&it.engine()).await;
+    again("never", "; nobody enrols them again (again: never)\n").await;
+    again("always", "; they may be enrolled again\n").await;
+    again("after 30d", "; they may be enrolled again from ").await;
+    let ended = it.explain(ANN).await["enrolments"][0].take();
+    let instant = |value: &Value| serde_json::from_value::<DateTime<Utc>>(value.clone()).expect("an instant");
+    assert_eq!(instant(&ended["again"]["from"]), instant(&ended["created_at"]) + TimeDelta::days(30));
+    it.run(&["campaign", "stop", "drip", "--yes"]).await;
+    assert_eq!(it.explain(ANN).await["enrolments"][0]["again"], Value::Null, "nobody is enrolled any more");
+}
+
+#[tokio::test]
 async fn a_message_that_is_held_counts_under_a_cap_and_is_named() {
     let it = Harness::start().await;
     let engine = it.engine();

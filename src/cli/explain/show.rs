@@ -6,7 +6,7 @@ use crate::cli::explain::words::{self, when};
 use crate::cli::table;
 use crate::line::ANY_LINE;
 use crate::outbox::explain::{
-    CampaignExplained, Ended, EnrolmentView, JobExplained, JobView, Next, PersonExplained, QueueView, Share,
+    Again, CampaignExplained, Ended, EnrolmentView, JobExplained, JobView, Next, PersonExplained, QueueView, Share,
 };
 use crate::units::counted;
 
@@ -113,7 +113,15 @@ fn print_enrolment(enrolment: &EnrolmentView, now: DateTime<Utc>) {
         (None, _) => String::new(),
     };
     match enrolment.finished_at {
-        Some(at) => outln!("{campaign}, version {version}: {state}{why} at {step}, {}", when(at, None)),
+        Some(at) => {
+            let again = match enrolment.again {
+                Some(Again::Never) => "; nobody enrols them again (again: never)".to_owned(),
+                Some(Again::From(at)) if at <= now => "; they may be enrolled again".to_owned(),
+                Some(Again::From(at)) => format!("; they may be enrolled again from {}", when(at, None)),
+                None => String::new(),
+            };
+            outln!("{campaign}, version {version}: {state}{why} at {step}, {}{again}", when(at, None));
+        }
         None => {
             let since = when(enrolment.reached_at, None);
             outln!("{campaign}, version {version}: {state}{why} at {step}, reached {since}");

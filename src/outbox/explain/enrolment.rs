@@ -44,7 +44,18 @@ pub struct EnrolmentView {
     pub sent_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
+    /// Of one that has ended, if no later one has followed: when a firing or the application may enrol them once more, by the rule of the
+    /// newest version. None where the campaign was stopped.
+    pub again: Option<Again>,
     pub next: Next,
+}
+
+/// When somebody may go through a campaign again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Again {
+    Never,
+    From(DateTime<Utc>),
 }
 
 /// An enrolment as it was read.
@@ -72,6 +83,9 @@ pub(super) struct Row {
     pub sent_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
+    /// It is the newest one of its person and campaign.
+    pub is_last: bool,
+    pub again_from: Option<DateTime<Utc>>,
     pub campaign_state: String,
     pub definition: Value,
 }
@@ -101,11 +115,15 @@ pub(super) async fn rows(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
         Row,
         r#"
         select e.id, e.campaign, e.version, e.phone, e.round, e.vars, e.state, e.reason, e.detail, e.step, e.reached_at, e.ready, e.line_id,
-               e.first_touch, e.due_at, e.job_id, e.made, e.waiting, e.had is not null as "moved!", e.sent_at, e.created_at, e.finished_at, c.state as campaign_state, v.definition
+               e.first_touch, e.due_at, e.job_id, e.made, e.waiting, e.had is not null as "moved!", e.sent_at, e.created_at, e.finished_at, c.state as campaign_state, v.definition,
+               not exists (select from outbox.enrolments l
+                            where l.campaign = e.campaign and l.phone = e.phone and l.round > e.round) as "is_last!",
+               e.created_at + newest.again_after as again_from
           from unnest($1::bigint[]) with ordinality as u (id, place)
           join outbox.enrolments e on e.id = u.id
           join outbox.campaigns c on c.name = e.campaign
           join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
+          left join outbox.campaign_versions newest on newest.campaign = c.name and newest.version = c.version
          order by u.place
         "#,
         ids,
@@ -239,6 +257,7 @@ impl Row {
     pub fn view(self, running: Option<&Running>, next: Next) -> EnrolmentView {
         let index = usize::try_from(self.step).unwrap_or(usize::MAX);
         let named = running.and_then(|running| running.program.get(index));
+        let may_follow = self.finished_at.is_some() && self.is_last && self.campaign_state != "stopped";
         EnrolmentView {
             id: self.id,
             campaign: self.campaign,
@@ -253,6 +272,7 @@ impl Row {
             sent_at: self.sent_at,
             created_at: self.created_at,
             finished_at: self.finished_at,
+            again: may_follow.then(|| self.again_from.map_or(Again::Never, Again::From)),
             next,
         }
     }
@@ -528,6 +548,8 @@ mod tests {
             sent_at: None,
             created_at: at(-1),
             finished_at: None,
+            is_last: true,
+            again_from: None,
             campaign_state: "running".to_owned(),
             definition: json!({}),
         }

@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
 
 pub use crate::outbox::explain::campaign::{COUNTED, CampaignExplained, QueueView, Share, campaign};
-pub use crate::outbox::explain::enrolment::EnrolmentView;
+pub use crate::outbox::explain::enrolment::{Again, EnrolmentView};
 pub use crate::outbox::explain::facts::JobFacts;
 pub use crate::outbox::explain::next::{Bind, Lifts, Next};
 pub use crate::outbox::explain::past::Past;
