@@ -27,7 +27,8 @@ const AGAIN: Duration = Duration::from_millis(100);
     after_help = "Everybody goes on at the step of the same name; a step without a name is the same only if it says the same. For steps that the new
 version does not have, --map says where their people go on; `end` ends them as done, and a new message in place of an old one is that one
 by another name. Who waits for a step waits until the time that they were
-told. A message that is queued or on its way is not called back: its person goes on behind it. Nobody is moved who would get a message
+told. A message that is queued or on its way is not called back, also not one that a pause holds: it goes out with its old text, and its
+person goes on behind it. Nobody is moved who would get a message
 again. Who is held is looked at once more, by the rules of the new version. Workers go on meanwhile, and it can be cut short and run again.
 
 Examples:
