@@ -107,17 +107,18 @@ impl PlanArgs {
     pub async fn plan(&self, running: &Running, pool: &PgPool) -> anyhow::Result<Plan> {
         let rows = self.rows(running, pool).await?;
         let phones: Vec<String> = rows.iter().filter_map(|row| Some(row.phone.as_ref()?.as_str().to_owned())).collect();
+        let account = Account::read(pool).await?;
+        let next = fires::next_after(&running.campaign.schedule, running.campaign.zone, account.now);
+        let starts_at = self.from.or(next).unwrap_or(account.now);
         let labels = json!(running.campaign.labels);
         let asking = Asking {
             campaign: running.campaign.name.as_str(),
             labels: &labels,
+            at: starts_at,
             again_after: again_after(&running.campaign.audience),
             cap: running.campaign.caps.per_recipient,
         };
         let known = known(pool, asking, &phones).await?;
-        let account = Account::read(pool).await?;
-        let next = fires::next_after(&running.campaign.schedule, running.campaign.zone, account.now);
-        let starts_at = self.from.or(next).unwrap_or(account.now);
         let mut lines = account.of(running);
         lines.sending = behind(lines.sending, &queued(pool, starts_at).await?);
         let audience = Audience { rows: &rows, known: &known };

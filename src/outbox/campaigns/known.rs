@@ -24,6 +24,8 @@ pub struct Asking<'a> {
     pub campaign: &'a str,
     /// What each job of it carries.
     pub labels: &'a Value,
+    /// When the firing is: whether somebody may be enrolled once more is asked as of then.
+    pub at: DateTime<Utc>,
     /// After how long somebody may be enrolled once more; none for never.
     pub again_after: Option<Duration>,
     /// Under which messages of any campaign count.
@@ -61,7 +63,7 @@ pub async fn known(
                                     order by counted.at)
                    end as "sent!",
                    case when latest.state in ('active', 'held') then 'already_active'
-                        when latest.id is not null and ($4::interval is null or latest.created_at > now() - $4::interval)
+                        when latest.id is not null and ($4::interval is null or latest.created_at > greatest($7, now()) - $4::interval)
                              then 'already_enrolled'
                         when exists (select from outbox.suppressions s
                                       where s.phone = u.phone and outbox.in_scope(s.scope, $2, $3) offset 0)
@@ -84,6 +86,7 @@ pub async fn known(
             asking.again_after.map(interval) as Option<PgInterval>,
             within as Option<PgInterval>,
             asking.cap.map(|cap| i64::from(cap.messages)),
+            asking.at,
         )
         .fetch_all(&mut *tx)
         .await

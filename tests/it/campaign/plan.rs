@@ -288,6 +288,28 @@ async fn a_plan_counts_people_as_its_firing_does_and_tells_bad_lines_as_apply_do
 }
 
 #[tokio::test]
+async fn who_may_be_enrolled_again_by_the_time_of_the_firing_is_in_its_plan() {
+    let it = Harness::start().await;
+    let audience = format!("schedule: {{ manual: true }}\naudience: {{ sql: \"select '{ANN}' as phone\", again: after 6d }}");
+    let source = file(&audience, "[{ send: { body: Hi } }]");
+    it.apply(&source).await;
+    it.enrol(ANN).await;
+    for _ in 0..2 {
+        it.settle(&it.engine()).await;
+        it.drain().await;
+    }
+    assert_eq!(it.enrolments().await, "done");
+    let enrolled = async |days| {
+        let from = (it.now().await + TimeDelta::days(days)).to_rfc3339();
+        let (_, told) = plan(&it, &source, &["--from", &from]).await;
+        (told["people"]["enrolled"].clone(), told["people"]["excluded"].clone())
+    };
+    assert_eq!(enrolled(5).await, (json!(0), json!({"already_enrolled": 1})));
+    assert_eq!(enrolled(7).await, (json!(1), json!({})));
+    assert_eq!(enrolled(-7).await.0, json!(0), "what is past is judged as of now");
+}
+
+#[tokio::test]
 async fn a_link_that_comes_by_a_variable_in_a_first_message_is_told_and_fails_a_strict_plan() {
     let it = Harness::start().await;
     let more = "schedule: { manual: true }\naudience: { sql: \"select '+15550142200' as phone, 'acme.example/tour' as url\" }\nvariables: { url: { missing: hold } }";
