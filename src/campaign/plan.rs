@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::campaign::file::shape::StopOn;
 use crate::campaign::file::words::Name;
@@ -41,6 +42,8 @@ pub struct Known {
     pub in_review: bool,
     /// Why a firing does not enrol them: `already_active`, `already_enrolled`, `suppressed`.
     pub bar: Option<String>,
+    /// What they were enrolled with, if they are held for a variable that it lacks: a row that has it lets them go on.
+    pub lacking: Option<Map<String, Value>>,
 }
 
 /// A row of the audience.
@@ -49,7 +52,7 @@ pub struct Row {
     /// Of a file the line, of a query the number of the row.
     pub n: i64,
     pub phone: Option<Phone>,
-    pub vars: serde_json::Map<String, serde_json::Value>,
+    pub vars: Map<String, Value>,
     /// Why it is nobody: `bad_number`, `duplicate`, `unreadable`, `unknown_zone`.
     pub problem: Option<String>,
     /// What is wrong with it, in words; nothing of what stands there.
@@ -183,6 +186,7 @@ pub fn plan(
         let no_text_at = texts.render(running, &lines.open, member, shown);
         // Who is in review goes on when somebody has looked at what they wrote, which nobody can foretell.
         if !member.known.in_review {
+            let spread = if member.is_let_go { Duration::ZERO } else { spread };
             entrants.push(member.entrant(running, lines, spread_at(starts_at, spread, n, members.len()), no_text_at));
         }
     }
@@ -292,7 +296,7 @@ mod tests {
         Running::read(&serde_json::to_value(&checked.campaign).expect("serialisable")).expect("it reads back")
     }
 
-    fn row(n: i64, phone: &str, vars: serde_json::Value) -> Row {
+    fn row(n: i64, phone: &str, vars: Value) -> Row {
         let phone: Option<Phone> = phone.parse().ok();
         let problem = phone.is_none().then(|| "bad_number".to_owned());
         Row { n, phone, vars: vars.as_object().cloned().expect("an object"), problem, told: None }
@@ -369,7 +373,7 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
     #[test]
     fn the_zone_of_a_row_is_its_persons() {
         let nine = "windows: [{ from: '09:00', to: '18:00' }]\nsteps: [{ send: { body: Hi } }]";
-        let first = |vars: serde_json::Value| {
+        let first = |vars: Value| {
             let rows = [row(1, "+12125550101", vars)];
             let audience = Audience { rows: &rows, known: &HashMap::new() };
             plan(&running(nine), &audience, &lines(&[30]), start(), None, 0).first_at.expect("there is a message")

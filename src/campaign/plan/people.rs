@@ -23,7 +23,7 @@ pub struct People {
     pub enrolled: usize,
     /// Of those: new contacts, of whom each costs a first touch.
     pub new: usize,
-    /// Of those: nothing is sent to them before somebody has looked at what they wrote.
+    /// Of those, and of whom it lets go: nothing is sent to them before somebody has looked at what they wrote.
     pub in_review: u32,
     /// Of those: they wait until somebody mends what is missing, by reason.
     pub held: BTreeMap<String, u32>,
@@ -31,6 +31,9 @@ pub struct People {
     pub ended: BTreeMap<String, u32>,
     /// All others, by reason.
     pub excluded: BTreeMap<String, u32>,
+    /// Of those: held until now for a variable that their row has, they go on. They are played from the first step, as the steps of a
+    /// file may be others than those of the version that they stand in.
+    pub let_go: u32,
     /// All who are held, ended or excluded, but for who has been enrolled before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<Example>,
@@ -45,12 +48,13 @@ pub struct Example {
     pub why: String,
 }
 
-/// Somebody who is enrolled.
+/// Somebody who is enrolled, or who was, and is let go.
 pub(super) struct Member<'a> {
     pub row: i64,
     pub phone: &'a Phone,
     pub known: Known,
     pub vars: Vars,
+    pub is_let_go: bool,
 }
 
 impl Member<'_> {
@@ -72,7 +76,7 @@ impl Member<'_> {
     }
 }
 
-/// Who of the audience is enrolled, and what becomes of the others.
+/// Who of the audience is enrolled or let go, and what becomes of the others.
 pub(super) fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Member<'a>>, People) {
     let mut people = People { people: audience.rows.len(), ..People::default() };
     let mut members = Vec::new();
@@ -92,9 +96,15 @@ pub(super) fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Memb
                 continue;
             }
         }
-        let known = audience.known.get(phone.as_str()).cloned().unwrap_or_default();
+        let mut known = audience.known.get(phone.as_str()).cloned().unwrap_or_default();
         if let Some(bar) = &known.bar {
             people.exclude(row, bar, bar);
+            let mended = known.lacking.take().map(|had| had.into_iter().chain(row.vars.clone()).collect());
+            if let Some(vars) = mended.and_then(|vars| running.vars(vars).ok()) {
+                people.let_go += 1;
+                people.in_review += u32::from(known.in_review);
+                members.push(Member { row: row.n, phone, known, vars, is_let_go: true });
+            }
             continue;
         }
         people.enrolled += 1;
@@ -102,7 +112,7 @@ pub(super) fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Memb
         match running.vars(row.vars.clone()) {
             Ok(vars) => {
                 people.in_review += u32::from(known.in_review);
-                members.push(Member { row: row.n, phone, known, vars });
+                members.push(Member { row: row.n, phone, known, vars, is_let_go: false });
             }
             Err(Lacking { variable, missing }) => {
                 let reason = Fault::Missing(variable).to_string();

@@ -40,7 +40,7 @@ who would get none is told of either. People, suppressions, pins and lines are r
 that may not send now is stuck. The end is a range: at best every branch takes its shorter way, half of the people answer their first
 message (where that ends it), and the lines keep their whole pace; at worst every branch takes its longer way, nobody answers, and the
 lines lose 15 % of their pace. What else is queued for the same lines goes first. People are counted as a firing counts them, and in its
-words.
+words: who is held for a variable that their row has is `already_active`, and goes on, from the first step as far as a plan can tell.
 
 What people got from any campaign counts under `caps.per_recipient`. Marketing waits for a reply after OUTBOX_UNANSWERED_LIMIT messages
 without one: who comes to a message that waits is counted there, as if nobody answered, and what waits is not in the end. That limit is an
@@ -280,6 +280,9 @@ fn show_people(plan: &Plan) {
     let others = others.into_iter().map(|(what, count)| (what.to_owned(), count as usize));
     counts.extend(others.chain(unanswered).filter(|(_, count)| *count > 0));
     counts.extend(by_reason("left out", &people.excluded));
+    if people.let_go > 0 {
+        counts.push(("  let go: held until now for a variable that their row has".to_owned(), people.let_go as usize));
+    }
     let mut rows = table(&[plan.campaign.as_str(), "number"]);
     for (what, count) in counts {
         rows.add_row([what, count.to_string()]);

@@ -70,11 +70,12 @@ pub async fn known(
                              or exists (select from outbox.erased e
                                          where e.phone_hash = outbox.phone_hash(u.phone) and outbox.in_scope(e.scope, $2, $3) offset 0)
                              then 'suppressed'
-                   end as bar
+                   end as bar,
+                   case when latest.state = 'held' and latest.reason = 'missing_variable' then latest.vars end as lacking
               from unnest($1::text[]) as u (phone)
               left join outbox.recipients r on r.phone = u.phone
               left join lateral (
-                   select e.id, e.state, e.created_at
+                   select e.id, e.state, e.reason, e.vars, e.created_at
                      from outbox.enrolments e
                     where e.campaign = $2 and e.phone = u.phone
                     order by e.round desc
@@ -100,6 +101,7 @@ pub async fn known(
                 unanswered: row.unanswered.unsigned_abs(),
                 in_review: row.in_review,
                 bar: row.bar,
+                lacking: row.lacking.and_then(|vars| if let Value::Object(vars) = vars { Some(vars) } else { None }),
             };
             (row.phone, known)
         });

@@ -310,6 +310,36 @@ async fn who_may_be_enrolled_again_by_the_time_of_the_firing_is_in_its_plan() {
 }
 
 #[tokio::test]
+async fn whom_a_mended_row_lets_go_is_in_the_plan_as_they_are_in_the_firing() {
+    let it = Harness::start().await;
+    it.execute(
+        "create table people (phone text, name text, city text);
+         insert into people values ('+15550142200', null, 'Rome'), ('+15550142201', null, 'Rome'), ('+15550142202', null, null)",
+    )
+    .await;
+    let more = "schedule: { manual: true }\naudience: { sql: 'select phone, name from people' }
+variables: { name: { missing: hold }, city: { missing: hold } }";
+    let source = file(more, "[{ send: { body: '{{ name }} of {{ city }}' }, name: hello }]");
+    it.apply(&source.replace("phone, name", "phone, city")).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    it.settle(&it.engine()).await;
+    it.apply(&source).await;
+    it.execute("update people set name = 'Ann' where phone <> '+15550142201'").await;
+    let (code, told) = plan(&it, &source, &["--preview", "9"]).await;
+    let people = &told["people"];
+    assert_eq!((code, &people["enrolled"], &people["let_go"]), (0, &0.into(), &1.into()), "{people}");
+    assert_eq!(people["excluded"], json!({"already_active": 3}));
+    assert_eq!((&told["steps"][0]["messages"], &told["preview"][0]["text"]), (&json!([1, 1]), &json!("Ann of Rome")));
+    let (_, text) = shown(&it, &source, &[]).await;
+    assert!(text.contains("let go: held until now for a variable that their row has  1"), "{text}");
+
+    it.run(&["campaign", "run", "drip"]).await;
+    it.settle(&it.engine()).await;
+    it.drain().await;
+    assert_eq!(it.texts().into_values().collect::<Vec<_>>(), [["Ann of Rome"]]);
+}
+
+#[tokio::test]
 async fn a_link_that_comes_by_a_variable_in_a_first_message_is_told_and_fails_a_strict_plan() {
     let it = Harness::start().await;
     let more = "schedule: { manual: true }\naudience: { sql: \"select '+15550142200' as phone, 'acme.example/tour' as url\" }\nvariables: { url: { missing: hold } }";
