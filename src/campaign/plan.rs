@@ -92,7 +92,7 @@ impl Lines {
     }
 }
 
-/// Lines behind what is queued for them, by their ids; what any line may take is dealt out among them.
+/// All lines of an account that may send, behind what is queued for them, by their ids; what any line may take is dealt out among them.
 pub fn behind(mut lines: Vec<PlanLine>, queued: &HashMap<String, Load>) -> Vec<PlanLine> {
     let anywhere = queued.get(ANY_LINE).copied().unwrap_or_default();
     let dealt = |all: u32, place: u32, count: u32| all / count + u32::from(place < all % count);

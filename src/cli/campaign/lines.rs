@@ -1,5 +1,6 @@
 //! The account's lines, as a campaign finds them.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use sqlx::PgPool;
 use crate::campaign::file::Checked;
 use crate::campaign::file::finding::nearest;
 use crate::campaign::forecast::{Line, Load};
-use crate::campaign::plan::{Lines, PlanLine};
+use crate::campaign::plan::{Lines, PlanLine, behind};
 use crate::campaign::pool::{AccountLine, open};
 use crate::campaign::running::Running;
 use crate::outbox::lines::{self, LineStatus};
@@ -48,18 +49,17 @@ impl Account {
         Ok(())
     }
 
-    /// How a campaign finds them.
-    pub fn of(&self, running: &Running) -> Lines {
+    /// How a campaign finds them, behind what is `queued` for them. Of what any line may take, those outside of its pool take their part.
+    pub fn of(&self, running: &Running, queued: &HashMap<String, Load>) -> Lines {
         let pool = &running.campaign.lines.pool;
         let knows_lines = self.known().next().is_some();
-        let may_send = |line: &&LineStatus| {
-            let is_of_it = if knows_lines { pool.is_empty() || pool.contains(&line.id) } else { true };
-            line.active && !line.paused && line.is_default() != knows_lines && is_of_it
-        };
-        let resting = self.known().filter(|line| !may_send(line)).map(|line| line.id.clone());
+        let is_of_it = |id: &String| !knows_lines || pool.is_empty() || pool.contains(id);
+        let may_send = |line: &&LineStatus| line.active && !line.paused && line.is_default() != knows_lines;
+        let resting = self.known().filter(|line| !may_send(line) || !is_of_it(&line.id)).map(|line| line.id.clone());
+        let sending = self.all.iter().filter(may_send).map(|line| plan_line(line, self.now)).collect();
         let account = self.known().map(|line| AccountLine { id: line.id.clone(), takes_new: line.takes_new() });
         Lines {
-            sending: self.all.iter().filter(may_send).map(|line| plan_line(line, self.now)).collect(),
+            sending: behind(sending, queued).into_iter().filter(|line| is_of_it(&line.id)).collect(),
             resting: resting.collect(),
             open: open(pool, &account.collect::<Vec<_>>()),
         }

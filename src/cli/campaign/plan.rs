@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use crate::campaign::file::shape::Audience as Source;
 use crate::campaign::file::words::Again;
 use crate::campaign::fires;
-use crate::campaign::plan::{Audience, Plan, Row, Step, behind, plan};
+use crate::campaign::plan::{Audience, Plan, Row, Step, plan};
 use crate::campaign::running::Running;
 use crate::cli::campaign::lines::Account;
 use crate::cli::campaign::loads::{chart, lines};
@@ -119,8 +119,7 @@ impl PlanArgs {
             cap: running.campaign.caps.per_recipient,
         };
         let known = known(pool, asking, &phones).await?;
-        let mut lines = account.of(running);
-        lines.sending = behind(lines.sending, &queued(pool, starts_at).await?);
+        let lines = account.of(running, &queued(pool, starts_at).await?);
         let audience = Audience { rows: &rows, known: &known };
         Ok(plan(running, &audience, &lines, starts_at, self.unanswered.limit.0, usize::from(self.preview)))
     }

@@ -1,6 +1,6 @@
 //! `campaign status`: one campaign's firings, its funnel, and when it will be through; once, or again and again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -254,7 +254,7 @@ impl End {
         let versions = running
             .into_iter()
             .filter_map(|(version, running)| {
-                let (lines, members) = (account.of(&running), found.members.remove(&version)?);
+                let (lines, members) = (account.of(&running, &HashMap::new()), found.members.remove(&version)?);
                 Some(OnTheWay { running, lines, members })
             })
             .collect::<Vec<_>>();

@@ -1,7 +1,10 @@
 //! By which lines a campaign's messages go, and what is foretold of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use chert_outbox::outbox::lines::Paces;
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::campaign::{ANN, BOB, CID, DOT, file};
@@ -138,6 +141,24 @@ async fn a_line_of_the_pool_that_the_account_does_not_have_is_refused_with_its_p
     it.execute("delete from outbox.lines where id <> '*'").await;
     let (code, _, error) = it.run(&["campaign", "apply", path, "--yes"]).await;
     assert_eq!(code, 0, "no line is known yet: {error}");
+}
+
+#[tokio::test]
+async fn of_what_any_line_may_take_a_pool_is_behind_its_own_part_alone() {
+    let it = Harness::start().await;
+    it.pace(Paces { first_touch_gap: Some(Duration::from_secs(600)), ..Paces::default() }).await;
+    let lines = it.scalar("select count(*) from outbox.lines where id <> '*'").await;
+    for n in 0..2 * lines {
+        it.insert(&format!("+155501424{n:02}"), "of the application").await;
+    }
+    let source = file(
+        "schedule: { manual: true }\naudience: { sql: \"select '+15550142200' as phone\" }\nlines: { pool: [pl_1] }",
+        HI,
+    );
+    let plan = planned(&it, &source).await;
+    let at = |key: &str| plan[key].as_str().and_then(|at| at.parse::<DateTime<Utc>>().ok()).expect("a time");
+    assert!(lines > 1 && plan["lines"] == json!(1));
+    assert_eq!((at("first_at") - at("starts_at")).num_seconds(), 2 * 601, "two of them are this line's");
 }
 
 #[tokio::test]
