@@ -444,6 +444,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_known_and_has_no_line_waits_for_no_first_touch() {
+        let mut everybody = people(40, true);
+        everybody.extend(people(20, false).into_iter().map(|person| Entrant { pin: Pin::Any, ..person }));
+        let forecast = play(ONE, Way::Long, &[line(Some(30))], &everybody);
+        let day = forecast.loads.values().next().expect("a day");
+        assert_eq!((day.first_touches, day.follow_ups), (30, 20), "though the others came first");
+        let forecast = play(ONE, Way::Long, &[line(Some(0))], &everybody);
+        assert_eq!((forecast.steps[&0].sent, forecast.stuck), (20, 40));
+        assert_eq!(forecast.last_at, Some(start() + 19 * Duration::from_millis(1_100)), "each at the line's pace");
+    }
+
+    #[test]
     fn a_cap_of_none_is_no_event_on_any_day() {
         let (checked, hours) = read(ONE);
         let (lines, everybody) = ([line(Some(0))], people(3, true));

@@ -43,8 +43,8 @@ pub(super) struct Play<'a> {
     people: Vec<Standing>,
     budgets: Vec<Budget>,
     pub groups: Vec<Group>,
-    /// Messages that any line may take.
-    anyone: Made,
+    /// Messages that any line may take: follow-ups of who is known and has no line, and first touches.
+    anyone: [Made; 2],
     rooms: Vec<Room>,
     half_answer: bool,
     lengths: Lengths,
@@ -80,7 +80,7 @@ impl<'a> Play<'a> {
         }
         let budgets = lines.iter().map(Budget::new).collect();
         let lengths = Lengths::of(rules.program);
-        let (anyone, forecast) = (Made::new(), Forecast::default());
+        let (anyone, forecast) = ([Made::new(), Made::new()], Forecast::default());
         let rooms = Room::of_lines(lines.len());
         Play { rules, entrants, people, budgets, groups, anyone, rooms, half_answer: false, lengths, events, forecast }
     }
@@ -204,8 +204,9 @@ impl<'a> Play<'a> {
     fn make(&mut self, person: usize, at: DateTime<Utc>) {
         let Standing { pin, is_new, .. } = self.people[person];
         let Some(line) = pin else {
-            self.anyone.push_back((at, person));
-            if self.anyone.len() == 1 {
+            let queue = &mut self.anyone[usize::from(is_new)];
+            queue.push_back((at, person));
+            if queue.len() == 1 {
                 // Lines know of the others.
                 (0..self.budgets.len()).for_each(|line| self.plan(line, at));
             }
@@ -268,9 +269,13 @@ impl<'a> Play<'a> {
 
     /// Takes what was made first of what the line may send now: a follow-up, a first touch, or both. So do claims.
     fn pop(&mut self, line: usize, opens: (bool, bool)) -> Option<usize> {
-        let budget = &mut self.budgets[line];
-        let queues =
-            [(opens.0, &mut budget.follow_ups), (opens.1, &mut budget.first_touches), (opens.1, &mut self.anyone)];
+        let (budget, [any_follow_ups, any_first_touches]) = (&mut self.budgets[line], &mut self.anyone);
+        let queues = [
+            (opens.0, &mut budget.follow_ups),
+            (opens.0, any_follow_ups),
+            (opens.1, &mut budget.first_touches),
+            (opens.1, any_first_touches),
+        ];
         let open = queues.into_iter().filter_map(|(opens, queue)| opens.then_some(queue));
         let heads = open.filter_map(|queue| Some((queue.front()?.0, queue)));
         let (_, queue) = heads.min_by_key(|(made_at, _)| *made_at)?;
@@ -304,8 +309,10 @@ impl<'a> Play<'a> {
     /// Sets the line's next turn, if it has anything to do.
     fn plan(&mut self, line: usize, at: DateTime<Utc>) {
         let budget = &self.budgets[line];
-        let follows = budget.queued.follow_ups > 0 || !budget.follow_ups.is_empty();
-        let touches = budget.queued.first_touches > 0 || !budget.first_touches.is_empty() || !self.anyone.is_empty();
+        let [any_follow_ups, any_first_touches] = &self.anyone;
+        let follows = budget.queued.follow_ups > 0 || !budget.follow_ups.is_empty() || !any_follow_ups.is_empty();
+        let touches =
+            budget.queued.first_touches > 0 || !budget.first_touches.is_empty() || !any_first_touches.is_empty();
         let follow_up = follows.then(|| budget.follow_up_at(at));
         let first_touch = touches.then(|| budget.first_touch_at(at)).flatten();
         let next = [follow_up, first_touch].into_iter().flatten().min();
