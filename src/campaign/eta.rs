@@ -159,6 +159,7 @@ mod tests {
         let line = Line {
             gap,
             first_touch_gap,
+            slowdown: 1.0,
             first_touch_cap: None,
             zone: Tz::UTC,
             next_at: start(),

@@ -165,6 +165,7 @@ mod tests {
         Line {
             gap: Duration::from_secs(1),
             first_touch_gap: 10 * MINUTE,
+            slowdown: 1.0,
             first_touch_cap,
             zone: chrono_tz::America::New_York,
             next_at: start(),
@@ -453,6 +454,19 @@ mod tests {
         let forecast = play(ONE, Way::Long, &[line(Some(0))], &everybody);
         assert_eq!((forecast.steps[&0].sent, forecast.stuck), (20, 40));
         assert_eq!(forecast.last_at, Some(start() + 19 * Duration::from_millis(1_100)), "each at the line's pace");
+    }
+
+    #[test]
+    fn a_line_that_was_slowed_down_gets_its_pace_back_with_each_message() {
+        let slowed = Line { slowdown: 8.0, ..line(None) };
+        let end = |line: &Line, count, is_new| {
+            let forecast = play(ONE, Way::Long, std::slice::from_ref(line), &people(count, is_new));
+            forecast.last_at.expect("sent") - start()
+        };
+        assert_eq!(end(&slowed, 2, false), TimeDelta::milliseconds(8_800), "the first gap is the slowed one");
+        let (whole, after) = (end(&line(None), 1_000, false), end(&slowed, 1_000, false));
+        assert!(after - whole < TimeDelta::seconds(25), "ten messages bring it back: {whole}, {after}");
+        assert_eq!(end(&slowed, 2, true), TimeDelta::minutes(80) + TimeDelta::seconds(1), "of first touches, too");
     }
 
     #[test]

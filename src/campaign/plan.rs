@@ -308,6 +308,7 @@ mod tests {
             line: Line {
                 gap: Duration::from_secs(1),
                 first_touch_gap: Duration::from_secs(600),
+                slowdown: 1.0,
                 first_touch_cap: Some(*cap),
                 zone: chrono_tz::America::New_York,
                 next_at: start(),

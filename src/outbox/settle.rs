@@ -9,11 +9,10 @@ use sqlx::PgTransaction;
 use crate::chert::reply::Ids;
 use crate::claim::{Ending, Finished};
 use crate::outcome::Outcome;
+use crate::pace::slots::recovered;
 
 /// A line is slowed down to a sixty-fourth of its pace at most.
 const MOST_SLOWDOWN: f32 = 64.0;
-/// Each message that goes through brings so much of the full pace back.
-const RECOVERY: f32 = 0.1;
 
 /// Writes what a batch changes in the budgets and paces of its lines.
 pub(crate) async fn settle_lines(tx: &mut PgTransaction<'_>, batch: &[&Finished]) -> Result<(), sqlx::Error> {
@@ -138,7 +137,7 @@ fn slow_down(lines: &mut Lines, finished: &Finished, wait: TimeDelta) {
 fn speed_up(lines: &mut Lines, finished: &Finished) {
     let Some(line) = lines.get_mut(&finished.line.id) else { return };
     line.saturations = 0;
-    line.slowdown = 1.0 / (1.0 / line.slowdown + RECOVERY).min(1.0);
+    line.slowdown = recovered(line.slowdown);
 }
 
 fn outcome_of(finished: &Finished) -> Option<&Outcome> {

@@ -14,6 +14,8 @@ pub const REFILL: Duration = Duration::from_secs(1);
 /// way. Slots are therefore this much further apart than the gap that must be kept on arrival.
 const LEAST_GUARD: Duration = Duration::from_millis(20);
 const MOST_GUARD: Duration = Duration::from_secs(1);
+/// Each message that goes through brings so much of a slowed line's full pace back.
+const RECOVERY: f32 = 0.1;
 /// The guard of longer gaps, as a share of the gap.
 const GUARD_SHARE: u32 = 10;
 
@@ -25,6 +27,11 @@ pub fn guard(gap: Duration) -> Duration {
     }
     // Whole microseconds, as the database keeps them.
     Duration::from_micros((gap / GUARD_SHARE).as_micros() as u64).clamp(LEAST_GUARD, MOST_GUARD)
+}
+
+/// How many times slower a line still is after a message that went through.
+pub fn recovered(slowdown: f32) -> f32 {
+    1.0 / (1.0 / slowdown + RECOVERY).min(1.0)
 }
 
 /// How late in its slot a message may still leave; the rest of the guard is for the way to Chert. `None`: any time will

@@ -7,13 +7,15 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 
 use crate::campaign::zone::first_instant;
-use crate::pace::slots::guard;
+use crate::pace::slots::{guard, recovered};
 
 /// A line as it stands when the campaign begins. Gaps of zero are none.
 #[derive(Debug, Clone)]
 pub struct Line {
     pub gap: Duration,
     pub first_touch_gap: Duration,
+    /// Both gaps are so many times longer, until messages have gone through.
+    pub slowdown: f32,
     pub first_touch_cap: Option<u32>,
     /// In which its days begin and end.
     pub zone: Tz,
@@ -93,9 +95,12 @@ impl Budget {
 
     /// Books a message, and returns the line's day.
     pub fn spend(&mut self, is_first_touch: bool, at: DateTime<Utc>) -> NaiveDate {
-        self.line.next_at = at + self.line.gap + guard(self.line.gap);
+        let slowed = |gap: Duration| gap.mul_f64(f64::from(self.line.slowdown));
+        let (gap, first_touch_gap) = (slowed(self.line.gap), slowed(self.line.first_touch_gap));
+        self.line.slowdown = recovered(self.line.slowdown);
+        self.line.next_at = at + gap + guard(gap);
         if is_first_touch {
-            self.line.next_first_touch_at = at + self.line.first_touch_gap + guard(self.line.first_touch_gap);
+            self.line.next_first_touch_at = at + first_touch_gap + guard(first_touch_gap);
             self.left = self.left.map(|left| left.saturating_sub(1));
         }
         at.with_timezone(&self.line.zone).date_naive()

@@ -77,8 +77,9 @@ fn plan_line(line: &LineStatus, now: DateTime<Utc>) -> PlanLine {
     PlanLine {
         id: line.id.clone(),
         line: Line {
-            gap: gap(line.gap_us).mul_f32(line.slowdown),
+            gap: gap(line.gap_us),
             first_touch_gap: gap(line.first_touch_gap_us),
+            slowdown: line.slowdown,
             first_touch_cap: cap,
             zone,
             next_at: line.next_at.max(now),
