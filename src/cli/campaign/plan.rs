@@ -39,8 +39,10 @@ way. Where it asks for a reply or a delivery, texts are counted by the way that 
 who would get none is told of either. People, suppressions, pins and lines are read from the database as they stand; who goes by a line
 that may not send now is stuck. The end is a range: at best every branch takes its shorter way, half of the people answer their first
 message (where that ends it), and the lines keep their whole pace; at worst every branch takes its longer way, nobody answers, and the
-lines lose 15 % of their pace. What else is queued for the same lines goes first. People are counted as a firing counts them, and in its
-words: who is held for a variable that their row has is `already_active`, and goes on, from the first step as far as a plan can tell.
+lines lose 15 % of their pace. What else is queued for the same lines goes first, unless its priority is later.
+
+People are counted as a firing counts them, and in its words: who is held for a variable that their row has is `already_active`, and goes
+on, from the first step as far as a plan can tell.
 
 What people got from any campaign counts under `caps.per_recipient`. Marketing waits for a reply after OUTBOX_UNANSWERED_LIMIT messages
 without one: who comes to a message that waits is counted there, as if nobody answered, and what waits is not in the end. That limit is an
@@ -119,7 +121,7 @@ impl PlanArgs {
             cap: running.campaign.caps.per_recipient,
         };
         let known = known(pool, asking, &phones).await?;
-        let lines = account.of(running, &queued(pool, starts_at).await?);
+        let lines = account.of(running, &queued(pool, starts_at, running.campaign.caps.priority).await?);
         let audience = Audience { rows: &rows, known: &known };
         Ok(plan(running, &audience, &lines, starts_at, self.unanswered.limit.0, usize::from(self.preview)))
     }

@@ -110,9 +110,13 @@ pub async fn known(
     Ok(all)
 }
 
-/// What is queued for each line and falls due `before` then, by its id, with what any line may take under `*`. What waits for a person
-/// or a campaign takes no line's time, and does not count. Errors: `CampaignsError::Read`.
-pub async fn queued(pool: &PgPool, before: DateTime<Utc>) -> Result<HashMap<String, Load>, CampaignsError> {
+/// What is queued for each line, falls due `before` then and goes before messages of this `priority`, by its id, with what any line may take
+/// under `*`. What waits for a person or a campaign takes no line's time, and does not count. Errors: `CampaignsError::Read`.
+pub async fn queued(
+    pool: &PgPool,
+    before: DateTime<Utc>,
+    priority: i16,
+) -> Result<HashMap<String, Load>, CampaignsError> {
     let mut tx = database::begin_plain(pool).await.map_err(CampaignsError::Read)?;
     let rows = sqlx::query!(
         r#"
@@ -121,10 +125,11 @@ pub async fn queued(pool: &PgPool, before: DateTime<Utc>) -> Result<HashMap<Stri
                count(*) filter (where not coalesce(j.first_touch, r.first_touched_at is null)) as "follow_ups!"
           from outbox.jobs j
           left join outbox.recipients r on r.phone = j.phone
-         where j.state = 'queued' and j.due_at <= $1 and not outbox.is_held(j.reason)
+         where j.state = 'queued' and j.due_at <= $1 and j.priority <= $2 and not outbox.is_held(j.reason)
          group by 1
         "#,
         before,
+        priority,
     )
     .fetch_all(&mut *tx)
     .await

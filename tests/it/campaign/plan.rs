@@ -127,6 +127,9 @@ async fn what_others_have_queued_goes_before_a_plans_messages() {
     it.execute("select outbox.enrol('other', '+15550142202', '{}')").await;
     it.settle(&it.engine()).await;
     assert_eq!(waits().await, TimeDelta::seconds(3));
+    it.execute("update outbox.jobs set priority = 1 where body = 'of a producer'").await;
+    assert_eq!(waits().await, TimeDelta::seconds(1), "the others have a later priority");
+    it.execute("update outbox.jobs set priority = -1 where body = 'of a producer'").await;
     it.insert(DOT, "held").await;
     it.execute("update outbox.jobs set reason = 'in_review' where body = 'held'").await;
     it.insert(CID, "for next week").await;
