@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::campaign::forecast::{Entrant, Forecast, Line, Place, Rules, Way, resume};
+use crate::campaign::forecast::{Beside, Entrant, Forecast, Line, Load, Others, Place, Rules, Way, resume};
 use crate::campaign::plan::{Lines, PACE_AT_WORST};
 use crate::campaign::program::Op;
 use crate::campaign::running::Running;
@@ -52,7 +52,7 @@ pub struct Eta {
     pub messages: (u32, u32),
     /// The last message, if every branch takes its shorter way and the lines keep their whole pace. None if there is none.
     pub from: Option<DateTime<Utc>>,
-    /// The last message, if every branch takes its longer way and the lines lose some of their pace. Who replies gets less.
+    /// The last message, if every branch takes its longer way and the lines lose some of their pace.
     pub by: Option<DateTime<Utc>>,
 }
 
@@ -73,8 +73,11 @@ pub fn eta(versions: &[OnTheWay], unanswered_limit: Option<u16>) -> Eta {
         let entrants: Vec<Entrant> = members.iter().map(|member| member.entrant(running, lines)).collect();
         let play = |way, pace: f64, share: f64| {
             let rules = Rules::of(running, way, unanswered_limit);
-            let lines: Vec<Line> = lines.sending.iter().map(|line| part_of(&line.line, pace, share)).collect();
-            resume(rules, &lines, &entrants, members.iter().map(|member| member.place(running)).collect())
+            let sending = lines.sending.iter();
+            let others: Vec<Others> = sending.clone().map(|line| share_of(&line.others, share)).collect();
+            let lines: Vec<Line> = sending.map(|line| part_of(&line.line, pace, share)).collect();
+            let places = members.iter().map(|member| member.place(running)).collect();
+            resume(rules, &lines, &entrants, places, Beside { others: &others, half_answer: false })
         };
         let share = members.len() as f64 / people as f64;
         eta.add(&play(Way::Short, 1.0, 1.0), &play(Way::Long, PACE_AT_WORST, share));
@@ -134,13 +137,20 @@ fn part_of(line: &Line, pace: f64, share: f64) -> Line {
     }
 }
 
+/// As much of what others have to send as of the line.
+fn share_of(others: &Others, share: f64) -> Others {
+    let some = |messages: u32| (f64::from(messages) * share).ceil() as u32;
+    let part = |load: &Load| Load { first_touches: some(load.first_touches), follow_ups: some(load.follow_ups) };
+    Others { queued: part(&others.queued), in_turn: others.in_turn.iter().map(part).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
 
     use super::*;
     use crate::campaign::file;
-    use crate::campaign::forecast::{Load, Pin};
+    use crate::campaign::forecast::Pin;
     use crate::campaign::plan::PlanLine;
     use crate::job::Class;
 
@@ -167,7 +177,7 @@ mod tests {
             first_touches_left: None,
             today: start().date_naive(),
         };
-        PlanLine { id: "pl_1".to_owned(), line, queued: Load::default() }
+        PlanLine { id: "pl_1".to_owned(), line, others: Others::default() }
     }
 
     fn member(n: usize, step: usize, in_hours: i64, touched: bool) -> Member {
@@ -277,6 +287,27 @@ mod tests {
         let told = eta(&[OnTheWay { running: running("[{ send: { body: A } }]"), lines, members }], None);
         let (stuck, sent) = (to_two as u32 + 1, 20 - to_two as u32);
         assert_eq!((told.stuck, told.messages), (stuck, (sent, sent)));
+    }
+
+    #[test]
+    fn what_others_have_to_send_delays_both_ends() {
+        let load = |messages| Load { first_touches: 0, follow_ups: messages };
+        let length = |others: Others, versions: usize| {
+            let line = PlanLine { others, ..line(Duration::from_secs(10), Duration::ZERO) };
+            let members = |of: usize| (of * 10..of * 10 + 10).map(|n| member(n, 0, 0, true)).collect();
+            let versions = (0..versions).map(|of| (running("[{ send: { body: A } }]"), members(of)));
+            let eta = ends(versions.collect(), &[line]);
+            [eta.from, eta.by].map(|at| (at.expect("there are messages") - start()).num_seconds())
+        };
+        // A gap of eleven seconds with its guard, and of 12.8 at worst.
+        assert_eq!(length(Others::default(), 1), [9 * 11, 114]);
+        assert_eq!(length(Others { queued: load(90), ..Others::default() }, 1), [99 * 11, 1_263]);
+        assert_eq!(length(Others { in_turn: vec![load(90)], ..Others::default() }, 1), [19 * 11, 242]);
+        let [from, by] = length(Others { queued: load(90), ..Others::default() }, 2);
+        assert!(
+            from == 99 * 11 && (1_263..1_500).contains(&by),
+            "each has half of the line, and of what goes first: {by}"
+        );
     }
 
     #[test]

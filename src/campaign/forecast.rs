@@ -121,11 +121,20 @@ pub struct Place {
     pub due: Option<DateTime<Utc>>,
 }
 
+/// What else a line has to send.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Others {
+    /// What goes first.
+    pub queued: Load,
+    /// What goes in turn with the campaign, of each other campaign.
+    pub in_turn: Vec<Load>,
+}
+
 /// What bears upon it from outside.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Beside<'a> {
-    /// What else is queued for each line, by its place, and goes first.
-    pub queued: &'a [Load],
+    /// Of each line, by its place.
+    pub others: &'a [Others],
     /// Every second person answers their first message, which ends it for them.
     pub half_answer: bool,
 }
@@ -135,9 +144,15 @@ pub fn forecast(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], beside: 
     Play::new(rules, lines, entrants).beside(beside).run()
 }
 
-/// The same from where each of them stands, as if nothing else happened; who is at no place begins at the first step.
-pub fn resume(rules: Rules<'_>, lines: &[Line], entrants: &[Entrant], places: Vec<Place>) -> Forecast {
-    Play::new(rules, lines, entrants).from(places).run()
+/// The same from where each of them stands; who is at no place begins at the first step.
+pub fn resume(
+    rules: Rules<'_>,
+    lines: &[Line],
+    entrants: &[Entrant],
+    places: Vec<Place>,
+    beside: Beside<'_>,
+) -> Forecast {
+    Play::new(rules, lines, entrants).from(places).beside(beside).run()
 }
 
 #[cfg(test)]
@@ -318,7 +333,8 @@ mod tests {
     #[test]
     fn what_else_is_queued_goes_first_each_class_by_its_own_gap() {
         let end = |queued: Load, is_new| {
-            let beside = Beside { queued: &[queued], half_answer: false };
+            let others = [Others { queued, ..Others::default() }];
+            let beside = Beside { others: &others, half_answer: false };
             play_beside(ONE, Way::Long, &[line(Some(30))], &people(1, is_new), beside).last_at.expect("sent")
         };
         let nothing = Load::default();
@@ -330,6 +346,25 @@ mod tests {
         assert_eq!(end(others, false), start() + 20 * Duration::from_millis(1_100));
         let more_than_a_day = Load { first_touches: 40, ..nothing };
         assert!(end(more_than_a_day, true) > at("2026-12-01T05:00:00Z"), "the cap of the first day is theirs");
+    }
+
+    #[test]
+    fn other_campaigns_go_in_turn_with_this_one_as_long_as_they_last() {
+        let end = |people: &[Entrant], of_others: &[u32]| {
+            let load = |messages: &u32| Load { follow_ups: *messages, first_touches: 0 };
+            let others = [Others { in_turn: of_others.iter().map(load).collect(), ..Others::default() }];
+            let beside = Beside { others: &others, half_answer: false };
+            let end = play_beside(ONE, Way::Long, &[line(None)], people, beside).last_at.expect("sent");
+            (end - start()).num_milliseconds() / 1_100
+        };
+        let known = people(100, false);
+        assert_eq!([end(&known, &[]), end(&known, &[30]), end(&known, &[20_000])], [99, 129, 199]);
+        assert_eq!([end(&known, &[20_000, 20_000]), end(&known, &[20_000, 10])], [299, 209]);
+        let tomorrow = start() + TimeDelta::days(1);
+        let later: Vec<Entrant> = known.into_iter().map(|person| Entrant { at: tomorrow, ..person }).collect();
+        let day = 86_400_000 / 1_100;
+        assert_eq!(end(&later, &[70_000]) - day, 99, "they are through by then");
+        assert!((198..=200).contains(&(end(&later, &[90_000]) - day)), "they are not");
     }
 
     #[test]
@@ -494,8 +529,8 @@ mod tests {
 
     #[test]
     fn what_else_is_queued_is_gone_before_a_campaign_that_begins_later() {
-        let queued = [Load { first_touches: 20, follow_ups: 50 }];
-        let beside = Beside { queued: &queued, half_answer: false };
+        let others = [Others { queued: Load { first_touches: 20, follow_ups: 50 }, ..Others::default() }];
+        let beside = Beside { others: &others, half_answer: false };
         let tomorrow = start() + TimeDelta::days(1);
         let people: Vec<Entrant> =
             people(1, true).into_iter().map(|person| Entrant { at: tomorrow, ..person }).collect();

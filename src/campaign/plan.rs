@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::campaign::file::shape::StopOn;
 use crate::campaign::file::words::Name;
-use crate::campaign::forecast::{Beside, Forecast, Line, Load, Pin, Rules, Way, forecast};
+use crate::campaign::forecast::{Beside, Forecast, Line, Load, Others, Pin, Rules, Way, forecast};
 use crate::campaign::plan::people::enrol;
 use crate::campaign::plan::texts::Texts;
 use crate::campaign::pool::drawn;
@@ -64,8 +64,8 @@ pub struct Row {
 pub struct PlanLine {
     pub id: String,
     pub line: Line,
-    /// What else is queued for it, and goes first.
-    pub queued: Load,
+    /// What else it has to send.
+    pub others: Others,
 }
 
 /// The account's lines, as a campaign finds them.
@@ -92,22 +92,45 @@ impl Lines {
     }
 }
 
-/// All lines of an account that may send, behind what is queued for them, by their ids; what any line may take is dealt out among them.
-pub fn behind(mut lines: Vec<PlanLine>, queued: &HashMap<String, Load>) -> Vec<PlanLine> {
-    let anywhere = queued.get(ANY_LINE).copied().unwrap_or_default();
+/// What is to be sent by each line, by its id, and under `*` what any line may take.
+pub type Loads = HashMap<String, Load>;
+
+/// What others have to send.
+#[derive(Debug, Clone, Default)]
+pub struct Backlog {
+    /// What goes first.
+    pub queued: Loads,
+    /// What goes in turn with the campaign, of each other campaign.
+    pub in_turn: Vec<Loads>,
+}
+
+/// All lines of an account that may send, with what else they have to; what any line may take is dealt out among them.
+pub fn beside(mut lines: Vec<PlanLine>, backlog: &Backlog) -> Vec<PlanLine> {
+    let queued = dealt_out(&lines, &backlog.queued);
+    let in_turn: Vec<Vec<Load>> = backlog.in_turn.iter().map(|loads| dealt_out(&lines, loads)).collect();
+    for (place, line) in lines.iter_mut().enumerate() {
+        let in_turn = in_turn.iter().map(|loads| loads[place]).filter(|load| *load != Load::default());
+        line.others = Others { queued: queued[place], in_turn: in_turn.collect() };
+    }
+    lines
+}
+
+fn dealt_out(lines: &[PlanLine], loads: &Loads) -> Vec<Load> {
+    let anywhere = loads.get(ANY_LINE).copied().unwrap_or_default();
     let dealt = |all: u32, place: u32, count: u32| all / count + u32::from(place < all % count);
     let touching = lines.iter().filter(|line| line.line.first_touch_cap != Some(0)).count();
     let (count, touching) = (lines.len() as u32, touching as u32);
     let mut place_touching = 0;
-    for (place, line) in (0..).zip(&mut lines) {
-        line.queued = queued.get(&line.id).filter(|_| line.id != ANY_LINE).copied().unwrap_or_default();
-        line.queued.follow_ups += dealt(anywhere.follow_ups, place, count);
+    let load = |(place, line): (u32, &PlanLine)| {
+        let mut load = loads.get(&line.id).filter(|_| line.id != ANY_LINE).copied().unwrap_or_default();
+        load.follow_ups += dealt(anywhere.follow_ups, place, count);
         if line.line.first_touch_cap != Some(0) {
-            line.queued.first_touches += dealt(anywhere.first_touches, place_touching, touching);
+            load.first_touches += dealt(anywhere.first_touches, place_touching, touching);
             place_touching += 1;
         }
-    }
-    lines
+        load
+    };
+    (0..).zip(lines).map(load).collect()
 }
 
 /// All of it.
@@ -191,7 +214,7 @@ pub fn plan(
         }
     }
     let lines = &lines.sending[..];
-    let queued: Vec<Load> = lines.iter().map(|line| line.queued).collect();
+    let others: Vec<Others> = lines.iter().map(|line| line.others.clone()).collect();
     let answers_end_it = running.campaign.stop_on.contains(&StopOn::Reply);
     let play = |way, pace: f64| {
         let rules = Rules::of(running, way, unanswered_limit);
@@ -206,7 +229,7 @@ pub fn plan(
             rules,
             &lines.iter().map(slowed).collect::<Vec<_>>(),
             &entrants,
-            Beside { queued: &queued, half_answer },
+            Beside { others: &others, half_answer },
         )
     };
     let (short, long) = (play(Way::Short, 1.0), play(Way::Long, PACE_AT_WORST));
@@ -316,7 +339,7 @@ mod tests {
                 first_touches_left: Some(*cap),
                 today: start().date_naive(),
             },
-            queued: Load::default(),
+            others: Others::default(),
         };
         Lines { sending: caps.iter().enumerate().map(line).collect(), ..Lines::default() }
     }
@@ -459,15 +482,21 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
     #[test]
     fn what_any_line_may_take_is_dealt_out_among_them() {
         let load = |first_touches, follow_ups| Load { first_touches, follow_ups };
-        let queued = HashMap::from([
+        let all = HashMap::from([
             ("*".to_owned(), load(5, 0)),
             ("pl_1".to_owned(), load(1, 7)),
             ("of another pool".to_owned(), load(9, 9)),
         ]);
-        let loads: Vec<Load> = behind(lines(&[30, 30]).sending, &queued).iter().map(|line| line.queued).collect();
-        assert_eq!(loads, [load(3, 0), load(3, 7)]);
-        let loads: Vec<Load> = behind(lines(&[0, 30]).sending, &queued).iter().map(|line| line.queued).collect();
-        assert_eq!(loads, [load(0, 0), load(6, 7)], "a line without first touches gets none of theirs");
+        let dealt = |caps: &[u32]| {
+            let backlog = Backlog { queued: all.clone(), in_turn: vec![all.clone(), HashMap::new()] };
+            let others = beside(lines(caps).sending, &backlog).into_iter().map(|line| line.others);
+            let (queued, in_turn): (Vec<Load>, Vec<Vec<Load>>) =
+                others.map(|others| (others.queued, others.in_turn)).unzip();
+            assert_eq!(in_turn.concat(), queued.iter().copied().filter(|load| *load != Load::default()).collect::<Vec<_>>());
+            queued
+        };
+        assert_eq!(dealt(&[30, 30]), [load(3, 0), load(3, 7)]);
+        assert_eq!(dealt(&[0, 30]), [load(0, 0), load(6, 7)], "a line without first touches gets none of theirs");
     }
 
     #[test]

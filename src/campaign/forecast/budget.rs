@@ -1,6 +1,8 @@
 //! What a line may send, and when: its gaps, and the first touches of its day.
 
 use std::collections::VecDeque;
+use std::iter;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
@@ -33,6 +35,25 @@ pub struct Load {
     pub follow_ups: u32,
 }
 
+impl Load {
+    fn take(&mut self, opens: (bool, bool)) -> Option<bool> {
+        let (is_first_touch, left) = match opens {
+            (true, _) if self.follow_ups > 0 => (false, &mut self.follow_ups),
+            (_, true) if self.first_touches > 0 => (true, &mut self.first_touches),
+            _ => return None,
+        };
+        *left -= 1;
+        Some(is_first_touch)
+    }
+}
+
+impl AddAssign for Load {
+    fn add_assign(&mut self, other: Load) {
+        self.first_touches += other.first_touches;
+        self.follow_ups += other.follow_ups;
+    }
+}
+
 /// Messages in the queue: when each was made, and whose it is.
 pub(super) type Made = VecDeque<(DateTime<Utc>, usize)>;
 
@@ -42,7 +63,10 @@ pub(super) struct Budget {
     day: NaiveDate,
     left: Option<u32>,
     /// Messages of others, which go before those of the campaign.
-    pub queued: Load,
+    queued: Load,
+    /// Messages of each other campaign, which go in turn with those of this one, and whose turn it is; behind them all, this one's.
+    in_turn: Vec<Load>,
+    turn: usize,
     pub first_touches: Made,
     pub follow_ups: Made,
     /// The event that counts; others of this line are stale.
@@ -56,16 +80,41 @@ impl Budget {
             day: line.today,
             left: line.first_touches_left,
             queued: Load::default(),
+            in_turn: Vec::new(),
+            turn: 0,
             first_touches: Made::new(),
             follow_ups: Made::new(),
             next: None,
         }
     }
 
-    /// Others' messages, which go first. Tells when they can begin to.
-    pub fn put_before(&mut self, queued: Load) -> DateTime<Utc> {
-        self.queued = queued;
+    /// Others' messages. Tells when they can begin to go.
+    pub fn put_beside(&mut self, queued: Load, in_turn: Vec<Load>) -> DateTime<Utc> {
+        (self.queued, self.in_turn) = (queued, in_turn);
         self.line.next_at.min(self.line.next_first_touch_at)
+    }
+
+    /// Whether others have follow-ups to send, and first touches.
+    pub fn others_have(&self) -> (bool, bool) {
+        let mut all = iter::once(&self.queued).chain(&self.in_turn);
+        (all.clone().any(|load| load.follow_ups > 0), all.any(|load| load.first_touches > 0))
+    }
+
+    /// Takes a message of others, if it is their turn and the line may send one, and tells whether it is a first touch.
+    pub fn take_of_others(&mut self, opens: (bool, bool)) -> Option<bool> {
+        let first = self.queued.take(opens);
+        if first.is_some() {
+            return first;
+        }
+        while let Some(load) = self.in_turn.get_mut(self.turn) {
+            self.turn += 1;
+            let taken = load.take(opens);
+            if taken.is_some() {
+                return taken;
+            }
+        }
+        self.turn = 0;
+        None
     }
 
     /// A new day has its whole cap.

@@ -11,7 +11,7 @@ use crate::campaign::forecast::budget::{Budget, Line, Made};
 use crate::campaign::forecast::group::Group;
 use crate::campaign::forecast::lengths::{Answers, Lengths};
 use crate::campaign::forecast::room::Room;
-use crate::campaign::forecast::{Beside, Entrant, Forecast, Pin, Place, Rules};
+use crate::campaign::forecast::{Beside, Entrant, Forecast, Others, Pin, Place, Rules};
 use crate::campaign::opening::{Opening, place};
 use crate::campaign::program::{Message, Op};
 use crate::campaign::walk::{Clocks, until};
@@ -87,9 +87,9 @@ impl<'a> Play<'a> {
 
     pub fn beside(mut self, beside: Beside<'_>) -> Play<'a> {
         self.half_answer = beside.half_answer;
-        for (line, queued) in beside.queued.iter().enumerate() {
+        for (line, Others { queued, in_turn }) in beside.others.iter().enumerate() {
             // They do not wait for the campaign.
-            let now = self.budgets[line].put_before(*queued);
+            let now = self.budgets[line].put_beside(*queued, in_turn.clone());
             self.plan(line, now);
         }
         self
@@ -227,17 +227,14 @@ impl<'a> Play<'a> {
         self.budgets[line].begin_day(at);
         let budget = &self.budgets[line];
         let opens = (at >= budget.follow_up_at(at), budget.first_touch_at(at).is_some_and(|opens| at >= opens));
-        let queued = &mut self.budgets[line].queued;
-        if opens.0 && queued.follow_ups > 0 {
-            queued.follow_ups -= 1;
-            self.budgets[line].spend(false, at);
-        } else if opens.1 && queued.first_touches > 0 {
-            queued.first_touches -= 1;
-            self.budgets[line].spend(true, at);
+        if let Some(is_first_touch) = self.budgets[line].take_of_others(opens) {
+            self.budgets[line].spend(is_first_touch, at);
         } else if let Some(person) = self.take(line, at, opens) {
             // With a line left to Chert, who wrote to us first may have no pin and be no first touch.
             let is_new = self.people[person].is_new;
             self.send(person, line, is_new, at);
+        } else if let Some(is_first_touch) = self.budgets[line].take_of_others(opens) {
+            self.budgets[line].spend(is_first_touch, at);
         }
         let (any, own) = (first_room(None), first_room(Some(line)));
         for room in [any, any + 1, own, own + 1] {
@@ -310,9 +307,9 @@ impl<'a> Play<'a> {
     fn plan(&mut self, line: usize, at: DateTime<Utc>) {
         let budget = &self.budgets[line];
         let [any_follow_ups, any_first_touches] = &self.anyone;
-        let follows = budget.queued.follow_ups > 0 || !budget.follow_ups.is_empty() || !any_follow_ups.is_empty();
-        let touches =
-            budget.queued.first_touches > 0 || !budget.first_touches.is_empty() || !any_first_touches.is_empty();
+        let others_have = budget.others_have();
+        let follows = others_have.0 || !budget.follow_ups.is_empty() || !any_follow_ups.is_empty();
+        let touches = others_have.1 || !budget.first_touches.is_empty() || !any_first_touches.is_empty();
         let follow_up = follows.then(|| budget.follow_up_at(at));
         let first_touch = touches.then(|| budget.first_touch_at(at)).flatten();
         let next = [follow_up, first_touch].into_iter().flatten().min();

@@ -1,6 +1,5 @@
 //! The account's lines, as a campaign finds them.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use sqlx::PgPool;
 
 use crate::campaign::file::Checked;
 use crate::campaign::file::finding::nearest;
-use crate::campaign::forecast::{Line, Load};
-use crate::campaign::plan::{Lines, PlanLine, behind};
+use crate::campaign::forecast::{Line, Others};
+use crate::campaign::plan::{Backlog, Lines, PlanLine, beside};
 use crate::campaign::pool::{AccountLine, open};
 use crate::campaign::running::Running;
 use crate::outbox::lines::{self, LineStatus};
@@ -49,8 +48,8 @@ impl Account {
         Ok(())
     }
 
-    /// How a campaign finds them, behind what is `queued` for them. Of what any line may take, those outside of its pool take their part.
-    pub fn of(&self, running: &Running, queued: &HashMap<String, Load>) -> Lines {
+    /// How a campaign finds them, with what others have to send. Of what any line may take, those outside of its pool take their part.
+    pub fn of(&self, running: &Running, backlog: &Backlog) -> Lines {
         let pool = &running.campaign.lines.pool;
         let knows_lines = self.known().next().is_some();
         let is_of_it = |id: &String| !knows_lines || pool.is_empty() || pool.contains(id);
@@ -59,7 +58,7 @@ impl Account {
         let sending = self.all.iter().filter(may_send).map(|line| plan_line(line, self.now)).collect();
         let account = self.known().map(|line| AccountLine { id: line.id.clone(), takes_new: line.takes_new() });
         Lines {
-            sending: behind(sending, queued).into_iter().filter(|line| is_of_it(&line.id)).collect(),
+            sending: beside(sending, backlog).into_iter().filter(|line| is_of_it(&line.id)).collect(),
             resting: resting.collect(),
             open: open(pool, &account.collect::<Vec<_>>()),
         }
@@ -87,6 +86,6 @@ fn plan_line(line: &LineStatus, now: DateTime<Utc>) -> PlanLine {
             first_touches_left: cap.map(|cap| cap.saturating_sub(line.first_touches_today.unsigned_abs())),
             today: now.with_timezone(&zone).date_naive(),
         },
-        queued: Load::default(),
+        others: Others::default(),
     }
 }

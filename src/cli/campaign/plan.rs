@@ -23,7 +23,7 @@ use crate::cli::campaign::people::{self, People};
 use crate::cli::{DatabaseOptions, print_json, table};
 use crate::config::UnansweredOptions;
 use crate::outbox::campaigns::audience::{self, Person, Query};
-use crate::outbox::campaigns::known::{Asking, known, queued};
+use crate::outbox::campaigns::known::{Asking, Ours, backlog, known};
 use crate::units::{counted, instant};
 
 /// So many rows are shown of those with which something is wrong.
@@ -39,7 +39,8 @@ way. Where it asks for a reply or a delivery, texts are counted by the way that 
 who would get none is told of either. People, suppressions, pins and lines are read from the database as they stand; who goes by a line
 that may not send now is stuck. The end is a range: at best every branch takes its shorter way, half of the people answer their first
 message (where that ends it), and the lines keep their whole pace; at worst every branch takes its longer way, nobody answers, and the
-lines lose 15 % of their pace. What else is queued for the same lines goes first, unless its priority is later.
+lines lose 15 % of their pace. What else is queued for the same lines goes first, and whom other campaigns have to write to by then go in
+turn with it, unless their priority is later.
 
 People are counted as a firing counts them, and in its words: who is held for a variable that their row has is `already_active`, and goes
 on, from the first step as far as a plan can tell.
@@ -112,16 +113,18 @@ impl PlanArgs {
         let account = Account::read(pool).await?;
         let next = fires::next_after(&running.campaign.schedule, running.campaign.zone, account.now);
         let starts_at = self.from.or(next).unwrap_or(account.now);
+        let (campaign, priority) = (running.campaign.name.as_str(), running.campaign.caps.priority);
         let labels = json!(running.campaign.labels);
         let asking = Asking {
-            campaign: running.campaign.name.as_str(),
+            campaign,
             labels: &labels,
             at: starts_at,
             again_after: again_after(&running.campaign.audience),
             cap: running.campaign.caps.per_recipient,
         };
         let known = known(pool, asking, &phones).await?;
-        let lines = account.of(running, &queued(pool, starts_at, running.campaign.caps.priority).await?);
+        let ours = Ours { at: starts_at, priority, campaign, from_where_they_stand: false };
+        let lines = account.of(running, &backlog(pool, ours).await?);
         let audience = Audience { rows: &rows, known: &known };
         Ok(plan(running, &audience, &lines, starts_at, self.unanswered.limit.0, usize::from(self.preview)))
     }

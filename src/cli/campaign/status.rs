@@ -1,12 +1,11 @@
 //! `campaign status`: one campaign's firings, its funnel, and when it will be through; once, or again and again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::Args;
@@ -21,6 +20,7 @@ use crate::cli::campaign::list::{rows, shown};
 use crate::cli::campaign::plan::range;
 use crate::cli::{DatabaseOptions, print_json, stop, table};
 use crate::config::UnansweredOptions;
+use crate::outbox::campaigns::known::{self, Ours};
 use crate::outbox::campaigns::overview::{self, Listed, Tick};
 use crate::outbox::campaigns::{funnel as counting, under_way};
 use crate::units::{counted, duration};
@@ -36,7 +36,8 @@ who are held back, until they reply or somebody looks at what they wrote), waits
 something is mended (held), and whose enrolment ended there first (ended; `before it`, if the step's time had not come). A reply or a stop
 counts where it answered: at the message that was sent last before it. A stop is no reply. What retention has deleted is not counted.
 
-The end is that of `campaign plan`, played from where everybody stands, over the lines as they are: see there what makes it a range. People
+The end is that of `campaign plan`, played from where everybody stands, over the lines as they are and beside what others have to send on
+them: see there what makes it a range. People
 who are held, or wait for somebody, are not in it, nor those who are not enrolled yet, nor what will wait for a reply, if nobody answers,
 after OUTBOX_UNANSWERED_LIMIT messages without one: that is an option of workers, so give this command the same environment. Where no end
 can be foretold it is said why, in JSON by `no_eta` beside an `eta` of null.
@@ -247,14 +248,18 @@ impl End {
             return Ok(eta.clone());
         }
         let began = Instant::now();
-        ensure!(running.contains_key(&campaign.version), "its version cannot be read by this release");
+        let own = running.get(&campaign.version);
+        let own = own.ok_or_else(|| anyhow::anyhow!("its version cannot be read by this release"))?;
         let account = Account::read(pool).await?;
+        let (priority, name) = (own.campaign.caps.priority, &campaign.name);
+        let ours = Ours { at: account.now, priority, campaign: name, from_where_they_stand: true };
+        let backlog = known::backlog(pool, ours).await?;
         let found = under_way::read(pool, &campaign.name, &running, self.unanswered_limit).await?;
         let mut found = found.ok_or_else(|| anyhow::anyhow!("more than a million people are on the way"))?;
         let versions = running
             .into_iter()
             .filter_map(|(version, running)| {
-                let (lines, members) = (account.of(&running, &HashMap::new()), found.members.remove(&version)?);
+                let (lines, members) = (account.of(&running, &backlog), found.members.remove(&version)?);
                 Some(OnTheWay { running, lines, members })
             })
             .collect::<Vec<_>>();

@@ -1,16 +1,16 @@
 //! What is known of people who may be enrolled, for a plan: nothing is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::PgPool;
 use sqlx::postgres::types::PgInterval;
+use sqlx::{PgPool, PgTransaction};
 
 use crate::campaign::file::words::Cap;
 use crate::campaign::forecast::Load;
-use crate::campaign::plan::Known;
+use crate::campaign::plan::{Backlog, Known, Loads};
 use crate::database;
 use crate::outbox::admit::interval;
 use crate::outbox::campaigns::CampaignsError;
@@ -110,15 +110,52 @@ pub async fn known(
     Ok(all)
 }
 
-/// What is queued for each line, falls due `before` then and goes before messages of this `priority`, by its id, with what any line may take
-/// under `*`. What waits for a person or a campaign takes no line's time, and does not count. Errors: `CampaignsError::Read`.
-pub async fn queued(
-    pool: &PgPool,
-    before: DateTime<Utc>,
-    priority: i16,
-) -> Result<HashMap<String, Load>, CampaignsError> {
+/// Beside which messages somebody wants to know what others have to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Ours<'a> {
+    /// When they begin: what falls due after that is not looked at.
+    pub at: DateTime<Utc>,
+    pub priority: i16,
+    pub campaign: &'a str,
+    /// Who are on the way through it are ours; else they come before ours.
+    pub from_where_they_stand: bool,
+}
+
+/// What others have to send: what is queued, and what the people of other campaigns have still to be sent at the step at which they are,
+/// once there is room in the queue. What has a later priority does not go before ours, and what waits for a person or a campaign takes no
+/// line's time: neither counts. Errors: `CampaignsError::Read`.
+pub async fn backlog(pool: &PgPool, ours: Ours<'_>) -> Result<Backlog, CampaignsError> {
     let mut tx = database::begin_plain(pool).await.map_err(CampaignsError::Read)?;
-    let rows = sqlx::query!(
+    let queued = queued(&mut tx, ours).await.map_err(CampaignsError::Read)?;
+    let people = people(&mut tx, ours).await.map_err(CampaignsError::Read)?;
+    let load = |of: &Waiting| {
+        let count = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
+        Load { first_touches: count(of.first_touches), follow_ups: count(of.follow_ups) }
+    };
+    let mut backlog = Backlog::default();
+    for of in &queued {
+        *backlog.queued.entry(of.line_id.clone()).or_default() += load(of);
+    }
+    let mut in_turn: BTreeMap<String, Loads> = BTreeMap::new();
+    for (campaign, priority, of) in &people {
+        let goes_first = *priority < ours.priority || campaign == ours.campaign;
+        let loads = if goes_first { &mut backlog.queued } else { in_turn.entry(campaign.clone()).or_default() };
+        *loads.entry(of.line_id.clone()).or_default() += load(of);
+    }
+    backlog.in_turn = in_turn.into_values().collect();
+    Ok(backlog)
+}
+
+/// Messages of a line.
+struct Waiting {
+    line_id: String,
+    first_touches: i64,
+    follow_ups: i64,
+}
+
+async fn queued(tx: &mut PgTransaction<'_>, ours: Ours<'_>) -> Result<Vec<Waiting>, sqlx::Error> {
+    sqlx::query_as!(
+        Waiting,
         r#"
         select coalesce(j.line_id, j.phone_line_id, r.line_id, '*') as "line_id!",
                count(*) filter (where coalesce(j.first_touch, r.first_touched_at is null)) as "first_touches!",
@@ -126,15 +163,39 @@ pub async fn queued(
           from outbox.jobs j
           left join outbox.recipients r on r.phone = j.phone
          where j.state = 'queued' and j.due_at <= $1 and j.priority <= $2 and not outbox.is_held(j.reason)
+           and (j.campaign is distinct from $3 or not $4)
          group by 1
         "#,
-        before,
-        priority,
+        ours.at,
+        ours.priority,
+        ours.campaign,
+        ours.from_where_they_stand,
     )
-    .fetch_all(&mut *tx)
+    .fetch_all(&mut **tx)
     .await
-    .map_err(CampaignsError::Read)?;
-    let count = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
-    let load = |first_touches, follow_ups| Load { first_touches: count(first_touches), follow_ups: count(follow_ups) };
-    Ok(rows.into_iter().map(|row| (row.line_id, load(row.first_touches, row.follow_ups))).collect())
+}
+
+/// Of campaigns that run, with their priorities.
+async fn people(tx: &mut PgTransaction<'_>, ours: Ours<'_>) -> Result<Vec<(String, i16, Waiting)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select c.name, v.priority, e.line_id, count(*) filter (where e.first_touch) as "first_touches!",
+               count(*) filter (where not e.first_touch) as "follow_ups!"
+          from outbox.campaigns c
+          join outbox.campaign_versions v on v.campaign = c.name and v.version = c.version
+          join outbox.enrolments e on e.campaign = c.name and e.state = 'active' and e.ready
+         where c.state = 'running' and (c.name <> $3 or not $4) and v.priority <= $2
+           and e.due_at <= $1 and e.detail is null
+         group by c.name, v.priority, e.line_id
+        "#,
+        ours.at,
+        ours.priority,
+        ours.campaign,
+        ours.from_where_they_stand,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let waiting = |line_id, first_touches, follow_ups| Waiting { line_id, first_touches, follow_ups };
+    let rows = rows.into_iter();
+    Ok(rows.map(|row| (row.name, row.priority, waiting(row.line_id, row.first_touches, row.follow_ups))).collect())
 }

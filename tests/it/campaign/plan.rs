@@ -138,6 +138,57 @@ async fn what_others_have_queued_goes_before_a_plans_messages() {
 }
 
 #[tokio::test]
+async fn whom_other_campaigns_have_still_to_write_to_goes_in_turn_in_plan_and_status() {
+    let it = Harness::start().await;
+    it.execute("update outbox.lines set active = false where id > (select min(id) from outbox.lines where id <> '*')")
+        .await;
+    it.pace(Paces { first_touch_gap: Some(Duration::from_secs(600)), ..Paces::default() }).await;
+    it.execute(
+        "create table people as select '+155501424' || lpad(n::text, 2, '0') as phone from generate_series(0, 9) n",
+    )
+    .await;
+    let list = |name: &str, more: &str| {
+        let audience =
+            format!("schedule: {{ manual: true }}\naudience: {{ sql: \"select phone from people\" }}\n{more}");
+        file(&audience, "[{ send: { body: Hi } }]").replace("drip", name)
+    };
+    let same = "caps: { priority: 1 }";
+    it.apply(&list("first", same)).await;
+    it.run(&["campaign", "run", "first"]).await;
+    // Of its ten messages two stand in the queue.
+    it.settle(&it.engine_with(2)).await;
+    assert_eq!(it.count("state = 'queued'").await, 2);
+    it.execute("update people set phone = overlay(phone placing '5' from 10)").await;
+    let slots = |from: &Value, to: &Value| {
+        let at = |at: &Value| at.as_str().and_then(|at| at.parse::<DateTime<Utc>>().ok()).expect("a time");
+        (at(to) - at(from)).num_seconds() / 601
+    };
+    let planned = async |name: &str, more: &str| {
+        let (_, told) = plan(&it, &list(name, more), &[]).await;
+        slots(&told["starts_at"], &told["finishes_from"])
+    };
+    assert_eq!(planned("second", same).await, 2 + 8 + 9, "behind what is queued, and in turn with the others");
+    assert_eq!(planned("second", "").await, 9, "theirs is later");
+    it.execute("delete from people where phone > '+15550142502'").await;
+    assert_eq!(planned("second", same).await, 2 + 2 * 3 - 1, "they take turns");
+    assert_eq!(planned("second", "caps: { priority: 2 }").await, 2 + 8 + 2, "theirs goes first");
+    assert_eq!(planned("first", same).await, 2 + 8 + 2, "its own people came first");
+
+    it.apply(&list("second", same)).await;
+    it.run(&["campaign", "run", "second"]).await;
+    it.settle(&it.engine_with(2)).await;
+    let end = async |name: &str| {
+        let now = it.now().await;
+        let (_, told, _) = it.run(&["campaign", "status", name, "--json"]).await;
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        slots(&json!(now), &told["eta"]["from"])
+    };
+    // Two of each are queued. The first has eight more, the second one.
+    assert_eq!(end("second").await, 2 + 2 * 3 - 1);
+    assert_eq!(end("first").await, 2 + 1 + 9);
+}
+
+#[tokio::test]
 async fn a_plan_says_which_way_it_counts_and_who_is_held_at_a_branch() {
     let it = Harness::start().await;
     it.execute(
@@ -293,7 +344,8 @@ async fn a_plan_counts_people_as_its_firing_does_and_tells_bad_lines_as_apply_do
 #[tokio::test]
 async fn who_may_be_enrolled_again_by_the_time_of_the_firing_is_in_its_plan() {
     let it = Harness::start().await;
-    let audience = format!("schedule: {{ manual: true }}\naudience: {{ sql: \"select '{ANN}' as phone\", again: after 6d }}");
+    let audience =
+        format!("schedule: {{ manual: true }}\naudience: {{ sql: \"select '{ANN}' as phone\", again: after 6d }}");
     let source = file(&audience, "[{ send: { body: Hi } }]");
     it.apply(&source).await;
     it.enrol(ANN).await;
