@@ -50,7 +50,8 @@ pub struct Eta {
     pub unanswered: u32,
     /// Messages that are left, of both ways the fewer and the more.
     pub messages: (u32, u32),
-    /// The last message, if every branch takes its shorter way and the lines keep their whole pace. None if there is none.
+    /// The last message, if every branch takes its shorter way and the lines keep their whole pace. None if there is none. Who replies gets
+    /// less than is foretold, so that it may be over sooner.
     pub from: Option<DateTime<Utc>>,
     /// The last message, if every branch takes its longer way and the lines lose some of their pace.
     pub by: Option<DateTime<Utc>>,

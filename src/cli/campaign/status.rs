@@ -37,10 +37,10 @@ something is mended (held), and whose enrolment ended there first (ended; `befor
 counts where it answered: at the message that was sent last before it. A stop is no reply. What retention has deleted is not counted.
 
 The end is that of `campaign plan`, played from where everybody stands, over the lines as they are and beside what others have to send on
-them: see there what makes it a range. People
-who are held, or wait for somebody, are not in it, nor those who are not enrolled yet, nor what will wait for a reply, if nobody answers,
-after OUTBOX_UNANSWERED_LIMIT messages without one: that is an option of workers, so give this command the same environment. Where no end
-can be foretold it is said why, in JSON by `no_eta` beside an `eta` of null.
+them: see there what makes it a range. But nobody is foretold to answer: where that ends an enrolment, it may be over sooner. People who
+are held, or wait for somebody, are not in it, nor those who are not enrolled yet, nor what will wait for a reply, if nobody answers, after
+OUTBOX_UNANSWERED_LIMIT messages without one: that is an option of workers, so give this command the same environment. Where no end can be
+foretold it is said why, in JSON by `no_eta` beside an `eta` of null.
 
 Examples:
   chert-outbox campaign status welcome

@@ -141,10 +141,17 @@ async fn page(
                (r.review_since is not null or e.waiting and q.state = 'queued' and q.reason in ('unanswered', 'in_review')) is true
                    as "waits_for_somebody!",
                case when $5::interval is null then '{}'
-                    else array(select s.sent_at
-                                 from outbox.jobs s
-                                where s.phone = e.phone and s.sent_at > now() - $5::interval and s.campaign is not null
-                                order by s.sent_at)
+                    else array(select counted.at
+                                 from ((select s.sent_at
+                                          from outbox.jobs s
+                                         where s.phone = e.phone and s.sent_at > now() - $5::interval and s.campaign is not null)
+                                        union all
+                                       -- As in a plan; whose own message is made waits for none that came later.
+                                       (select now()
+                                          from outbox.jobs s
+                                         where s.phone = e.phone and s.state in ('queued', 'sending') and s.campaign <> e.campaign
+                                           and not e.waiting)) counted (at)
+                                order by counted.at)
                end as "sent!", coalesce(r.unanswered, 0) as "unanswered!", now() as "now!"
           from outbox.enrolments e
           left join outbox.jobs q on q.id = e.job_id and e.waiting

@@ -287,6 +287,23 @@ async fn what_people_got_and_what_is_on_its_way_counts_under_a_plans_cap() {
 }
 
 #[tokio::test]
+async fn what_is_on_its_way_from_another_campaign_counts_under_a_cap_in_status_too() {
+    let it = Harness::start().await;
+    it.apply(&file("", "[{ send: { body: Hi } }]").replace("drip", "one")).await;
+    it.scalar(&format!("select outbox.enrol('one', '{BOB}', '{{}}')")).await;
+    it.settle(&it.engine()).await;
+    it.apply(&file("caps: { per_recipient: 1 in 7d }", "[{ send: { body: Hi } }]")).await;
+    for (phone, days) in [(ANN, 0.0), (BOB, 7.0)] {
+        it.enrol(phone).await;
+        let (_, told, _) = it.run(&["campaign", "status", "drip", "--json"]).await;
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        let end: DateTime<Utc> = told["eta"]["by"].as_str().and_then(|at| at.parse().ok()).expect("a time");
+        let waited = (end - it.now().await).as_seconds_f64() / 86_400.0;
+        assert!((waited - days).abs() < 0.01, "{phone}: {waited}");
+    }
+}
+
+#[tokio::test]
 async fn a_plan_counts_people_as_its_firing_does_and_tells_bad_lines_as_apply_does() {
     let it = Harness::start().await;
     let directory = tempfile::tempdir().expect("made");
