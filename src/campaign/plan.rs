@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::campaign::file::shape::StopOn;
 use crate::campaign::file::words::Name;
-use crate::campaign::forecast::{Beside, Forecast, Line, Load, Others, Pin, Rules, Way, forecast};
+use crate::campaign::forecast::{Beside, Entrant, Forecast, Line, Load, Others, Pin, Rules, Way, forecast};
 use crate::campaign::plan::people::enrol;
 use crate::campaign::plan::texts::Texts;
 use crate::campaign::pool::drawn;
@@ -202,21 +202,28 @@ pub fn plan(
     let (members, people) = enrol(running, audience);
     let mut texts = Texts::new(running);
     let mut entrants = Vec::with_capacity(members.len());
+    // Over whom the jitter is spread: who is let go goes on at once.
+    let mut spread = Vec::with_capacity(members.len());
     let mut preview = Vec::new();
-    let spread = running.jitter();
     for (n, member) in members.iter().enumerate() {
         let shown = (n < previews).then_some(&mut preview);
         let no_text_at = texts.render(running, &lines.open, member, shown);
         // Who is in review goes on when somebody has looked at what they wrote, which nobody can foretell.
         if !member.known.in_review {
-            let spread = if member.is_let_go { Duration::ZERO } else { spread };
-            entrants.push(member.entrant(running, lines, spread_at(starts_at, spread, n, members.len()), no_text_at));
+            spread.extend((!member.is_let_go).then_some(entrants.len()));
+            entrants.push(member.entrant(running, lines, starts_at, no_text_at));
         }
     }
+    let spread_out = |shares_later, entrants: &mut [Entrant]| {
+        for (n, place) in spread.iter().enumerate() {
+            entrants[*place].at = spread_at(starts_at, running.jitter(), n + shares_later, spread.len());
+        }
+    };
+    spread_out(0, &mut entrants);
     let lines = &lines.sending[..];
     let others: Vec<Others> = lines.iter().map(|line| line.others.clone()).collect();
     let answers_end_it = running.campaign.stop_on.contains(&StopOn::Reply);
-    let play = |way, pace: f64| {
+    let play = |entrants: &[Entrant], way, pace: f64| {
         let rules = Rules::of(running, way, unanswered_limit);
         let slower = |gap: Duration| gap.mul_f64(1.0 / pace);
         let slowed = |PlanLine { line, .. }: &PlanLine| Line {
@@ -228,11 +235,14 @@ pub fn plan(
         forecast(
             rules,
             &lines.iter().map(slowed).collect::<Vec<_>>(),
-            &entrants,
+            entrants,
             Beside { others: &others, half_answer },
         )
     };
-    let (short, long) = (play(Way::Short, 1.0), play(Way::Long, PACE_AT_WORST));
+    let short = play(&entrants, Way::Short, 1.0);
+    // At worst up to its end.
+    spread_out(1, &mut entrants);
+    let long = play(&entrants, Way::Long, PACE_AT_WORST);
     let (people_with_a_text_twice, held_at_branches) = (texts.twice, std::mem::take(&mut texts.held_at_branches));
     Plan {
         campaign: running.campaign.name.clone(),
@@ -254,8 +264,8 @@ pub fn plan(
 }
 
 /// Evenly over the jitter, as chance does for many.
-fn spread_at(starts_at: DateTime<Utc>, spread: Duration, n: usize, count: usize) -> DateTime<Utc> {
-    let share = spread.mul_f64(n as f64 / count.max(1) as f64);
+fn spread_at(starts_at: DateTime<Utc>, jitter: Duration, n: usize, count: usize) -> DateTime<Utc> {
+    let share = jitter.mul_f64(n as f64 / count.max(1) as f64);
     TimeDelta::from_std(share).ok().and_then(|share| starts_at.checked_add_signed(share)).unwrap_or(starts_at)
 }
 
@@ -492,7 +502,10 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
             let others = beside(lines(caps).sending, &backlog).into_iter().map(|line| line.others);
             let (queued, in_turn): (Vec<Load>, Vec<Vec<Load>>) =
                 others.map(|others| (others.queued, others.in_turn)).unzip();
-            assert_eq!(in_turn.concat(), queued.iter().copied().filter(|load| *load != Load::default()).collect::<Vec<_>>());
+            assert_eq!(
+                in_turn.concat(),
+                queued.iter().copied().filter(|load| *load != Load::default()).collect::<Vec<_>>()
+            );
             queued
         };
         assert_eq!(dealt(&[30, 30]), [load(3, 0), load(3, 7)]);
@@ -526,6 +539,22 @@ steps: [{ name: hello, send: { body: 'Hi {{ name }}' } }, { wait: 1d }, { name: 
 
     fn planned(source: &str, rows: &[Row], lines: &Lines) -> Plan {
         plan(&running(source), &Audience { rows, known: &HashMap::new() }, lines, start(), None, 0)
+    }
+
+    #[test]
+    fn at_worst_the_last_one_comes_at_the_end_of_the_jitter() {
+        let source =
+            "name: a\nzone: America/New_York\nschedule: { cron: '@daily', jitter: 30m }\naudience: { csv: a.csv }
+steps: [{ send: { body: Hi } }]";
+        let checked = file::read(source).expect("it is a campaign");
+        let running =
+            Running::read(&serde_json::to_value(&checked.campaign).expect("serialisable")).expect("it reads back");
+        let ends = |count| {
+            let audience = Audience { rows: &crowd(count), known: &HashMap::new() };
+            let plan = plan(&running, &audience, &lines(&[30, 30]), start(), None, 0);
+            [plan.finishes_from, plan.finishes_by].map(|at| (at.expect("sent") - start()).num_minutes())
+        };
+        assert_eq!([ends(1), ends(2)], [[0, 30], [15, 30]]);
     }
 
     #[test]
