@@ -154,7 +154,18 @@ pub async fn show(pool: &PgPool, id: i64) -> Result<(JobRow, Vec<AttemptRow>), J
 /// already goes back only with `may_double`, and one of a campaign only while its enrolment waits for it.
 pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsError> {
     let mut tx = database::begin(pool).await.map_err(JobsError::Write)?;
-    enrolment_waits_for(&mut tx, id).await?;
+    match retry_in(&mut tx, id, may_double).await {
+        Ok(()) => tx.commit().await.map_err(JobsError::Write),
+        Err(refused) => {
+            // What it has locked is free before it tells why, and not only when its connection has ended.
+            tx.rollback().await.map_err(JobsError::Write)?;
+            Err(refused)
+        }
+    }
+}
+
+async fn retry_in(tx: &mut PgTransaction<'_>, id: i64, may_double: bool) -> Result<(), JobsError> {
+    enrolment_waits_for(tx, id).await?;
     let job = sqlx::query!(
         r#"
         select state, unknown_since is not null as "unknown!",
@@ -165,7 +176,7 @@ pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsE
         "#,
         id
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut **tx)
     .await
     .map_err(JobsError::Read)?
     .ok_or(JobsError::NoSuchJob(id))?;
@@ -189,12 +200,12 @@ pub async fn retry(pool: &PgPool, id: i64, may_double: bool) -> Result<(), JobsE
         "#,
         id,
     )
-    .execute(&mut *tx)
+    .execute(&mut **tx)
     .await
     .map_err(JobsError::Write)?;
     // Workers that sleep are woken as by an insert.
-    sqlx::query!("select pg_notify('outbox_jobs', '')").fetch_one(&mut *tx).await.map_err(JobsError::Write)?;
-    tx.commit().await.map_err(JobsError::Write)
+    sqlx::query!("select pg_notify('outbox_jobs', '')").fetch_one(&mut **tx).await.map_err(JobsError::Write)?;
+    Ok(())
 }
 
 /// The enrolment is locked before its job, as whoever stops one does it; and so nobody makes another job of that step meanwhile.
