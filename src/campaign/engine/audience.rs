@@ -48,7 +48,7 @@ impl Engine {
         match self.find(&mut trying, &running, &unread).await {
             Ok(audience) => {
                 trying.commit().await.map_err(CampaignsError::Audience)?;
-                ticks::found(&mut tx, unread.id, audience).await.map_err(CampaignsError::Audience)?;
+                ticks::found(&mut tx, &unread, audience).await.map_err(CampaignsError::Audience)?;
                 tx.commit().await.map_err(CampaignsError::Audience)?;
             }
             Err(error) => {

@@ -126,6 +126,7 @@ pub struct Open {
     pub id: i64,
     pub campaign: String,
     pub at: DateTime<Utc>,
+    /// Once its people are known, the one that they were found by; until then the campaign's newest.
     pub version: i32,
     /// The rows of the version's file.
     pub file: Option<i64>,
@@ -155,11 +156,13 @@ async fn lock_open(tx: &mut PgTransaction<'_>, state: &str) -> Result<Option<Ope
     sqlx::query_as!(
         Open,
         r#"
-        select t.id, t.campaign, t.at, t.version, v.audience as file, t.audience, t.position,
+        select t.id, t.campaign, t.at, v.version, v.audience as file, t.audience, t.position,
                t.excluded as "excluded!: Json<BTreeMap<String, i64>>"
           from outbox.ticks t
           join outbox.campaigns c on c.name = t.campaign and c.state = 'running'
-          join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
+          -- What has found nobody yet goes by the newest version, and so by a file that was mended meanwhile.
+          join outbox.campaign_versions v on v.campaign = t.campaign
+                                         and v.version = case when t.state = 'new' then c.version else t.version end
          where t.finished_at is null and t.state = $1 and (t.again_at is null or t.again_at <= clock_timestamp())
            and (t.beside
                 or not exists (select from outbox.ticks e
@@ -174,11 +177,12 @@ async fn lock_open(tx: &mut PgTransaction<'_>, state: &str) -> Result<Option<Ope
     .await
 }
 
-/// The people of a locked firing are known: they are enrolled from now on.
-pub async fn found(tx: &mut PgTransaction<'_>, tick: i64, audience: i64) -> Result<(), sqlx::Error> {
+/// The people of a locked firing are known, by its version: they are enrolled in it from now on.
+pub async fn found(tx: &mut PgTransaction<'_>, tick: &Open, audience: i64) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update outbox.ticks set state = 'enrolling', audience = $2, again_at = null, error = null where id = $1",
-        tick,
+        "update outbox.ticks set state = 'enrolling', version = $2, audience = $3, again_at = null, error = null where id = $1",
+        tick.id,
+        tick.version,
         audience,
     )
     .execute(&mut **tx)

@@ -51,7 +51,8 @@ pub async fn is_news(pool: &PgPool, new: &NewVersion) -> Result<bool, CampaignsE
     Ok(unchanged(&mut tx, new).await.map_err(CampaignsError::Read)?.is_none())
 }
 
-/// Puts a version in, if it says anything new, and lets new enrolments start with it; those that run keep theirs. A campaign that
+/// Puts a version in, if it says anything new, and lets new enrolments start with it, also those of a firing that has not found its
+/// people yet; those that run keep theirs. A campaign that
 /// nobody knew begins to run; one that was paused or stopped stays so. `next_after` tells the first firing after an instant: where
 /// the schedule is as it was, what has not fired yet still will.
 /// Errors: `CampaignsError::Change`, nothing changed.
@@ -143,6 +144,21 @@ async fn apply_in(
     sqlx::query!("update outbox.campaigns set version = $2, next_at = $3 where name = $1", new.name, version, next_at)
         .execute(&mut **tx)
         .await?;
+    // A firing that could not find its people tries at once with this version, which may have been made for that.
+    sqlx::query!(
+        r#"
+        update outbox.ticks
+           set again_at = null
+         where id = any (array(
+               select id
+                 from outbox.ticks
+                where campaign = $1 and state = 'new' and finished_at is null and again_at is not null
+                  for update skip locked))
+        "#,
+        new.name
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(Applied { version, unchanged: false, state: before.state, next_at })
 }
 

@@ -152,6 +152,27 @@ async fn a_firing_that_fails_is_nobody_elses_before_that_is_written_down() {
 }
 
 #[tokio::test]
+async fn a_firing_that_finds_nobody_goes_on_with_a_mended_file_and_so_do_those_behind_it() {
+    let it = Harness::start().await;
+    let apply = async |table: &str| {
+        let audience = format!("audience: {{ sql: 'select phone from {table}' }}\nschedule: {{ manual: true }}");
+        it.apply(&file(&audience, "[{ send: { body: Hi } }]")).await;
+    };
+    it.execute("create table people (phone text); insert into people values ('+15550142200')").await;
+    apply("peple").await;
+    let engine = it.engine();
+    for _ in 0..2 {
+        assert_eq!(it.run(&["campaign", "run", "drip"]).await.0, 0);
+        it.settle(&engine).await;
+    }
+    assert_eq!(ticks(&it).await, "new new");
+    apply("people").await;
+    it.settle(&engine).await;
+    assert_eq!(it.text("select state || '/' || version from outbox.ticks order by id").await, "done/2 done/2");
+    assert_eq!(it.text("select state || '/' || version from outbox.enrolments").await, "active/2");
+}
+
+#[tokio::test]
 async fn a_firing_that_meets_an_earlier_one_still_at_it_does_what_the_campaign_says() {
     for (overlap, expected) in
         [("skip", "enrolling skipped/overlap"), ("queue", "enrolling new"), ("allow", "enrolling done")]
