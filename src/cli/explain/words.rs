@@ -149,8 +149,8 @@ pub fn binds(bind: &Bind) -> String {
             "the variable {of} is missing: outbox.enrol with it, or a later firing's row that has it, lets this person go on"
         ),
         "held" => format!(
-            "{of} cannot be used with what is known of this person: mend the file and apply it; \
-             campaign migrate then lets them go on"
+            "{of} cannot be used with what is known of this person: mend the file and apply it, and campaign migrate lets them go on; or \
+             outbox.enrol with a value that can be used, or a later firing's row that has one, does"
         ),
         "deadline" if bind.until.is_none() => {
             "the step's deadline: it ends unless its message is made by then".to_owned()

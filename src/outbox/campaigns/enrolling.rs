@@ -1,5 +1,5 @@
-//! Enrolling the people of a firing, a batch at a time: who is new goes in, who was held for a missing variable gets those of their row
-//! and goes on, everybody but the new is counted by reason, and the firing's position moves, all in one transaction.
+//! Enrolling the people of a firing, a batch at a time: who is new goes in, who is enrolled gets of their row what they lack, who was held
+//! for that goes on, everybody but the new is counted by reason, and the firing's position moves, all in one transaction.
 
 use sqlx::types::Json;
 use sqlx::{Connection as _, PgTransaction};
@@ -49,7 +49,7 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
              limit $3
         ), judged as materialized (
             select rows.n, rows.phone, rows.vars, coalesce(latest.round, 0) + 1 as round, now() + random() * t.jitter as due_at,
-                   case when latest.state = 'held' and latest.reason = 'missing_variable' then latest.id end as lacking,
+                   case when latest.state in ('active', 'held') then latest.id end as enrolment,
                    case when rows.problem is not null then rows.problem
                         -- The first row without a problem is the one that counts.
                         when row_number() over (partition by rows.phone, rows.problem is null order by rows.n) > 1
@@ -89,10 +89,13 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
         ), mended as (
             -- As outbox.enrol does. What would be too much for one person is left as it is: it must not hold up the others.
             update outbox.enrolments e
-               set vars = e.vars || j.vars, state = 'active', reason = null, detail = null, due_at = now()
+               set vars = outbox.brought(e.state, e.vars, j.vars), state = 'active', reason = null,
+                   detail = case when e.state = 'active' then e.detail end, due_at = coalesce(e.due_at, now()),
+                   reached_at = case when e.state = 'held' and e.sent_at is null then greatest(e.reached_at, now()) else e.reached_at end
               from judged j
-             where e.id = j.lacking and j.reason = 'already_active' and (e.state = 'held') is true
-               and octet_length((e.vars || j.vars)::text) <= 65536
+             where e.id = j.enrolment and j.reason = 'already_active' and (e.state in ('active', 'held')) is true
+               and (e.state = 'held' or outbox.brought(e.state, e.vars, j.vars) <> e.vars)
+               and octet_length(outbox.brought(e.state, e.vars, j.vars)::text) <= 65536
         )
         select j.n as "n!", outbox.masked(j.phone) as phone,
                -- Somebody else was quicker.

@@ -365,8 +365,12 @@ fn or_ends(row: &Row, deadline: Option<DateTime<Utc>>, mut next: Next, now: Date
     next
 }
 
-/// Who is held has the deadline of their step all the same: whoever is let go after it ends.
+/// Who is held has the deadline of their step all the same: whoever is let go after it ends. But where nothing was sent to them yet, it
+/// begins when they are let go.
 fn held_until(row: &Row, running: &Running, mut next: Next, now: DateTime<Utc>) -> Next {
+    if row.sent_at.is_none() {
+        return next;
+    }
     let Some(Op::Send(message)) =
         usize::try_from(row.step).ok().and_then(|step| running.program.get(step)).map(|step| &step.op)
     else {
@@ -682,10 +686,13 @@ mod tests {
             reason: Some("missing_variable".to_owned()),
             detail: Some("name".to_owned()),
             due_at: None,
+            sent_at: Some(at(-60)),
             ..row()
         };
         let (known, uncapped) = (known(), Capped::default());
         let around = around(&known, &uncapped);
+        let unsent = Row { sent_at: None, ..held.clone() };
+        assert_eq!(next(&unsent, &running(""), &around).binds.len(), 1, "its time begins when they are let go");
         for (hours, what) in [(-1, "step"), (-49, "end")] {
             let told = next(&Row { reached_at: at(hours), ..held.clone() }, &running(""), &around);
             let bind = &told.binds[1];
@@ -782,6 +789,7 @@ mod tests {
             reason: Some("missing_variable".to_owned()),
             detail: Some("name".to_owned()),
             due_at: None,
+            sent_at: Some(at(-60)),
             ..row()
         };
         assert_eq!(of(&held), [("missing_variable", None), ("deadline", None)]);

@@ -348,6 +348,79 @@ async fn who_lacks_a_variable_goes_on_with_the_row_of_a_later_firing_that_has_it
 }
 
 #[tokio::test]
+async fn what_comes_before_anybody_has_looked_fills_what_is_lacking_and_changes_nothing() {
+    let it = Harness::start().await;
+    it.apply(&file(
+        &format!(
+            "audience: {{ sql: \"select '{BOB}' as phone, 'Bob' as name, 'free' as plan\" }}\nschedule: {{ manual: true }}\n\
+             variables: {{ name: {{ missing: hold }}, plan: {{ missing: hold }} }}"
+        ),
+        "[{ send: { body: 'Hi {{ name }}, {{ plan }}' } }]",
+    ))
+    .await;
+    let ann = it.enrol_with(ANN, r#"{"name": " "}"#).await;
+    for vars in [r#"{"name": "Ann", "plan": null}"#, r#"{"name": "Eve", "plan": "pro"}"#] {
+        assert_eq!(it.enrol_with(ANN, vars).await, ann);
+    }
+    it.enrol_with(BOB, r#"{"plan": "pro"}"#).await;
+    fires(&it).await;
+    it.drain().await;
+    let texts = [(ANN.to_owned(), vec!["Hi Ann, pro".to_owned()]), (BOB.to_owned(), vec!["Hi Bob, pro".to_owned()])];
+    assert_eq!(it.texts().into_iter().collect::<Vec<_>>(), texts);
+}
+
+#[tokio::test]
+async fn who_was_held_before_the_first_message_has_the_time_of_their_step_from_when_they_are_let_go() {
+    let it = Harness::start().await;
+    it.apply(&file(
+        &format!(
+            "audience: {{ sql: \"select '{BOB}' as phone, 'Bob' as name\" }}\nschedule: {{ manual: true }}\n\
+             variables: {{ name: {{ missing: hold }} }}"
+        ),
+        "[{ send: { body: 'Hi {{ name }}' }, expires_after: 1h }]",
+    ))
+    .await;
+    for phone in [ANN, BOB, CID] {
+        it.enrol(phone).await;
+    }
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select distinct state || '/' || reason from outbox.enrolments").await, "held/missing_variable");
+    it.execute(
+        "update outbox.enrolments set reached_at = reached_at - interval '2 hours';
+         update outbox.enrolments set sent_at = reached_at where phone = '+15550142202'",
+    )
+    .await;
+    it.enrol_with(ANN, r#"{"name": "Ann"}"#).await;
+    it.enrol_with(CID, r#"{"name": "Cid"}"#).await;
+    fires(&it).await;
+    it.drain().await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.enrolments().await, "done done stopped/expired", "the step of who was written to goes by that");
+    assert_eq!(it.texts().len(), 2);
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_goes_on_with_a_value_that_can() {
+    let it = Harness::start().await;
+    it.execute("create table people (phone text, orders text); insert into people values ('+15550142201', '10')").await;
+    it.apply(&file(
+        "audience: { sql: 'select phone, orders from people' }\nschedule: { manual: true }\nvariables: { orders: { missing: hold } }",
+        "[{ send: { body: '{% if orders | int >= 3 %}many{% else %}few{% endif %}' } }]",
+    ))
+    .await;
+    for phone in [ANN, BOB] {
+        it.enrol_with(phone, r#"{"orders": "several"}"#).await;
+    }
+    it.settle(&it.engine()).await;
+    assert_eq!(it.enrolments().await, "held/unreadable held/unreadable");
+    it.enrol_with(ANN, r#"{"orders": "2"}"#).await;
+    fires(&it).await;
+    it.drain().await;
+    let texts = [(ANN.to_owned(), vec!["few".to_owned()]), (BOB.to_owned(), vec!["many".to_owned()])];
+    assert_eq!(it.texts().into_iter().collect::<Vec<_>>(), texts);
+}
+
+#[tokio::test]
 async fn what_would_be_too_much_for_one_person_holds_up_no_firing() {
     let it = Harness::start().await;
     let source = |name: &str| {
