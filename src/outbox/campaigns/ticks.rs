@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use sqlx::{PgPool, PgTransaction};
 
 use crate::campaign::file::shape::Overlap;
-use crate::campaign::fires::{Fate, Fire};
+use crate::campaign::fires::{Fate, Fire, ON_TIME};
 use crate::database;
 use crate::outbox::admit::interval;
 use crate::outbox::campaigns::CampaignsError;
@@ -117,6 +117,30 @@ pub async fn record(
     .execute(&mut **tx)
     .await?;
     sqlx::query!("update outbox.campaigns set next_at = $2 where name = $1", name, next_at).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Records firings of a locked campaign that had come, and nobody had noticed, when its times were changed.
+pub async fn rescheduled(
+    tx: &mut PgTransaction<'_>,
+    name: &str,
+    version: i32,
+    come: &[DateTime<Utc>],
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        insert into outbox.ticks (campaign, at, version, state, reason, late, finished_at)
+        select $1, u.at, $2, 'missed', 'rescheduled', u.at < clock_timestamp() - $4::interval, clock_timestamp()
+          from unnest($3::timestamptz[]) as u (at)
+            on conflict on constraint one_tick_a_firing do nothing
+        "#,
+        name,
+        version,
+        come,
+        interval(ON_TIME),
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

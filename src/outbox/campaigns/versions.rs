@@ -7,11 +7,13 @@ use serde_json::Value;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgPool, PgTransaction};
 
+use crate::campaign::fires;
 use crate::campaign::running::Running;
 use crate::database;
 use crate::outbox::admit::interval;
 use crate::outbox::campaigns::CampaignsError;
 use crate::outbox::campaigns::audience::{self, Person};
+use crate::outbox::campaigns::ticks;
 
 /// A version that is to be put in.
 #[derive(Debug, Clone)]
@@ -54,7 +56,7 @@ pub async fn is_news(pool: &PgPool, new: &NewVersion) -> Result<bool, CampaignsE
 /// Puts a version in, if it says anything new, and lets new enrolments start with it, also those of a firing that has not found its
 /// people yet; those that run keep theirs. A campaign that
 /// nobody knew begins to run; one that was paused or stopped stays so. `next_after` tells the first firing after an instant: where
-/// the schedule is as it was, what has not fired yet still will.
+/// the times are as they were, what has not fired yet still will; where they are not, what has come is recorded as missed.
 /// Errors: `CampaignsError::Change`, nothing changed.
 pub async fn apply(
     pool: &PgPool,
@@ -119,9 +121,12 @@ async fn apply_in(
     if before.definition.as_ref().is_some_and(|old| new.says_the_same(old, before.digest.as_ref())) {
         return Ok(Applied { version: before.version, unchanged: true, state: before.state, next_at: before.next_at });
     }
-    let fires = |definition: &Value| (definition["schedule"].clone(), definition["zone"].clone());
-    let same_schedule = before.definition.is_some_and(|old| fires(&old) == fires(&new.definition));
-    let next_at = if same_schedule { before.next_at } else { next_after(before.now) };
+    let is_as_it_was = before.definition.as_ref().is_some_and(|old| times(old) == times(&new.definition));
+    let next_at = if is_as_it_was { before.next_at } else { next_after(before.now) };
+    if let Some(old) = before.definition.filter(|_| !is_as_it_was && before.state != "stopped") {
+        let come = come(&old, before.next_at, before.now);
+        ticks::rescheduled(tx, &new.name, before.version, &come).await?;
+    }
     let version = before.version + 1;
     sqlx::query!(
         r#"
@@ -160,6 +165,20 @@ async fn apply_in(
     .execute(&mut **tx)
     .await?;
     Ok(Applied { version, unchanged: false, state: before.state, next_at })
+}
+
+/// What says when a campaign fires; what becomes of a firing that is late goes by the version that is there when it is noticed.
+fn times(definition: &Value) -> [&Value; 4] {
+    let schedule = &definition["schedule"];
+    [&schedule["cron"], &schedule["at"], &schedule["zone"], &definition["zone"]]
+}
+
+/// The firings of a version that have come and are not recorded; of one that cannot be read, the first.
+fn come(definition: &Value, next_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    let Some(first) = next_at.filter(|at| *at <= now) else { return Vec::new() };
+    let Ok(running) = Running::read(definition) else { return vec![first] };
+    let (fires, _) = fires::due(&running.campaign.schedule, running.campaign.zone, first, now);
+    fires.into_iter().map(|fire| fire.at).collect()
 }
 
 /// What a version says, read in a transaction that goes on. Errors: `CampaignsError::Read`.

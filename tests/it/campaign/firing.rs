@@ -273,6 +273,32 @@ async fn a_schedule_that_is_changed_fires_from_then_on_and_one_that_is_not_goes_
 }
 
 #[tokio::test]
+async fn a_firing_that_has_come_is_not_lost_when_its_schedule_is_changed() {
+    let it = Harness::start().await;
+    let minute = it.scalar("select (extract(minute from now())::bigint + 30) % 60").await;
+    let at = async |minute: i64, policy: &str| {
+        let schedule = format!("{TWENTY}\nschedule: {{ cron: '{minute} * * * *', {policy} }}");
+        it.apply(&file(&schedule, "[{ send: { body: Hi } }]")).await;
+    };
+    let back = "update outbox.campaigns set next_at = next_at - interval '2 hours'";
+    at(minute, "catch_up_within: 5m").await;
+    it.execute(back).await;
+    at(minute, "catch_up_within: 8h, jitter: 1s").await;
+    it.settle(&it.engine()).await;
+    assert_eq!(ticks(&it).await, "missed/caught_up done", "by what the file says of it now");
+    it.execute("delete from outbox.ticks").await;
+    it.execute(back).await;
+    at((minute + 10) % 60, "catch_up_within: 8h").await;
+    it.settle(&it.engine()).await;
+    assert_eq!(ticks(&it).await, "missed/rescheduled missed/rescheduled", "it belongs to no schedule any more");
+    it.execute("delete from outbox.ticks").await;
+    it.execute(back).await;
+    assert_eq!(it.run(&["campaign", "stop", "drip", "--yes"]).await.0, 0);
+    at(minute, "catch_up_within: 8h").await;
+    assert_eq!(ticks(&it).await, "", "a campaign that is stopped does not fire");
+}
+
+#[tokio::test]
 async fn i12_a_query_that_fails_on_a_row_says_nothing_of_what_stands_there() {
     let it = Harness::start().await;
     it.execute(
