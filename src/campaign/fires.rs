@@ -10,6 +10,8 @@ use crate::campaign::zone::first_instant;
 
 /// A firing that is noticed within this is on time.
 pub const ON_TIME: Duration = Duration::from_secs(60);
+/// So long a firing may wait until its people are looked for: behind the queries of other campaigns, and while its own is tried again.
+const FINDING: Duration = Duration::from_secs(10 * 60);
 /// The most firings that are told at once.
 pub const MOST: usize = 500;
 
@@ -42,12 +44,23 @@ pub fn next_after(schedule: &Schedule, campaign: Tz, after: DateTime<Utc>) -> Op
     }
 }
 
-/// Until when it is worth trying to find the people of a firing: as late as it would be made up for, and not once the next one has come.
-pub fn worth_trying_until(schedule: &Schedule, campaign: Tz, at: DateTime<Utc>) -> DateTime<Utc> {
-    let within = match schedule {
+/// How late a firing is made up for.
+fn late_within(schedule: &Schedule) -> Duration {
+    match schedule {
         Schedule::Cron { catch_up: CatchUp::Skip, .. } | Schedule::Manual { .. } => Duration::ZERO,
         Schedule::Cron { catch_up_within, .. } | Schedule::At { catch_up_within, .. } => catch_up_within.0,
-    };
+    }
+}
+
+/// Whether a firing that was recorded, and whose turn it was `at` this instant, finds nobody any more: it is later than it would be made
+/// up for, and than looking for its people takes.
+pub fn is_too_late(schedule: &Schedule, at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    (now - at).to_std().is_ok_and(|age| age > late_within(schedule).saturating_add(FINDING))
+}
+
+/// Until when it is worth trying to find the people of a firing: as late as it would be made up for, and not once the next one has come.
+pub fn worth_trying_until(schedule: &Schedule, campaign: Tz, at: DateTime<Utc>) -> DateTime<Utc> {
+    let within = late_within(schedule);
     let until = TimeDelta::from_std(within).ok().and_then(|within| at.checked_add_signed(within)).unwrap_or(at);
     next_after(schedule, campaign, at).map_or(until, |next| next.min(until))
 }

@@ -43,6 +43,12 @@ impl Engine {
             }
             Err(error) => return Err(error),
         };
+        if self.is_too_late(&mut tx, &running, &unread).await.map_err(CampaignsError::Audience)? {
+            ticks::missed(&mut tx, unread.id).await.map_err(CampaignsError::Audience)?;
+            tx.commit().await.map_err(CampaignsError::Audience)?;
+            warn!(tick.id = unread.id, "A firing of the campaign {} is missed: it is too late for it", unread.campaign);
+            return Ok(true);
+        }
         // The firing stays locked until it is written down that it failed: nobody else runs its query in between.
         let mut trying = tx.begin().await.map_err(CampaignsError::Audience)?;
         match self.find(&mut trying, &running, &unread).await {
@@ -65,6 +71,20 @@ impl Engine {
             }
         }
         Ok(true)
+    }
+
+    /// Whether a firing that nothing ran at since it was recorded, as in a pause, is made up for no more. One by hand has no time.
+    async fn is_too_late(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        running: &Running,
+        unread: &Open,
+    ) -> Result<bool, sqlx::Error> {
+        let is_too_late = |at| fires::is_too_late(&running.campaign.schedule, at, unread.now);
+        if unread.manual || !is_too_late(unread.at) {
+            return Ok(false);
+        }
+        Ok(ticks::earlier_ended(tx, unread).await?.is_none_or(is_too_late))
     }
 
     /// The audience of a firing, by number.

@@ -150,6 +150,8 @@ pub struct Open {
     pub id: i64,
     pub campaign: String,
     pub at: DateTime<Utc>,
+    pub manual: bool,
+    pub now: DateTime<Utc>,
     /// Once its people are known, the one that they were found by; until then the campaign's newest.
     pub version: i32,
     /// The rows of the version's file.
@@ -180,7 +182,7 @@ async fn lock_open(tx: &mut PgTransaction<'_>, state: &str) -> Result<Option<Ope
     sqlx::query_as!(
         Open,
         r#"
-        select t.id, t.campaign, t.at, v.version, v.audience as file, t.audience, t.position,
+        select t.id, t.campaign, t.at, t.manual, clock_timestamp() as "now!", v.version, v.audience as file, t.audience, t.position,
                t.excluded as "excluded!: Json<BTreeMap<String, i64>>"
           from outbox.ticks t
           join outbox.campaigns c on c.name = t.campaign and c.state = 'running'
@@ -199,6 +201,39 @@ async fn lock_open(tx: &mut PgTransaction<'_>, state: &str) -> Result<Option<Ope
     )
     .fetch_optional(&mut **tx)
     .await
+}
+
+/// When the firing before a locked one was done, or given up: until then that one may have waited behind it.
+pub async fn earlier_ended(tx: &mut PgTransaction<'_>, tick: &Open) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    let ended = sqlx::query_scalar!(
+        r#"
+        select finished_at
+          from outbox.ticks
+         where campaign = $1 and at < $2 and state in ('done', 'failed')
+         order by at desc
+         limit 1
+        "#,
+        tick.campaign,
+        tick.at,
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(ended.flatten())
+}
+
+/// It is too late for a locked firing to find anybody.
+pub async fn missed(tx: &mut PgTransaction<'_>, tick: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        update outbox.ticks
+           set state = 'missed', reason = 'too_late', late = true, again_at = null, finished_at = clock_timestamp()
+         where id = $1
+        "#,
+        tick
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// The people of a locked firing are known, by its version: they are enrolled in it from now on.
