@@ -1,10 +1,15 @@
 -- What comes in between is not lost: a variable that is brought before anybody has looked at an enrolment; a firing that has come, and that
--- nobody has noticed when its campaign's times are changed.
+-- nobody has noticed when its campaign's times are changed; a goal that is reached after a firing, before whoever did it is enrolled.
 
 alter table outbox.ticks
     drop constraint tick_reason_is_known,
     add constraint tick_reason_is_known check (reason in
         ('caught_up', 'too_late', 'overlap', 'no_audience', 'audience_failed', 'stopped', 'rescheduled')) not valid;
+
+alter table outbox.exclusions
+    drop constraint exclusion_reason_is_known,
+    add constraint exclusion_reason_is_known
+        check (reason in ('bad_number', 'duplicate', 'unreadable', 'unknown_zone', 'goal', 'suppressed')) not valid;
 
 -- Without what is as good as missing: nulls, and texts of blanks.
 create function outbox.filled(vars jsonb) returns jsonb

@@ -57,6 +57,11 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
                         when latest.state in ('active', 'held') then 'already_active'
                         when latest.id is not null and (v.again_after is null or latest.created_at > now() - v.again_after)
                              then 'already_enrolled'
+                        -- It came after its people were found, or while they were.
+                        when 'goal' = any (v.stop_on)
+                             and exists (select from outbox.goals g
+                                          where g.phone = rows.phone and g.campaign = t.campaign and g.reached_at >= t.recorded_at offset 0)
+                             then 'goal'
                         when exists (select from outbox.suppressions s
                                       where s.phone = rows.phone and outbox.in_scope(s.scope, t.campaign, v.labels) offset 0)
                              or gone.knows_erased

@@ -421,6 +421,28 @@ async fn what_could_not_be_written_goes_on_with_a_value_that_can() {
 }
 
 #[tokio::test]
+async fn who_reaches_the_goal_between_a_firing_and_their_enrolment_is_not_enrolled() {
+    for (stop_on, enrolled) in [("[goal]", BOB.to_owned()), ("[reply]", format!("{ANN} {BOB}"))] {
+        let it = Harness::start().await;
+        it.apply(&file(
+            &format!(
+                "audience: {{ sql: \"select * from (values ('{ANN}'), ('{BOB}')) people (phone)\" }}\n\
+                 schedule: {{ manual: true }}\nstop_on: {stop_on}"
+            ),
+            HI,
+        ))
+        .await;
+        it.execute("select outbox.goal('drip', '+15550142201')").await;
+        assert_eq!(it.run(&["campaign", "run", "drip"]).await.0, 0);
+        it.execute("select outbox.goal('drip', '+15550142200')").await;
+        it.settle(&it.engine()).await;
+        assert_eq!(it.text("select phone from outbox.enrolments order by phone").await, enrolled, "{stop_on}");
+        let left_out = it.text("select n || '/' || reason from outbox.exclusions").await;
+        assert_eq!(left_out == "1/goal", stop_on == "[goal]", "{left_out}");
+    }
+}
+
+#[tokio::test]
 async fn what_would_be_too_much_for_one_person_holds_up_no_firing() {
     let it = Harness::start().await;
     let source = |name: &str| {
