@@ -8,7 +8,7 @@ use crate::campaign::template::TemplateError;
 type Token<'s> = (usize, &'s str);
 
 /// Filters that make a number of a text, or refuse it; and those of them whose numbers may have decimals.
-const TO_NUMBERS: [&str; 3] = ["float", "int", "round"];
+pub const TO_NUMBERS: [&str; 3] = ["float", "int", "round"];
 const TO_DECIMALS: [&str; 2] = ["float", "round"];
 /// Filters that say that something is meant as a text. Others leave it what it is.
 const TO_WORDS: [&str; 4] = ["capitalize", "lower", "title", "upper"];

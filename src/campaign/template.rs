@@ -7,10 +7,11 @@ use std::fmt;
 use std::io;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, filters};
+use minijinja::value::{Kwargs, Serde, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value, escape_formatter, filters};
 use serde::{Serialize, Serializer};
 
+use crate::campaign::compared::TO_NUMBERS;
 use crate::campaign::tags::{Tag, refuse_the_deep, refuse_the_misleading, refuse_the_rest, tags};
 use crate::job::BODY_MAX_CHARS;
 
@@ -20,6 +21,14 @@ pub type Vars = BTreeMap<String, serde_json::Value>;
 /// Whether a value is as good as none, since it would leave a gap in a text.
 pub fn is_missing(value: &serde_json::Value) -> bool {
     value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty())
+}
+
+/// As minijinja writes it, but for a truth value, which would stand in the text as a program writes it.
+fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Bool => Err(Error::new(ErrorKind::InvalidOperation, "a truth value is asked and not written")),
+        _ => escape_formatter(out, state, value),
+    }
 }
 
 /// Whether a value is a list or an object, which would stand in a text as a program writes it.
@@ -116,7 +125,12 @@ impl Template {
         if let Some(name) = missing() {
             return Err(RenderError::Missing(name.clone()));
         }
-        if self.variables.iter().any(|name| vars.get(name).is_some_and(is_many) && self.shows(name)) {
+        let is_odd = |name: &String| match vars.get(name) {
+            Some(value) if is_many(value) => self.shows(name),
+            Some(value) if value.is_f64() => self.shows_as_it_is(name),
+            _ => false,
+        };
+        if self.variables.iter().any(is_odd) {
             return Err(RenderError::Mismatch(ErrorKind::InvalidOperation));
         }
         let env = environment();
@@ -132,6 +146,12 @@ impl Template {
     /// Whether a variable is written into the text. What only an `if` asks for is not.
     fn shows(&self, name: &str) -> bool {
         tags(&self.source).iter().any(|tag| !tag.statement && tag.word(name).is_some())
+    }
+
+    /// Whether a variable is written into the text, and nothing makes another number of it: 12.50 would stand there as 12.5.
+    fn shows_as_it_is(&self, name: &str) -> bool {
+        let is_reckoned = |tag: &Tag<'_>| TO_NUMBERS.iter().any(|filter| tag.word(filter).is_some());
+        tags(&self.source).iter().any(|tag| !tag.statement && tag.word(name).is_some() && !is_reckoned(tag))
     }
 
     /// Where a name is used first, as a byte of the text.
@@ -241,6 +261,7 @@ impl Serialize for Condition {
 fn environment<'s>() -> Environment<'s> {
     let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
+    env.set_formatter(write_value);
     env.set_fuel(Some(FUEL));
     // Errors say where they are only then.
     env.set_debug(true);
@@ -408,6 +429,23 @@ mod tests {
         }
         let asked = "Hi {{ name }}{% if 'golf' in likes %}, a round of golf?{% endif %}";
         assert_eq!(rendered(asked, ann), Ok("Hi Ann, a round of golf?".to_owned()));
+    }
+
+    #[test]
+    fn what_a_program_writes_otherwise_than_people_is_not_written() {
+        let ann = json!({"name": "Ann", "due": 12.5, "sum": 1.8e19, "left": 3, "vip": true});
+        let mismatch = Err(RenderError::Mismatch(ErrorKind::InvalidOperation));
+        for source in ["{{ due }}", "{{ sum }}", "{{ '$' ~ due }}", "{{ due | trim }}", "{{ vip }}"] {
+            assert_eq!(rendered(source, ann.clone()), mismatch, "{source}");
+        }
+        for (source, wanted) in [
+            ("{{ due | int }} and {{ due | float | round(1) }}", "12 and 12.5"),
+            ("{{ left }} left", "3 left"),
+            ("{% if due | float > 12.4 %}Hi {{ name }}{% endif %}", "Hi Ann"),
+            ("{{ 'Hi' if vip else 'Bye' }}{% if vip %} {{ name }}{% endif %}", "Hi Ann"),
+        ] {
+            assert_eq!(rendered(source, ann.clone()), Ok(wanted.to_owned()), "{source}");
+        }
     }
 
     #[test]
