@@ -2,7 +2,7 @@
 //! greater, so that `orders >= 3` would be true of everybody; and of two texts "10" comes before "9", and their sum is "109". They are
 //! refused. Pure.
 
-use crate::campaign::template::TemplateError;
+use crate::campaign::template::{FACTS, TemplateError};
 
 /// A word, a text in quotes or a sign of a tag, and where it begins.
 type Token<'s> = (usize, &'s str);
@@ -18,7 +18,7 @@ const WORDS: [&str; 10] = ["and", "elif", "else", "false", "if", "in", "is", "no
 /// Refuses the first comparison of a number with what may be a text, and of two by size that may be texts and look like numbers; and the
 /// first sum of two such. The tokens are those of a tag that `refuse_the_deep` lets pass, since this reads as deep as they go.
 pub fn refuse_texts_as_numbers(source: &str, tokens: &[Token<'_>]) -> Result<(), TemplateError> {
-    let mut reader = Reader { source, tokens, at: 0 };
+    let mut reader = Reader { source, tokens, at: 0, alone: Vec::new() };
     while reader.at < tokens.len() {
         let at = reader.at;
         reader.expression()?;
@@ -26,6 +26,18 @@ pub fn refuse_texts_as_numbers(source: &str, tokens: &[Token<'_>]) -> Result<(),
         reader.at = reader.at.max(at + 1);
     }
     Ok(())
+}
+
+/// Of a tag that was not refused, what is asked whether it is true and may be a text, which always is: as it is written there, such as
+/// `var.vip`. `is_asked` says that all of it is a condition.
+pub fn asked_alone(source: &str, tokens: &[Token<'_>], is_asked: bool) -> Vec<String> {
+    let mut reader = Reader { source, tokens, at: 0, alone: Vec::new() };
+    if let Ok(whole) = reader.expression()
+        && is_asked
+    {
+        reader.ask(&whole);
+    }
+    reader.alone
 }
 
 /// What a part of an expression holds, as far as it can be seen.
@@ -39,6 +51,9 @@ enum Kind {
     Literal,
     /// A text, whatever it looks like.
     Words,
+    /// One of the facts, which is true or false; and the words for that.
+    Fact,
+    Truth,
     Other,
 }
 
@@ -63,6 +78,8 @@ struct Reader<'s, 't> {
     source: &'s str,
     tokens: &'t [Token<'s>],
     at: usize,
+    /// Variables that were asked whether they are true.
+    alone: Vec<String>,
 }
 
 impl<'s> Reader<'s, '_> {
@@ -87,13 +104,21 @@ impl<'s> Reader<'s, '_> {
         Operand { kind, is_decimal: false, from, to: end.max(from), is_one, members: Vec::new() }
     }
 
+    /// It is asked whether this is true.
+    fn ask(&mut self, operand: &Operand) {
+        if operand.kind == Kind::Variable && operand.is_one {
+            self.alone.push(self.source[operand.from..operand.to].to_owned());
+        }
+    }
+
     /// `a if b else c`, and what is in it.
     fn expression(&mut self) -> Read {
         let first = self.any_of()?;
         if !self.is_next("if") {
             return Ok(first);
         }
-        self.any_of()?;
+        let asked = self.any_of()?;
+        self.ask(&asked);
         let other = if self.is_next("else") { self.expression()?.kind } else { first.kind };
         Ok(self.since(first.from, either(first.kind, other), false))
     }
@@ -103,6 +128,8 @@ impl<'s> Reader<'s, '_> {
         let mut all = self.truth()?;
         while self.is_next("or") || self.is_next("and") {
             let next = self.truth()?;
+            self.ask(&all);
+            self.ask(&next);
             all = self.since(all.from, either(all.kind, next.kind), false);
         }
         Ok(all)
@@ -112,7 +139,8 @@ impl<'s> Reader<'s, '_> {
     fn truth(&mut self) -> Read {
         let from = self.here();
         if self.is_next("not") {
-            self.truth()?;
+            let asked = self.truth()?;
+            self.ask(&asked);
             return Ok(self.since(from, Kind::Other, false));
         }
         let mut left = self.sum()?;
@@ -148,7 +176,10 @@ impl<'s> Reader<'s, '_> {
             self.is_next(sign);
             let part = self.part()?;
             let kinds = [sum.kind, part.kind];
-            if sign == "+" && !is_joined && kinds.iter().all(|kind| matches!(kind, Kind::Variable | Kind::Digits)) {
+            if sign == "+"
+                && !is_joined
+                && kinds.iter().all(|kind| matches!(kind, Kind::Variable | Kind::Fact | Kind::Digits))
+            {
                 return Err(sum_of_texts(self.source, &sum, &part));
             }
             is_joined |= sign == "~" || kinds.iter().any(|kind| matches!(kind, Kind::Literal | Kind::Words));
@@ -205,7 +236,9 @@ impl<'s> Reader<'s, '_> {
             }
             _ if token.starts_with(['\'', '"']) => literal(token),
             _ if token.starts_with(|c: char| c.is_ascii_digit()) => Kind::Number,
+            _ if ["true", "false"].contains(&token.to_lowercase().as_str()) => Kind::Truth,
             _ if WORDS.contains(&token.to_lowercase().as_str()) => Kind::Other,
+            _ if FACTS.contains(&token) => Kind::Fact,
             _ if token.starts_with(|c: char| c.is_alphanumeric() || c == '_') => Kind::Variable,
             _ => return Ok(self.since(from, Kind::Other, true)),
         };
@@ -240,6 +273,7 @@ fn compare(source: &str, left: &Operand, sign: &str, right: &Operand) -> Result<
         let is_decimal = right.members.iter().any(|member| member.is_decimal);
         let (number, list) = (as_number(source, left, is_decimal), &source[right.from..right.to]);
         let hint = match (left.kind, number) {
+            _ if member.kind == Kind::Truth => format!("write {} {sign} ['true', 'false']", as_words(source, left)),
             (Kind::Variable | Kind::Words, Some(number)) => format!("write {number} {sign} {list}"),
             _ => "write the numbers of the list without quotes, and `| int` behind its variables".to_owned(),
         };
@@ -248,6 +282,14 @@ fn compare(source: &str, left: &Operand, sign: &str, right: &Operand) -> Result<
         return Err(TemplateError { offset: wrong.from, message, hint });
     }
     let Some(message) = mistake(left.kind, sign, right.kind) else { return Ok(()) };
+    if let Some((text, truth)) = beside_truth(left, right) {
+        let (text_is, truth_is) = (&source[text.from..text.to], source[truth.from..truth.to].to_lowercase());
+        let hint = match text.kind {
+            Kind::Variable => format!("write {} {sign} '{truth_is}'", as_words(source, text)),
+            _ => format!("write {text_is} {sign} '{truth_is}'"),
+        };
+        return Err(TemplateError { offset: text.from, message: message.to_owned(), hint });
+    }
     let hint = match (as_number(source, left, right.is_decimal), as_number(source, right, left.is_decimal)) {
         (Some(first), Some(second)) if [left.kind, right.kind] == [Kind::Variable; 2] => {
             let [one, two] = [left, right].map(|side| as_words(source, side));
@@ -260,15 +302,29 @@ fn compare(source: &str, left: &Operand, sign: &str, right: &Operand) -> Result<
     Err(TemplateError { offset: wrong.from, message: message.to_owned(), hint })
 }
 
+/// The text of the two, and the truth value that it is compared with, if they are such.
+fn beside_truth<'o>(left: &'o Operand, right: &'o Operand) -> Option<(&'o Operand, &'o Operand)> {
+    match (left.kind, right.kind) {
+        (_, Kind::Truth) => Some((left, right)),
+        (Kind::Truth, _) => Some((right, left)),
+        _ => None,
+    }
+}
+
 /// What is wrong with comparing these two.
 fn mistake(left: Kind, sign: &str, right: Kind) -> Option<&'static str> {
-    use Kind::{Digits, Literal, Number, Variable, Words};
+    use Kind::{Digits, Fact, Literal, Number, Truth, Variable, Words};
     match (left, right) {
-        (Number, Variable) | (Variable, Number) => Some("a variable may be a text, which is not compared as a number"),
+        (Variable | Words | Digits | Literal, Truth) | (Truth, Variable | Words | Digits | Literal) => {
+            Some("a text is never equal to true or false")
+        }
+        (Number, Variable | Fact) | (Variable | Fact, Number) => {
+            Some("a variable may be a text, which is not compared as a number")
+        }
         (Number, Digits | Literal | Words) | (Digits | Literal | Words, Number) => {
             Some("a text is not compared as a number")
         }
-        (Variable | Digits, Variable | Digits) if sign.starts_with(['<', '>']) => {
+        (Variable | Fact | Digits, Variable | Fact | Digits) if sign.starts_with(['<', '>']) => {
             Some("texts are compared letter by letter, so that 10 comes before 9")
         }
         _ => None,
@@ -293,10 +349,10 @@ fn as_number(source: &str, operand: &Operand, is_decimal: bool) -> Option<String
     let filter = if is_decimal { "float" } else { "int" };
     match operand.kind {
         Kind::Number => Some(written.to_owned()),
-        Kind::Variable | Kind::Words if operand.is_one => Some(format!("{written} | {filter}")),
-        Kind::Variable | Kind::Words => Some(format!("({written}) | {filter}")),
+        Kind::Variable | Kind::Fact | Kind::Words if operand.is_one => Some(format!("{written} | {filter}")),
+        Kind::Variable | Kind::Fact | Kind::Words => Some(format!("({written}) | {filter}")),
         Kind::Digits => Some(written.trim_matches(['\'', '"', ' ']).to_owned()),
-        Kind::Literal | Kind::Other => None,
+        Kind::Literal | Kind::Truth | Kind::Other => None,
     }
 }
 
@@ -314,7 +370,7 @@ fn literal(token: &str) -> Kind {
 fn either(first: Kind, second: Kind) -> Kind {
     match (first, second) {
         _ if first == second => first,
-        (Kind::Other, _) | (_, Kind::Other) => Kind::Other,
+        (Kind::Other | Kind::Truth, _) | (_, Kind::Other | Kind::Truth) => Kind::Other,
         _ => Kind::Variable,
     }
 }

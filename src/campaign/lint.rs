@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::campaign::file::shape::{Campaign, StopOn, Variable};
+use crate::campaign::file::shape::{Audience, Campaign, StopOn, Variable};
 use crate::campaign::file::step::{Attachment, Content, Send, SendStep, Step};
 use crate::campaign::template::{Condition, FACTS, Template, Vars};
 use crate::campaign::zone;
@@ -79,7 +79,9 @@ impl Lint<'_> {
                 }
                 Step::Branch(step) => {
                     self.used.extend(step.branch.when.variables().iter().cloned());
-                    self.condition(&step.branch.when, &format!("{path}.branch.if"), reader.just_sent);
+                    let asked = format!("{path}.branch.if");
+                    self.condition(&step.branch.when, &asked, reader.just_sent);
+                    self.asked_alone(step.branch.when.asked_alone(), "var.", &asked);
                     let then = self.steps(&step.branch.then, &format!("{path}.branch.then"), reader);
                     let otherwise = self.steps(&step.branch.otherwise, &format!("{path}.branch.else"), reader);
                     reader =
@@ -116,6 +118,21 @@ impl Lint<'_> {
         }
     }
 
+    /// A text is true whatever it says: what a CSV says of somebody, and what stands for what is missing.
+    fn asked_alone(&mut self, names: BTreeSet<String>, written: &str, path: &str) {
+        for name in names {
+            let has_default = matches!(self.campaign.variables.get(&name), Some(Variable::Default { .. }));
+            if has_default || matches!(self.campaign.audience, Audience::Csv { .. }) {
+                let hint = format!("compare it, as in {written}{name} == 'yes'");
+                self.warn(
+                    path.to_owned(),
+                    format!("`{written}{name}` is a text, and so always true, also \"no\""),
+                    hint,
+                );
+            }
+        }
+    }
+
     fn uses<'t>(&mut self, templates: impl Iterator<Item = &'t Template>) {
         self.used.extend(templates.flat_map(|template| template.variables().iter().cloned()));
     }
@@ -135,6 +152,7 @@ impl Lint<'_> {
     }
 
     fn body(&mut self, body: &Template, meant: usize, path: &str, new: bool) {
+        self.asked_alone(body.asked_alone(), "", path);
         if new && has_link(body.source()) {
             let hint = "send it in a later step: Chert refuses links in the first message of a chat";
             self.warn(path.to_owned(), "there is a link in a first message to somebody", hint);

@@ -1,6 +1,6 @@
 //! The words inside `{{ … }}` and `{% … %}`, and which of them have no place in a message. Pure.
 
-use crate::campaign::compared::refuse_texts_as_numbers;
+use crate::campaign::compared::{asked_alone, refuse_texts_as_numbers};
 use crate::campaign::template::TemplateError;
 
 /// What may stand in `{% … %}`.
@@ -64,6 +64,12 @@ impl<'s> Tag<'s> {
         let begin = usize::from(tokens.first().is_some_and(|first| is_sign(first, self.from)));
         let end = usize::from(tokens.last().is_some_and(|last| is_sign(last, self.to.saturating_sub(1))));
         tokens.get(begin + usize::from(self.statement)..tokens.len() - end).unwrap_or_default()
+    }
+
+    /// What is asked whether it is true and may be a text, as it is written there; of a whole condition and of an `if`, all of it is asked.
+    pub fn asked_alone(&self) -> Vec<String> {
+        let is_whole = (self.from, self.to) == (0, self.source.len());
+        asked_alone(self.source, self.expression(&self.tokens()), is_whole || self.statement)
     }
 
     /// Where a word stands first.

@@ -154,6 +154,12 @@ impl Template {
         tags(&self.source).iter().any(|tag| !tag.statement && tag.word(name).is_some() && !is_reckoned(tag))
     }
 
+    /// The variables that it asks whether they are true.
+    pub fn asked_alone(&self) -> BTreeSet<String> {
+        let asked = tags(&self.source).iter().flat_map(Tag::asked_alone).collect::<BTreeSet<_>>();
+        &asked & &self.variables
+    }
+
     /// Where a name is used first, as a byte of the text.
     pub fn offset_of(&self, name: &str) -> usize {
         tags(&self.source).iter().find_map(|tag| tag.word(name)).unwrap_or(0)
@@ -205,6 +211,12 @@ impl Condition {
     /// The labels that it asks for, without `label.`.
     pub fn labels(&self) -> &BTreeSet<String> {
         &self.labels
+    }
+
+    /// The variables that it asks whether they are true.
+    pub fn asked_alone(&self) -> BTreeSet<String> {
+        let asked = Tag::whole(&self.source).asked_alone();
+        asked.iter().filter_map(|name| name.strip_prefix("var.")).map(str::to_owned).collect()
     }
 
     /// Whether it asks for one of [`FACTS`].
@@ -595,6 +607,31 @@ mod tests {
             "var.first ~ var.last == 'AnnLee'",
         ] {
             assert!(checked(fine).is_ok(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_never_compared_with_a_truth_value() {
+        for (source, place, hint) in [
+            ("var.vip == true", 0, "write var.vip | lower == 'true'"),
+            ("replied and False != var.vip", 21, "write var.vip | lower != 'false'"),
+            ("var.vip | lower == true", 0, "write var.vip | lower == 'true'"),
+            ("(var.a or var.b) == true", 0, "write (var.a or var.b) | lower == 'true'"),
+            ("var.vip in [true, false]", 0, "write var.vip | lower in ['true', 'false']"),
+        ] {
+            let error = checked(source).expect_err(source);
+            assert_eq!((error.offset, error.hint.as_str()), (place, hint), "{source}");
+        }
+        for fine in
+            ["replied == true", "not delivered == false", "(replied and delivered) == true", "var.vip == 'true'"]
+        {
+            assert!(checked(fine).is_ok(), "{fine}");
+        }
+        let condition = checked("var.vip | lower == 'true'").expect("well formed");
+        for (vip, wanted) in [(json!(true), true), (json!(false), false), (json!("True"), true), (json!("no"), false)] {
+            let vars = vars(json!({"vip": vip}));
+            let facts = Facts { replied: false, delivered: false, vars: &vars, labels: &BTreeMap::new() };
+            assert_eq!(condition.holds(facts), Ok(wanted), "{vip}");
         }
     }
 

@@ -50,6 +50,35 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
 }
 
 #[test]
+fn a_text_that_is_asked_whether_it_is_true_is_told() {
+    let told = |audience: &str, variable: &str, body: &str, when: &str| {
+        let source = format!(
+            "name: a\nzone: UTC\nquiet_hours: us-federal\n{audience}\nvariables: {{ vip: {variable} }}\nsteps:\n\
+             \x20 - send: {{ body: \"{body}\" }}\n  - branch: {{ if: {when}, then: [{{ send: {{ body: Hi }} }}] }}\n"
+        );
+        let placed = |line: String| line.split_once(": ").map(|(_, rest)| rest.to_owned()).unwrap_or(line);
+        told_of(&source).into_iter().map(placed).collect::<Vec<_>>()
+    };
+    let csv = "audience: { csv: a.csv }\nschedule: { manual: true }";
+    let sql = "audience: { sql: select 1 }\nschedule: { manual: true }";
+    let (hold, no) = ("{ missing: hold }", "{ default: \"no\" }");
+    let told_if =
+        "steps[1].branch.if: `var.vip` is a text, and so always true, also \"no\" — compare it, as in var.vip == 'yes'";
+    let told_body =
+        "steps[0].send.body: `vip` is a text, and so always true, also \"no\" — compare it, as in vip == 'yes'";
+    for when in ["var.vip", "not var.vip", "false or (var.vip and true)", "(1 if var.vip else 2) == 1"] {
+        let when = format!("\"{when}\"");
+        assert_eq!(told(csv, hold, "Hi", &when), [told_if], "{when}");
+        assert_eq!(told(sql, no, "Hi", &when), [told_if], "{when}");
+        assert_eq!(told(sql, hold, "Hi", &when), [""; 0], "a query may bring a truth value");
+    }
+    for body in ["{% if vip %}Hi{% else %}Ho{% endif %}", "{{ 'Hi' if vip else 'Ho' }}"] {
+        assert_eq!(told(csv, hold, body, "var.vip == 'yes'"), [told_body], "{body}");
+    }
+    assert_eq!(told(csv, hold, "Hi", "var.vip == 'yes' or not var.vip | lower == 'no'"), [""; 0]);
+}
+
+#[test]
 fn a_branch_that_always_goes_one_way_is_told() {
     let of = |stop_on: &str, steps: &str| {
         let (head, _) = GOOD.split_once("steps:").expect("it has steps");
