@@ -92,7 +92,8 @@ impl Apply {
             let campaign = checked.campaign;
             let next_after = |now| fires::next_after(&campaign.schedule, campaign.zone, now);
             let applied = versions::apply(&pool, &new, next_after).await?;
-            let next = applied.next_at.map_or("it fires at no time by itself".to_owned(), |at| {
+            let next_at = applied.next_at.filter(|_| applied.state != "stopped");
+            let next = next_at.map_or("it fires at no time by itself".to_owned(), |at| {
                 let zone = campaign.schedule.zone(campaign.zone);
                 format!("it fires next at {}", at.with_timezone(&zone).format("%a %F %T %Z"))
             });

@@ -273,7 +273,10 @@ fn firings(firings: &[Tick]) -> comfy_table::Table {
     let mut rows = table(&["firing", "version", "state", "people", "enrolled", "left out", "error"]);
     for tick in firings {
         let (late, manual) = (tick.late.then_some("late"), tick.manual.then_some("by hand"));
-        let state = [Some(tick.state.as_str()), tick.reason.as_deref(), late, manual];
+        let again = tick.again_at.map(|at| format!("tried again {}", shown(at)));
+        let behind = tick.behind.map(|id| format!("behind firing {id}"));
+        let state =
+            [Some(tick.state.as_str()), tick.reason.as_deref(), late, manual, again.as_deref(), behind.as_deref()];
         let left_out = tick.excluded.0.iter().map(|(reason, count)| format!("{count} {reason}"));
         rows.add_row([
             shown(tick.at),
@@ -417,6 +420,8 @@ mod tests {
                 state,
                 reason: None,
                 error: None,
+                again_at: None,
+                behind: None,
                 manual: false,
                 late: false,
                 people: 7,

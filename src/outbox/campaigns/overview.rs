@@ -71,6 +71,10 @@ pub struct Tick {
     pub state: String,
     pub reason: Option<String>,
     pub error: Option<String>,
+    /// When its people are looked for again, if that failed.
+    pub again_at: Option<DateTime<Utc>>,
+    /// The firing that it waits for.
+    pub behind: Option<i64>,
     pub manual: bool,
     pub late: bool,
     pub people: i64,
@@ -84,10 +88,18 @@ pub async fn firings(pool: &PgPool, name: &str) -> Result<Vec<Tick>, CampaignsEr
     sqlx::query_as!(
         Tick,
         r#"
-        select id, at, version, state, reason, error, manual, late, people, enrolled, excluded as "excluded: Json<BTreeMap<String, i64>>"
-          from outbox.ticks
-         where campaign = $1
-         order by at desc
+        select t.id, t.at, t.version, t.state, t.reason, t.error, t.again_at,
+               case when t.finished_at is null and not t.beside
+                    then (select e.id
+                            from outbox.ticks e
+                           where e.campaign = t.campaign and e.finished_at is null and e.at < t.at
+                           order by e.at
+                           limit 1)
+               end as behind,
+               t.manual, t.late, t.people, t.enrolled, t.excluded as "excluded: Json<BTreeMap<String, i64>>"
+          from outbox.ticks t
+         where t.campaign = $1
+         order by t.at desc
          limit 10
         "#,
         name,

@@ -166,6 +166,11 @@ async fn a_firing_that_finds_nobody_goes_on_with_a_mended_file_and_so_do_those_b
         it.settle(&engine).await;
     }
     assert_eq!(ticks(&it).await, "new new");
+    let (_, status, _) = it.run(&["campaign", "status", "drip"]).await;
+    assert!(
+        status.contains("new, by hand, tried again 20") && status.contains("new, by hand, behind firing 1"),
+        "{status}"
+    );
     apply("people").await;
     it.settle(&engine).await;
     assert_eq!(it.text("select state || '/' || version from outbox.ticks order by id").await, "done/2 done/2");
@@ -278,7 +283,7 @@ async fn a_firing_that_has_come_is_not_lost_when_its_schedule_is_changed() {
     let minute = it.scalar("select (extract(minute from now())::bigint + 30) % 60").await;
     let at = async |minute: i64, policy: &str| {
         let schedule = format!("{TWENTY}\nschedule: {{ cron: '{minute} * * * *', {policy} }}");
-        it.apply(&file(&schedule, "[{ send: { body: Hi } }]")).await;
+        it.apply(&file(&schedule, "[{ send: { body: Hi } }]")).await
     };
     let back = "update outbox.campaigns set next_at = next_at - interval '2 hours'";
     at(minute, "catch_up_within: 5m").await;
@@ -294,7 +299,8 @@ async fn a_firing_that_has_come_is_not_lost_when_its_schedule_is_changed() {
     it.execute("delete from outbox.ticks").await;
     it.execute(back).await;
     assert_eq!(it.run(&["campaign", "stop", "drip", "--yes"]).await.0, 0);
-    at(minute, "catch_up_within: 8h").await;
+    let told = at(minute, "catch_up_within: 8h").await;
+    assert!(told.contains("stopped; it fires at no time by itself"), "{told}");
     assert_eq!(ticks(&it).await, "", "a campaign that is stopped does not fire");
 }
 
