@@ -54,7 +54,7 @@ impl Calendar {
     /// Errors: the line that is not so.
     pub fn read(name: &str, text: &str) -> Result<Calendar, CalendarError> {
         let mut holidays = BTreeMap::new();
-        for (index, line) in text.lines().enumerate() {
+        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let bad = |problem| CalendarError { name: name.to_owned(), line: index + 1, problem };
             let line = line.split('#').next().unwrap_or_default().trim();
             if line.is_empty() {
@@ -110,6 +110,15 @@ mod tests {
 
     fn calendar(name: &str) -> &'static Calendar {
         Calendar::named(name).expect(name)
+    }
+
+    #[test]
+    fn a_file_that_an_editor_begins_with_a_mark_is_read() {
+        assert_eq!(
+            Calendar::read("ours", "\u{feff}2026-12-25 Christmas\n"),
+            Calendar::read("ours", "2026-12-25 Christmas\n")
+        );
+        assert!(Calendar::read("ours", "2026-12-25 Christmas\n").is_ok());
     }
 
     #[test]

@@ -375,7 +375,7 @@ fn zone(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn time_of_day(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "pattern": "^([0-9]|[01][0-9]|2[0-4]):[0-5][0-9]$", "examples": ["09:00"]})
+    json_schema!({"type": "string", "pattern": "^(([0-9]|[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$", "examples": ["09:00"]})
 }
 
 fn as_text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
