@@ -31,7 +31,8 @@ const SHOWN: usize = 20;
 /// Bring campaign files into the database: each that says anything new becomes a new version.
 ///
 /// Says first what each of them would do, as `campaign plan` does, and asks; with --yes it does neither. New enrolments start with the new
-/// version, also those of a firing that has not found its people yet; those that run finish on theirs. A new campaign runs at once; one that was paused or stopped stays so.
+/// version, also those of a firing that has not found its people yet; those that run finish on theirs. A new campaign runs at once; one that
+/// was paused or stopped stays so.
 #[derive(Debug, Args)]
 #[command(
     after_help = "A file that changes nothing is neither planned nor asked about. Where nobody can be asked, as in CI, --yes is needed.
