@@ -10,8 +10,9 @@ use crate::campaign::zone::first_instant;
 
 /// A firing that is noticed within this is on time.
 pub const ON_TIME: Duration = Duration::from_secs(60);
-/// So long a firing may wait until its people are looked for: behind the queries of other campaigns, and while its own is tried again.
-const FINDING: Duration = Duration::from_secs(10 * 60);
+/// So long a firing may wait until its people are looked for: behind the queries of other campaigns, of which one may take an hour, and
+/// while its own is tried again.
+const FINDING: Duration = Duration::from_secs(2 * 60 * 60);
 /// The most firings that are told at once.
 pub const MOST: usize = 500;
 

@@ -16,7 +16,6 @@ pub struct Moving<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub step: usize,
-    pub makes_a_job: bool,
     /// The message that they wait for is the one of this step: they go on behind it.
     pub behind: bool,
 }
@@ -52,8 +51,7 @@ impl<'a> Moving<'a> {
     pub fn place(&self, standing: &Standing) -> Result<Place, Unmoved> {
         let at = self.at(standing.step);
         let to = self.counterpart(at)?;
-        let makes_a_job = is_send(&self.new.steps()[to]);
-        let behind = standing.waiting && makes_a_job && self.is_the_same(at, to);
+        let behind = standing.waiting && is_send(&self.new.steps()[to]) && self.is_the_same(at, to);
         let past = self.past(standing);
         let coming = self.new.leads_to(if behind { to + 1 } else { to });
         for again in (0..coming.len()).filter(|index| coming[*index]) {
@@ -61,7 +59,7 @@ impl<'a> Moving<'a> {
                 return Err(Unmoved::Twice { had, again: self.new.steps()[again].name.to_string() });
             }
         }
-        Ok(Place { step: to, makes_a_job, behind })
+        Ok(Place { step: to, behind })
     }
 
     /// The name of the step of the old version at which somebody stands.
@@ -322,7 +320,7 @@ mod tests {
             let (program, map) = (sends(&steps), BTreeMap::new());
             let (at, waiting) = (at.min(steps.len()), waiting && at < steps.len());
             let place = (Moving { old: &program, new: &program, map: &map }).place(&standing(at, waiting));
-            prop_assert_eq!(place, Ok(Place { step: at, makes_a_job: at < steps.len(), behind: waiting }));
+            prop_assert_eq!(place, Ok(Place { step: at, behind: waiting }));
         }
     }
 

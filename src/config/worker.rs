@@ -108,8 +108,8 @@ pub enum Role {
 /// How campaigns are worked on.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CampaignOptions {
-    /// How many messages of one campaign that any line may take stand in the queue, first touches and follow-ups apart, and of each line its
-    /// share of as many: what comes after them is made when there is room.
+    /// How many messages of one campaign that any line may take may stand in the queue, first touches and follow-ups apart, and of each line
+    /// its share of as many, at least ten: what comes after them is made when there is room.
     #[arg(long = "campaign-look-ahead", env = "OUTBOX_CAMPAIGN_LOOK_AHEAD", default_value = "500", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub look_ahead: u16,
 }

@@ -20,6 +20,7 @@ use crate::outbox::lines;
 /// Enrolments of one transaction.
 const MOVES: i64 = 200;
 const SENDS: i64 = 100;
+
 impl Engine {
     /// Advances what is due, some of each campaign in turn.
     pub(super) async fn advance(&self) -> Result<bool, CampaignsError> {
@@ -57,38 +58,39 @@ impl Engine {
         }
         let rooms = steps::rooms(&mut tx, campaign, self.options).await.map_err(CampaignsError::Advance)?;
         let share = (SENDS / standing.len() as i64).max(1);
-        let (mut turns, mut full) = (Vec::new(), BTreeSet::new());
-        for standing in &standing {
-            let queue = standing.queue();
-            let room = rooms.left(&queue);
-            if room > 0 {
-                turns.push((queue, room.min(share)));
-            } else if queue.first_touch && self.is_drawn_no_more(&mut tx, campaign, standing).await? {
-                turns.push((queue.clone(), share));
-                full.insert(queue);
-            }
-        }
+        let (roomy, full): (Vec<_>, Vec<_>) = standing.into_iter().partition(|queue| rooms.left(&queue.queue()) > 0);
+        let with_room = |queue: &Standing| (queue.queue(), rooms.left(&queue.queue()).min(share));
+        let mut turns: Vec<(Queue, i64)> = roomy.iter().map(with_room).collect();
+        let full = self.drawn_no_more(&mut tx, campaign, full).await?;
+        turns.extend(full.iter().map(|queue| (queue.clone(), share)));
         let due = steps::lock_ready(&mut tx, campaign, &turns).await.map_err(CampaignsError::Advance)?;
         self.advance_these(tx, campaign, due, &full).await
     }
 
-    /// Whether new contacts are drawn for this line no more: who waits for it is another line's by now.
-    async fn is_drawn_no_more(
+    /// Those of these queues for whose line new contacts are drawn no more: who waits for it is another line's by now.
+    async fn drawn_no_more(
         &self,
         tx: &mut PgTransaction<'_>,
         campaign: &str,
-        standing: &Standing,
-    ) -> Result<bool, CampaignsError> {
-        let running = match self.version(tx, campaign, standing.version).await {
-            Err(CampaignsError::Unreadable { .. }) => return Ok(false),
-            running => running?,
-        };
-        let pool = running.campaign.lines.pool.as_slice();
-        if pool.is_empty() {
-            return Ok(false);
+        mut queues: Vec<Standing>,
+    ) -> Result<BTreeSet<Queue>, CampaignsError> {
+        queues.retain(|queue| queue.first_touch);
+        let mut none = BTreeSet::new();
+        if queues.is_empty() {
+            return Ok(none);
         }
         let account = lines::account(tx).await.map_err(CampaignsError::Advance)?;
-        Ok(!pool::open(pool, &account).contains(&standing.line_id))
+        for queue in queues {
+            let running = match self.version(tx, campaign, queue.version).await {
+                Err(CampaignsError::Unreadable { .. }) => continue,
+                running => running?,
+            };
+            let pool = running.campaign.lines.pool.as_slice();
+            if !pool.is_empty() && !pool::open(pool, &account).contains(&queue.line_id) {
+                none.insert(queue.queue());
+            }
+        }
+        Ok(none)
     }
 
     async fn advance_these(

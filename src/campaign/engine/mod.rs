@@ -102,7 +102,8 @@ impl Engine {
         let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Enrol)?;
         let Some(tick) = ticks::lock_enrolling(&mut tx).await.map_err(CampaignsError::Enrol)? else { return Ok(false) };
         let ready = match self.version(&mut tx, &tick.campaign, tick.version).await {
-            Ok(running) => running.begins_with_a_send(),
+            // Whose line is drawn is looked at once before, and stands in its queue then.
+            Ok(running) => running.begins_with_a_send() && running.campaign.lines.pool.is_empty(),
             Err(error @ CampaignsError::Unreadable { .. }) => {
                 self.tell(&error, "enrols nobody");
                 ticks::put_off(&mut tx, tick.id, UNREADABLE).await.map_err(CampaignsError::Enrol)?;

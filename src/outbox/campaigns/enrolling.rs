@@ -85,7 +85,6 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
             select $5, $6, j.phone, j.round, j.vars, $4, $7, coalesce(r.line_id, '*'),
                    r.first_touched_at is null and r.last_inbound_at is null, j.due_at, j.due_at
               from judged j
-              -- Where a line of a pool is drawn for them, they go over to its queue when they are looked at.
               left join outbox.recipients r on r.phone = j.phone
              where j.reason is null
              order by j.phone

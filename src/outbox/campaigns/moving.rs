@@ -32,7 +32,7 @@ pub async fn look(pool: &PgPool, name: &str, from: Option<i32>) -> Result<Movabl
         r#"
         select c.version,
                exists (select from outbox.ticks t
-                        where t.campaign = c.name and t.finished_at is null and t.version < c.version) as "enrols!"
+                        where t.campaign = c.name and t.finished_at is null and t.state = 'enrolling' and t.version < c.version) as "enrols!"
           from outbox.campaigns c
          where c.name = $1
         "#,
@@ -135,19 +135,19 @@ pub async fn move_some(
            set version = $1, step = u.step, had = string_to_array(u.had, ','), state = 'active', reason = null, detail = null,
                -- What is to be made by the new version is no matter of what the old one made; of what is under way it is the proof.
                made = case when u.behind then e.made else 0 end,
-               ready = u.makes_a_job and not e.waiting,
+               -- Where it stands is found when it is looked at.
+               ready = false,
                -- Who rests does so until the time that they were told. Windows and caps are looked at anew, and what has become
                -- of a job meanwhile: whoever ended it has passed over an enrolment that is locked here.
                due_at = case when e.waiting or e.due_at is null then clock_timestamp()
                              else least(e.due_at, greatest(e.reached_at, clock_timestamp()))
                         end
-          from unnest($2::bigint[], $3::int[], $4::bool[], $5::bool[], $6::text[]) as u (id, step, makes_a_job, behind, had)
+          from unnest($2::bigint[], $3::int[], $4::bool[], $5::text[]) as u (id, step, behind, had)
          where e.id = u.id
         "#,
         to,
         &ids,
         &going.iter().map(|(place, _)| i32::try_from(place.step).unwrap_or(i32::MAX)).collect::<Vec<_>>(),
-        &going.iter().map(|(place, _)| place.makes_a_job).collect::<Vec<_>>(),
         &going.iter().map(|(place, _)| place.behind).collect::<Vec<_>>(),
         &going.iter().map(|(_, had)| had.join(",")).collect::<Vec<_>>(),
     )

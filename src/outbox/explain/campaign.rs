@@ -15,6 +15,8 @@ use crate::outbox::explain::{ExplainError, Rules, enrolment, facts, jobs};
 
 /// What is counted is counted up to this.
 pub const COUNTED: i64 = 10_000;
+/// Of so many queues the first is explained.
+const LOOKED_AT: usize = 10;
 
 /// What bears on the next messages of a campaign.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -96,7 +98,7 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
     })?;
     let campaign = definition.and_then(|definition| Running::read(&definition).ok()).map(|running| running.campaign);
     let zone = campaign.map(|campaign| campaign.schedule.zone(campaign.zone).to_string());
-    let people = people(&mut tx, name, &standing, &world, rules).await?;
+    let people = people(&mut tx, name, (&standing, &rooms), &world, rules).await?;
     let mut queued = queued(&mut tx, name).await?;
     let firsts: Vec<i64> = queued.iter().map(|(first, _)| *first).collect();
     for view in jobs(&mut tx, &firsts, &world, rules).await? {
@@ -146,7 +148,7 @@ fn queues(rooms: &Rooms, standing: &[Standing]) -> Vec<QueueView> {
 async fn people(
     tx: &mut PgTransaction<'_>,
     name: &str,
-    standing: &[Standing],
+    (standing, rooms): (&[Standing], &Rooms),
     world: &World,
     rules: &Rules,
 ) -> Result<Vec<Share>, ExplainError> {
@@ -206,7 +208,9 @@ async fn people(
     let mut shares = Vec::new();
     for mut found in together(rows) {
         if found.what == "turn" {
-            found.firsts.extend(standing.iter().map(|queue| queue.first));
+            // Those of queues that have room come first.
+            let (roomy, full): (Vec<_>, Vec<_>) = standing.iter().partition(|queue| rooms.left(&queue.queue()) > 0);
+            found.firsts.extend(roomy.into_iter().chain(full).take(LOOKED_AT).map(|queue| queue.first));
             found.firsts.sort_unstable();
             found.firsts.dedup();
         }

@@ -307,15 +307,15 @@ async fn a_firing_that_has_come_is_not_lost_when_its_schedule_is_changed() {
 #[tokio::test]
 async fn a_firing_whose_people_are_found_when_it_is_too_late_is_missed() {
     for (schedule, tick, expected) in [
-        ("cron: '0 0 1 1 *'", "('drip', now() - interval '7 hours', 1, 'new', false)", "missed/too_late"),
-        ("cron: '0 0 1 1 *'", "('drip', now() - interval '5 hours', 1, 'new', false)", "done"),
+        ("cron: '0 0 1 1 *'", "('drip', now() - interval '9 hours', 1, 'new', false)", "missed/too_late"),
+        ("cron: '0 0 1 1 *'", "('drip', now() - interval '7 hours', 1, 'new', false)", "done"),
         (
             "cron: '0 0 1 1 *', catch_up: skip",
-            "('drip', now() - interval '1 hour', 1, 'new', false)",
+            "('drip', now() - interval '3 hours', 1, 'new', false)",
             "missed/too_late",
         ),
-        ("cron: '0 0 1 1 *', catch_up: skip", "('drip', now() - interval '2 minutes', 1, 'new', false)", "done"),
-        ("cron: '0 0 1 1 *'", "('drip', now() - interval '7 hours', 1, 'new', true)", "done"),
+        ("cron: '0 0 1 1 *', catch_up: skip", "('drip', now() - interval '1 hour', 1, 'new', false)", "done"),
+        ("cron: '0 0 1 1 *'", "('drip', now() - interval '9 hours', 1, 'new', true)", "done"),
     ] {
         let it = Harness::start().await;
         it.apply(&file(&format!("{TWENTY}\nschedule: {{ {schedule} }}"), "[{ send: { body: Hi } }]")).await;
@@ -329,7 +329,7 @@ async fn a_firing_whose_people_are_found_when_it_is_too_late_is_missed() {
     it.apply(&file(&format!("{TWENTY}\nschedule: {{ cron: '0 0 1 1 *' }}"), "[{ send: { body: Hi } }]")).await;
     it.execute(
         "insert into outbox.ticks (campaign, at, version, state, finished_at)
-         values ('drip', now() - interval '8 hours', 1, 'done', now()), ('drip', now() - interval '7 hours', 1, 'new', null)",
+         values ('drip', now() - interval '10 hours', 1, 'done', now()), ('drip', now() - interval '9 hours', 1, 'new', null)",
     )
     .await;
     it.settle(&it.engine()).await;

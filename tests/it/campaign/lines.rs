@@ -231,3 +231,17 @@ async fn new_contacts_who_wait_for_a_line_that_is_paused_go_by_another_of_the_po
     assert_eq!(named(&it).await, "pl_1 2 pl_2 18");
     assert_eq!(sent(&it), BTreeMap::from([("pl_2".to_owned(), 18)]));
 }
+
+#[tokio::test]
+async fn people_of_a_pool_stand_with_the_line_that_is_drawn_for_them_before_there_is_room() {
+    let it = Harness::start().await;
+    let audience = "schedule: { manual: true }\naudience: { sql: \"select '+15550143' || lpad(n::text, 3, '0') as phone from generate_series(1, 300) n\" }";
+    it.apply(&file(&format!("{audience}\n{OF_TWO}"), HI)).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    let engine = it.engine_with(2);
+    it.settle(&engine).await;
+    assert_eq!(named(&it).await, "pl_1 2 pl_2 2");
+    let standing = "select distinct line_id from outbox.enrolments where ready order by line_id";
+    assert_eq!(it.text(standing).await, "pl_1 pl_2");
+    assert_eq!(it.scalar("select count(*) from outbox.enrolments where ready").await, 296);
+}

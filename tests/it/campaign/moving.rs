@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chert_outbox::outbox::campaigns::moving::move_some;
 
-use crate::campaign::{ANN, BOB, CID, DOT, file};
+use crate::campaign::{ANN, BOB, CID, DOT, THREE, file};
 use crate::harness::Harness;
 
 const OLD: &str = "[{ send: { body: a }, name: a }, { wait: 1d }, { send: { body: b }, name: b }, { wait: 1d }, { send: { body: c }, name: c }]";
@@ -208,4 +208,25 @@ async fn nobody_is_moved_to_a_version_that_another_has_replaced_meanwhile() {
     it.apply(&file("", OLD)).await;
     let moved = move_some(it.pool(), "drip", (None, 2), &|_| None, 0).await.expect_err("version 2 is not the newest");
     assert!(moved.to_string().contains("the campaign drip has a version 3 by now"), "{moved}");
+}
+
+#[tokio::test]
+async fn whoever_is_moved_stands_with_their_own_line_and_behind_no_new_contacts() {
+    let it = Harness::start().await;
+    it.apply(&file("", THREE)).await;
+    for phone in [BOB, CID] {
+        it.enrol(phone).await;
+    }
+    let engine = it.engine_with(1);
+    it.settle(&engine).await;
+    assert_eq!(it.count("state = 'queued'").await, 1, "there is no room for more new contacts");
+    it.execute(
+        "insert into outbox.recipients (phone, line_id, first_touched_at) values ('+15550142200', 'pl_1', now())",
+    )
+    .await;
+    it.enrol(ANN).await;
+    it.apply(&file("", &THREE.replace("body: one", "body: hello"))).await;
+    assert_eq!(it.run(&["campaign", "migrate", "drip", "--yes"]).await.0, 0);
+    it.settle(&engine).await;
+    assert_eq!(it.text("select body from outbox.jobs where phone = '+15550142200'").await, "hello");
 }
