@@ -14,7 +14,8 @@ use crate::campaign::running::Running;
 use crate::database;
 use crate::job::NewJob;
 use crate::outbox::campaigns::CampaignsError;
-use crate::outbox::campaigns::steps::{self, Cap, Capped, Change, Enrolment, Known, Made, Queue, Standing};
+use crate::outbox::campaigns::rooms::{self, Queue, Standing};
+use crate::outbox::campaigns::steps::{self, Cap, Capped, Change, Enrolment, Known, Made};
 use crate::outbox::lines;
 
 /// Enrolments of one transaction.
@@ -51,12 +52,12 @@ impl Engine {
     /// One transaction for those whose step makes one, some of each queue that has room; returns how many enrolments it changed.
     async fn make_some(&self, campaign: &str) -> Result<usize, CampaignsError> {
         let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Advance)?;
-        let mut standing = steps::standing(&mut tx, campaign).await.map_err(CampaignsError::Advance)?;
+        let mut standing = rooms::standing(&mut tx, campaign).await.map_err(CampaignsError::Advance)?;
         standing.retain(|queue| queue.is_due);
         if standing.is_empty() {
             return Ok(0);
         }
-        let rooms = steps::rooms(&mut tx, campaign, self.options).await.map_err(CampaignsError::Advance)?;
+        let rooms = rooms::rooms(&mut tx, campaign, self.options).await.map_err(CampaignsError::Advance)?;
         let share = (SENDS / standing.len() as i64).max(1);
         let (roomy, full): (Vec<_>, Vec<_>) = standing.into_iter().partition(|queue| rooms.left(&queue.queue()) > 0);
         let with_room = |queue: &Standing| (queue.queue(), rooms.left(&queue.queue()).min(share));

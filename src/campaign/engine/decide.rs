@@ -19,7 +19,8 @@ use crate::campaign::zone::{self, zone_of};
 use crate::job::NewJob;
 use crate::line::ANY_LINE;
 use crate::outbox::campaigns::everybody::NO_LINE;
-use crate::outbox::campaigns::steps::{Cap, Capped, Change, Enrolment, Full, Known, Queue};
+use crate::outbox::campaigns::rooms::Queue;
+use crate::outbox::campaigns::steps::{Cap, Capped, Change, Enrolment, Full, Known};
 use crate::phone::Phone;
 
 /// While a job is under way its enrolment is looked at this often, for the case that nobody has told of its end.

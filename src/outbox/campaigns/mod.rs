@@ -12,6 +12,7 @@ pub mod moving;
 pub mod overview;
 pub mod pruning;
 mod refused;
+pub mod rooms;
 pub mod steps;
 pub mod stops;
 pub mod ticks;

@@ -7,7 +7,7 @@ use sqlx::{PgPool, PgTransaction};
 
 use crate::campaign::running::Running;
 use crate::database;
-use crate::outbox::campaigns::steps::{self, Queue, Rooms, Standing};
+use crate::outbox::campaigns::rooms::{self, Queue, Rooms, Standing};
 use crate::outbox::campaigns::{CampaignsError, versions};
 use crate::outbox::explain::facts::World;
 use crate::outbox::explain::next::Next;
@@ -90,8 +90,8 @@ pub async fn campaign(pool: &PgPool, name: &str, rules: &Rules) -> Result<Campai
     .await
     .map_err(ExplainError::Read)?
     .ok_or_else(|| ExplainError::NoSuchCampaign(name.to_owned()))?;
-    let standing = steps::standing(&mut tx, name).await.map_err(ExplainError::Read)?;
-    let rooms = steps::rooms(&mut tx, name, rules.campaigns).await.map_err(ExplainError::Read)?;
+    let standing = rooms::standing(&mut tx, name).await.map_err(ExplainError::Read)?;
+    let rooms = rooms::rooms(&mut tx, name, rules.campaigns).await.map_err(ExplainError::Read)?;
     let definition = versions::definition(&mut tx, name, row.version).await.map_err(|error| match error {
         CampaignsError::Read(error) => ExplainError::Read(error),
         _ => ExplainError::NoSuchCampaign(name.to_owned()),

@@ -15,6 +15,7 @@ use crate::campaign::walk::{Clocks, Way, walk};
 use crate::campaign::zone::{self, region_of, zone_of, zones_of};
 use crate::config::CampaignOptions;
 use crate::line::ANY_LINE;
+use crate::outbox::campaigns::rooms;
 use crate::outbox::campaigns::steps::{self, Cap, Capped, Enrolment, Full, Known};
 use crate::outbox::explain::facts::{JobFacts, World};
 use crate::outbox::explain::next::{Bind, Next};
@@ -198,7 +199,7 @@ async fn around(
         Some(cap) => steps::capped(tx, &row.campaign, &enrolments, cap).await.map_err(ExplainError::Read)?,
         None => Vec::new(),
     };
-    let rooms = steps::rooms(tx, &row.campaign, options).await.map_err(ExplainError::Read)?;
+    let rooms = rooms::rooms(tx, &row.campaign, options).await.map_err(ExplainError::Read)?;
     let room = rooms.left(&enrolments[0].queue());
     let known = known.into_iter().next().ok_or(ExplainError::Read(sqlx::Error::RowNotFound))?;
     Ok((known, capped.into_iter().next().unwrap_or_default(), room))
@@ -227,7 +228,7 @@ async fn before(tx: &mut PgTransaction<'_>, row: &Row, now: DateTime<Utc>) -> Re
     match row.due_at {
         Some(due_at) if row.state == "active" && row.ready && due_at <= now => {
             let (queue, place) = (row.enrolment().queue(), (due_at, row.id));
-            steps::before(tx, &row.campaign, &queue, place, COUNTED).await.map_err(ExplainError::Read)
+            rooms::before(tx, &row.campaign, &queue, place, COUNTED).await.map_err(ExplainError::Read)
         }
         _ => Ok(0),
     }
@@ -576,6 +577,18 @@ mod tests {
         }
     }
 
+    /// Held behind a first message.
+    fn lacking() -> Row {
+        Row {
+            state: "held".to_owned(),
+            reason: Some("missing_variable".to_owned()),
+            detail: Some("name".to_owned()),
+            due_at: None,
+            sent_at: Some(at(-60)),
+            ..row()
+        }
+    }
+
     /// With room for a message, and nobody before it.
     fn around<'a>(known: &'a Known, capped: &'a Capped) -> Around<'a> {
         Around { known, capped, on_the_way: None, room: 1, before: 0, open: &[], unanswered_limit: 3, job: None }
@@ -681,14 +694,7 @@ mod tests {
 
     #[test]
     fn who_is_held_is_told_the_deadline_that_goes_on_meanwhile() {
-        let held = Row {
-            state: "held".to_owned(),
-            reason: Some("missing_variable".to_owned()),
-            detail: Some("name".to_owned()),
-            due_at: None,
-            sent_at: Some(at(-60)),
-            ..row()
-        };
+        let held = lacking();
         let (known, uncapped) = (known(), Capped::default());
         let around = around(&known, &uncapped);
         let unsent = Row { sent_at: None, ..held.clone() };
@@ -784,14 +790,7 @@ mod tests {
 
     #[test]
     fn who_is_held_waits_for_and_is_told() {
-        let held = Row {
-            state: "held".to_owned(),
-            reason: Some("missing_variable".to_owned()),
-            detail: Some("name".to_owned()),
-            due_at: None,
-            sent_at: Some(at(-60)),
-            ..row()
-        };
+        let held = lacking();
         assert_eq!(of(&held), [("missing_variable", None), ("deadline", None)]);
         let paused = Row { campaign_state: "paused".to_owned(), ..row() };
         assert_eq!(of(&paused), [("campaign_paused", None), ("deadline", None)]);
