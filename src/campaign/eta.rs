@@ -105,7 +105,7 @@ impl Member {
         // Whoever lacks one is held when they come to it, and was counted before.
         let vars = running.vars(self.vars.clone()).unwrap_or_default();
         let given = zone::given(self.zone, vars.get(zone::VARIABLE)).unwrap_or_default();
-        let (zones, _) = zones_of(&self.phone, given, running.campaign.zone);
+        let zones = zones_of(&self.phone, given, running.campaign.zone);
         Entrant {
             at: self.at,
             vars,

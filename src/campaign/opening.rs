@@ -56,7 +56,7 @@ impl Opening {
 
     /// For this person of a campaign; `given` is their own zone, where it is known.
     pub fn for_person(running: &Running, phone: &Phone, given: Option<Tz>, now: DateTime<Utc>) -> Opening {
-        let (zones, _) = zones_of(phone, given, running.campaign.zone);
+        let zones = zones_of(phone, given, running.campaign.zone);
         Opening::of(&running.hours.in_region(region_of(phone)), &zones, now)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, NaiveDateTime, TimeZone as _, Utc};
@@ -20,34 +19,17 @@ const COUNTRIES: &str = include_str!("places/countries.txt");
 const NANP: &str = include_str!("places/nanp.txt");
 
 static PLACES: LazyLock<HashMap<&str, Place>> = LazyLock::new(|| {
-    let countries = places(COUNTRIES, Source::Country);
-    countries
-        .chain(places(NANP, Source::AreaCode))
-        .collect::<Option<_>>()
-        .expect("the built-in places are read by a test")
+    let all = places(COUNTRIES).chain(places(NANP)).collect::<Option<_>>();
+    all.expect("the built-in places are read by a test")
 });
 
 /// The digits that tell a place are at most so many.
 const LONGEST_PREFIX: usize = 7;
 
-/// How a zone came to be known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// It came with the recipient.
-    Given,
-    /// By an area code of North America. The number may have moved with its owner.
-    AreaCode,
-    /// By the country code.
-    Country,
-    /// Nothing told it: the campaign's own.
-    Fallback,
-}
-
 /// A beginning of numbers and what it tells.
 struct Place {
     region: &'static str,
     zones: Vec<Tz>,
-    source: Source,
 }
 
 /// A variable that is to give a zone, and is the name of none.
@@ -65,20 +47,15 @@ pub fn given(known: Option<Tz>, variable: Option<&Value>) -> Result<Option<Tz>, 
 
 /// The zone to think of a recipient in: the one that was `given`, else that of the number, else `fallback`. Where a number
 /// tells several, it is the one with most people.
-pub fn zone_of(phone: &Phone, given: Option<Tz>, fallback: Tz) -> (Tz, Source) {
-    let (zones, source) = zones_of(phone, given, fallback);
-    (zones.first().copied().unwrap_or(fallback), source)
+pub fn zone_of(phone: &Phone, given: Option<Tz>, fallback: Tz) -> Tz {
+    zones_of(phone, given, fallback).first().copied().unwrap_or(fallback)
 }
 
 /// Every zone that the recipient may be in, at least one: what must not happen at night may happen only when it is day in all.
-pub fn zones_of(phone: &Phone, given: Option<Tz>, fallback: Tz) -> (Cow<'static, [Tz]>, Source) {
-    if let Some(zone) = given {
-        return (vec![zone].into(), Source::Given);
-    }
-    match place_of(phone) {
-        Some(place) => (Cow::Borrowed(&place.zones), place.source),
-        None => (vec![fallback].into(), Source::Fallback),
-    }
+pub fn zones_of(phone: &Phone, given: Option<Tz>, fallback: Tz) -> Cow<'static, [Tz]> {
+    let known = given.map(|zone| vec![zone].into());
+    let known = known.or_else(|| place_of(phone).map(|place| Cow::Borrowed(place.zones.as_slice())));
+    known.unwrap_or_else(|| vec![fallback].into())
 }
 
 /// The country of a number, with its state or province where the area code tells it, in ISO 3166: `FR`, `US-FL`.
@@ -96,17 +73,6 @@ pub fn first_instant(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
     instant.map(|instant| instant.with_timezone(&Utc))
 }
 
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Source::Given => "given",
-            Source::AreaCode => "by area code",
-            Source::Country => "by country code",
-            Source::Fallback => "the campaign's",
-        })
-    }
-}
-
 /// What the longest known beginning of the number tells.
 fn place_of(phone: &Phone) -> Option<&'static Place> {
     let digits = phone.as_str().trim_start_matches('+');
@@ -115,14 +81,14 @@ fn place_of(phone: &Phone) -> Option<&'static Place> {
 }
 
 /// The lines of a file of places; none for a line that cannot be read.
-fn places(file: &'static str, source: Source) -> impl Iterator<Item = Option<(&'static str, Place)>> {
+fn places(file: &'static str) -> impl Iterator<Item = Option<(&'static str, Place)>> {
     let lines = file.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(move |line| {
+    lines.map(|line| {
         let mut words = line.split(' ');
         let (prefix, region) = (words.next()?, words.next()?);
         let zones: Vec<Tz> = words.map(|zone| zone.parse().ok()).collect::<Option<_>>()?;
         let usable = prefix.len() <= LONGEST_PREFIX && !zones.is_empty();
-        usable.then_some((prefix, Place { region, zones, source }))
+        usable.then_some((prefix, Place { region, zones }))
     })
 }
 
@@ -183,24 +149,24 @@ mod tests {
 
     #[test]
     fn a_number_tells_its_zone_and_region() {
-        for (number, zone, source, region) in [
-            ("+12125550142", America::New_York, Source::AreaCode, "US-NY"),
-            ("+13055550142", America::New_York, Source::AreaCode, "US-FL"),
-            ("+18085550142", Pacific::Honolulu, Source::AreaCode, "US-HI"),
-            ("+16045550142", America::Vancouver, Source::AreaCode, "CA-BC"),
-            ("+18765550142", America::Jamaica, Source::AreaCode, "JM"),
-            ("+18005550142", America::New_York, Source::Country, "US"),
-            ("+33612345678", Europe::Paris, Source::Country, "FR"),
-            ("+447700900123", Europe::London, Source::Country, "GB"),
-            ("+77011234567", Tz::Asia__Almaty, Source::Country, "KZ"),
-            ("+79161234567", Europe::Moscow, Source::Country, "RU"),
-            ("+61891621234", Tz::Indian__Cocos, Source::Country, "CC"),
+        for (number, zone, region) in [
+            ("+12125550142", America::New_York, "US-NY"),
+            ("+13055550142", America::New_York, "US-FL"),
+            ("+18085550142", Pacific::Honolulu, "US-HI"),
+            ("+16045550142", America::Vancouver, "CA-BC"),
+            ("+18765550142", America::Jamaica, "JM"),
+            ("+18005550142", America::New_York, "US"),
+            ("+33612345678", Europe::Paris, "FR"),
+            ("+447700900123", Europe::London, "GB"),
+            ("+77011234567", Tz::Asia__Almaty, "KZ"),
+            ("+79161234567", Europe::Moscow, "RU"),
+            ("+61891621234", Tz::Indian__Cocos, "CC"),
         ] {
-            assert_eq!(zone_of(&phone(number), None, Tz::UTC), (zone, source), "{number}");
+            assert_eq!(zone_of(&phone(number), None, Tz::UTC), zone, "{number}");
             assert_eq!(region_of(&phone(number)), Some(region), "{number}");
         }
-        assert_eq!(zone_of(&phone("+8881234567"), None, America::Denver), (America::Denver, Source::Fallback));
-        assert_eq!(zone_of(&phone("+12125550142"), Some(Tz::UTC), America::Denver), (Tz::UTC, Source::Given));
+        assert_eq!(zone_of(&phone("+8881234567"), None, America::Denver), America::Denver);
+        assert_eq!(zone_of(&phone("+12125550142"), Some(Tz::UTC), America::Denver), Tz::UTC);
     }
 
     #[test]
@@ -219,11 +185,11 @@ mod tests {
 
     #[test]
     fn where_a_number_may_be_in_several_zones_all_are_told() {
-        let zones = |number| zones_of(&phone(number), None, Tz::UTC).0.into_owned();
+        let zones = |number| zones_of(&phone(number), None, Tz::UTC).into_owned();
         assert_eq!(zones("+18505550142"), [America::New_York, America::Chicago], "the Panhandle lies in two");
         assert_eq!(zones("+34612345678"), [Europe::Madrid, Tz::Atlantic__Canary]);
         assert!(zones("+18005550142").contains(&Pacific::Honolulu));
-        assert_eq!(zones_of(&phone("+18505550142"), Some(Tz::UTC), Tz::UTC).0.into_owned(), [Tz::UTC]);
+        assert_eq!(zones_of(&phone("+18505550142"), Some(Tz::UTC), Tz::UTC).into_owned(), [Tz::UTC]);
     }
 
     #[test]

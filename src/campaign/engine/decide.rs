@@ -144,7 +144,7 @@ impl<R: Rng> Deciding<'_, R> {
             vars,
             labels: &running.campaign.labels,
         };
-        let (zone, _) = zone_of(&phone, given, running.campaign.zone);
+        let zone = zone_of(&phone, given, running.campaign.zone);
         let clocks = Clocks { zone, calendar: running.calendar.as_deref() };
         let from = usize::try_from(change.step).unwrap_or(usize::MAX);
         match walk(&running.program, from, change.reached_at, facts, clocks) {

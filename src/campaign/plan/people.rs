@@ -61,7 +61,7 @@ impl Member<'_> {
     pub fn entrant(&self, running: &Running, lines: &Lines, at: DateTime<Utc>, no_text_at: Vec<usize>) -> Entrant {
         // Rows that name an unknown one are nobody.
         let given = zone::given(self.known.zone, self.vars.get(zone::VARIABLE)).unwrap_or_default();
-        let (zones, _) = zones_of(self.phone, given, running.campaign.zone);
+        let zones = zones_of(self.phone, given, running.campaign.zone);
         Entrant {
             at,
             vars: self.vars.clone(),

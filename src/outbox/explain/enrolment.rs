@@ -412,7 +412,7 @@ fn standing(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone) ->
         vars: &vars,
         labels: &running.campaign.labels,
     };
-    let (zone, _) = zone_of(phone, given, running.campaign.zone);
+    let zone = zone_of(phone, given, running.campaign.zone);
     let clocks = Clocks { zone, calendar: running.calendar.as_deref() };
     let from = usize::try_from(row.step).unwrap_or(usize::MAX);
     let mut binds: Vec<Bind> = rests.into_iter().map(|bind| bind.in_zone(zone)).collect();
@@ -451,7 +451,7 @@ fn at_send(row: &Row, running: &Running, around: &Around<'_>, phone: &Phone, giv
         binds.push(if why == "unanswered" { Bind { count: Some(i64::from(known.unanswered)), ..bind } } else { bind });
     }
     let hours = running.hours.in_region(region_of(phone));
-    let (zones, _) = zones_of(phone, given, running.campaign.zone);
+    let zones = zones_of(phone, given, running.campaign.zone);
     let zone = zones.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     // As it is now, and as it will be when it is looked at next.
     for at in [now, from] {
