@@ -88,8 +88,13 @@ fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
 /// by scans and hash joins of the whole table, and compiling a plan takes longer than running it: measured, a claim of
 /// 500 took 0.6 s that way and 6 ms this way. Each statement is planned once a connection, for any arguments: none of
 /// these plans depends on them, and so the plan that a test reads is the one that runs.
+/// Whoever stands still in the middle of it, as a process that is frozen or whose host is lost, has no lock any more after half a minute.
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let settings = format!("{ALONG_THE_INDEX}; set local plan_cache_mode = force_generic_plan");
+    let settings = format!(
+        "{ALONG_THE_INDEX}; set local plan_cache_mode = force_generic_plan; \
+         set local idle_in_transaction_session_timeout = {}",
+        TIMEOUT.as_millis()
+    );
     pool.begin_with(AssertSqlSafe(format!("{}; {settings}", opening(pool, "")))).await
 }
 

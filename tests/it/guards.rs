@@ -5,6 +5,7 @@ use std::time::Duration;
 use chert_outbox::chert::reply::{Answer, Reply};
 use chert_outbox::claim::{Claim, Finished};
 use chert_outbox::database;
+use chert_outbox::outbox::campaigns::audience::{self, Query};
 use chert_outbox::outbox::lines::Paces;
 use chert_outbox::outbox::marks::Marks;
 use chert_outbox::outbox::record::record;
@@ -291,6 +292,21 @@ async fn i03_a_slot_too_soon_behind_the_last_message_is_given_back_and_not_waite
     assert_eq!(it.outcomes(job).await, [""; 0], "its lease did not run out");
     worker.stop().await;
     assert_eq!(it.ledger().len(), 1);
+}
+
+/// A process that is frozen, or whose host is lost, closes no connection.
+#[tokio::test]
+async fn a_transaction_that_stands_still_loses_what_it_has_locked() {
+    let it = Harness::start().await;
+    let still_for = async |tx: &mut sqlx::PgTransaction<'_>| {
+        let asked = sqlx::query_scalar::<_, String>("show idle_in_transaction_session_timeout");
+        asked.fetch_one(&mut **tx).await.expect("told")
+    };
+    let mut tx = database::begin(it.pool()).await.expect("begins");
+    assert_eq!(still_for(&mut tx).await, "30s");
+    let query = Query { sql: "select '' as phone", role: None, time_limit: Duration::from_secs(90), row_limit: 9 };
+    audience::snapshot(it.pool(), query, &mut tx).await.expect("read");
+    assert_eq!(still_for(&mut tx).await, "150s", "as long as a query beside it may take, and a minute");
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Advancing: a batch of due enrolments of one campaign in one transaction. Those that only move on go as many as there are; those whose
 //! step makes a job, as many as the look-ahead of each line has room for.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sqlx::PgTransaction;
 
@@ -26,15 +27,25 @@ impl Engine {
     /// Advances what is due, some of each campaign in turn.
     pub(super) async fn advance(&self) -> Result<bool, CampaignsError> {
         let mut any = false;
+        // Whoever is due and waits for room may do so for weeks: such a campaign is looked at once.
+        let mut stands = HashSet::new();
         for _ in 0..TURNS {
-            let mut moved = 0;
+            let mut goes_on = false;
             for campaign in bounded(steps::due(&self.pool)).await? {
+                if stands.contains(&campaign) {
+                    continue;
+                }
+                let mut moved = 0;
                 for written in [true, false] {
                     moved += bounded(self.move_some(&campaign, written)).await?;
                 }
                 moved += bounded(self.make_some(&campaign)).await?;
+                goes_on |= moved > 0;
+                if moved == 0 {
+                    stands.insert(campaign);
+                }
             }
-            if moved == 0 {
+            if !goes_on {
                 return Ok(any);
             }
             any = true;
@@ -81,13 +92,20 @@ impl Engine {
             return Ok(none);
         }
         let account = lines::account(tx).await.map_err(CampaignsError::Advance)?;
+        // The lines that each version draws among; none where it draws no line, or cannot be read.
+        let mut drawn: HashMap<i32, Option<BTreeSet<String>>> = HashMap::new();
         for queue in queues {
-            let running = match self.version(tx, campaign, queue.version).await {
-                Err(CampaignsError::Unreadable { .. }) => continue,
-                running => running?,
+            let open = match drawn.entry(queue.version) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(match self.version(tx, campaign, queue.version).await {
+                    Err(CampaignsError::Unreadable { .. }) => None,
+                    running => match running?.campaign.lines.pool.as_slice() {
+                        [] => None,
+                        pool => Some(pool::open(pool, &account).into_iter().collect()),
+                    },
+                }),
             };
-            let pool = running.campaign.lines.pool.as_slice();
-            if !pool.is_empty() && !pool::open(pool, &account).contains(&queue.line_id) {
+            if open.as_ref().is_some_and(|open| !open.contains(&queue.line_id)) {
                 none.insert(queue.queue());
             }
         }

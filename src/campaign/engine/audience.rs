@@ -31,7 +31,7 @@ impl Engine {
     /// its rows are a snapshot, whole or not at all.
     pub(super) async fn find_people(&self) -> Result<bool, CampaignsError> {
         let mut tx = database::begin(&self.pool).await.map_err(CampaignsError::Audience)?;
-        let unread = ticks::lock_unread(&mut tx, LONGEST).await.map_err(CampaignsError::Audience)?;
+        let unread = ticks::lock_unread(&mut tx).await.map_err(CampaignsError::Audience)?;
         let Some(unread) = unread else { return Ok(false) };
         let running = match self.version(&mut tx, &unread.campaign, unread.version).await {
             Ok(running) => running,

@@ -61,13 +61,16 @@ impl Engine {
     }
 
     /// Works until `stopping` turns true; what is under way then is done again by others, or later. A database that goes away is
-    /// waited for. People are found beside the rest: a query that takes its time holds up nobody's next step.
+    /// waited for. People are found beside the rest: a query that takes its time holds up nobody's next step. And firings are recorded
+    /// when they come, however many people go on meanwhile.
     pub async fn run(&self, mut stopping: watch::Receiver<bool>) {
-        let working = async { tokio::join!(keep_on(|| self.find_people()), keep_on(|| self.move_on())) };
+        let working = async {
+            tokio::join!(keep_on(|| self.find_people()), keep_on(|| bounded(self.fire())), keep_on(|| self.move_on()))
+        };
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => {}
-            ((), ()) = working => {}
+            ((), (), ()) = working => {}
         }
     }
 
@@ -75,17 +78,17 @@ impl Engine {
     /// Errors: of the first kind of work that failed; the others are done all the same.
     pub async fn pass(&self) -> Result<bool, CampaignsError> {
         let found = self.find_people().await;
+        let fired = bounded(self.fire()).await;
         let moved = self.move_on().await;
-        Ok(found? | moved?)
+        Ok(found? | fired? | moved?)
     }
 
-    /// The same without finding people, which has a limit of its own: the query's.
+    /// People are enrolled and go on, and stopped campaigns end.
     async fn move_on(&self) -> Result<bool, CampaignsError> {
-        let fired = bounded(self.fire()).await;
         let enrolled = self.enrol().await;
         let advanced = self.advance().await;
         let ended = self.end().await;
-        Ok(fired? | enrolled? | advanced? | ended?)
+        Ok(enrolled? | advanced? | ended?)
     }
 
     async fn enrol(&self) -> Result<bool, CampaignsError> {
@@ -137,7 +140,7 @@ impl Engine {
             any |= !ended.is_nothing();
             if !ended.is_nothing() {
                 info!(
-                    "The campaign {name} was stopped: {} enrolments and {} jobs of it ended",
+                    "The campaign {name} was stopped: {} enrolments with their jobs and {} more jobs of it ended",
                     ended.enrolments, ended.jobs
                 );
             }

@@ -14,6 +14,8 @@ use crate::phone::{NotE164, Phone};
 
 /// Rows of one statement.
 const PIECE: usize = 1_000;
+/// What a transaction stands still for beside its query's time: it is over before that is.
+const AROUND: Duration = Duration::from_secs(60);
 /// The largest row of variables, in bytes: as the table of enrolments has it.
 const VARS_MAX_BYTES: usize = 65_536;
 
@@ -116,6 +118,8 @@ pub enum QueryError {
     Role { role: String, why: String },
     #[error("the query brought no column named phone")]
     NoPhone,
+    #[error("the query brought two columns named {0}: give each a name of its own")]
+    Twice(String),
     #[error("the query brought more than {0} rows, which is its row_limit")]
     TooMany(u32),
     #[error("the query took longer than its time_limit")]
@@ -131,6 +135,7 @@ pub async fn snapshot(
     writing: &mut PgTransaction<'_>,
 ) -> Result<(i64, u64), QueryError> {
     let audience = begin(writing).await.map_err(QueryError::Database)?;
+    stands_still(writing, query.time_limit + AROUND).await.map_err(QueryError::Database)?;
     let run = tokio::time::timeout(query.time_limit, run(pool, query, writing, audience)).await;
     Ok((audience, run.map_err(|_| QueryError::TooLong)??))
 }
@@ -164,6 +169,15 @@ pub async fn look(pool: &PgPool, query: Query<'_>) -> Result<Vec<Row>, QueryErro
     Ok(rows.into_iter().map(|found| row(found.n, found.phone, found.vars, found.problem)).collect())
 }
 
+/// Lets a transaction stand still for so long, while a query runs beside it.
+async fn stands_still(tx: &mut PgTransaction<'_>, most: Duration) -> Result<(), sqlx::Error> {
+    let most = format!("{}ms", most.as_millis());
+    sqlx::query!(r#"select set_config('idle_in_transaction_session_timeout', $1, true) as "set!""#, most)
+        .fetch_one(&mut **tx)
+        .await
+        .map(drop)
+}
+
 async fn run(
     pool: &PgPool,
     query: Query<'_>,
@@ -182,7 +196,11 @@ async fn run(
     }
     // A comment at its end must not hide what follows.
     let sql = query.sql.trim().trim_end_matches(';');
-    let cursor = format!("declare audience no scroll cursor for select to_jsonb(audience) from (\n{sql}\n) audience");
+    let cursor = format!(
+        "declare audience no scroll cursor for
+         select to_jsonb(audience), case when row_number() over () = 1 then array(select json_object_keys(row_to_json(audience))) end
+           from (\n{sql}\n) audience"
+    );
     let declared = sqlx::query(AssertSqlSafe(cursor)).persistent(false).execute(&mut *tx).await;
     declared.map_err(|error| QueryError::Refused(refused::planned(&error)))?;
     let (mut n, mut seen) = (0, HashSet::new());
@@ -198,6 +216,11 @@ async fn run(
             if n > i64::from(query.row_limit) {
                 return Err(QueryError::TooMany(query.row_limit));
             }
+            if let Some(column) =
+                row.try_get::<Option<Vec<String>>, _>(1).map_err(QueryError::Database)?.and_then(twice)
+            {
+                return Err(QueryError::Twice(column));
+            }
             match row.try_get(0).map_err(QueryError::Database)? {
                 Value::Object(row) if row.contains_key("phone") => {
                     people.push(Person::of(n, row).unless_seen(&mut seen))
@@ -210,6 +233,12 @@ async fn run(
         }
         add(writing, audience, &people).await.map_err(QueryError::Database)?;
     }
+}
+
+/// Of columns the first whose name another has as well: as JSON, a row has only the last of them.
+fn twice(mut columns: Vec<String>) -> Option<String> {
+    columns.sort_unstable();
+    columns.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone())
 }
 
 fn settings(query: Query<'_>) -> Vec<String> {

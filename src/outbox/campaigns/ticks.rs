@@ -164,16 +164,13 @@ pub struct Open {
 }
 
 /// Locks the oldest firing of a running campaign whose audience is not known, and which nobody else is at. It stays locked while the
-/// audience is read: the lock goes with the process that dies over it. One that stands still loses it after `most`.
-pub async fn lock_unread(tx: &mut PgTransaction<'_>, most: Duration) -> Result<Option<Open>, sqlx::Error> {
-    let most = format!("{}ms", most.as_millis());
-    sqlx::query!(r#"select set_config('idle_in_transaction_session_timeout', $1, true) as "set!""#, most)
-        .fetch_one(&mut **tx)
-        .await?;
+/// audience is read: the lock goes with the process that dies over it.
+pub async fn lock_unread(tx: &mut PgTransaction<'_>) -> Result<Option<Open>, sqlx::Error> {
     lock_open(tx, "new").await
 }
 
-/// Locks the oldest firing of a running campaign that enrols, and which nobody else is at.
+/// Locks a firing of a running campaign that enrols, and which nobody else is at: of several campaigns any, so that the people of one
+/// do not wait behind the million of another.
 pub async fn lock_enrolling(tx: &mut PgTransaction<'_>) -> Result<Option<Open>, sqlx::Error> {
     lock_open(tx, "enrolling").await
 }
@@ -193,7 +190,7 @@ async fn lock_open(tx: &mut PgTransaction<'_>, state: &str) -> Result<Option<Ope
            and (t.beside
                 or not exists (select from outbox.ticks e
                                 where e.campaign = t.campaign and e.finished_at is null and e.at < t.at offset 0))
-         order by t.at, t.id
+         order by case when t.state = 'enrolling' then random() end, t.at, t.id
          limit 1
            for update of t skip locked
         "#,

@@ -501,3 +501,42 @@ async fn a_transaction_that_stays_open_after_enrolling_somebody_holds_up_only_th
     assert_eq!(it.text(told).await, "drip/done/19/0 good/done/20/0", "the application has enrolled one");
     assert_eq!(it.scalar("select count(*) from outbox.enrolments where campaign = 'drip'").await, 20);
 }
+
+#[tokio::test]
+async fn a_firing_is_recorded_while_nobody_goes_on() {
+    let it = Harness::start().await;
+    let source = format!("audience: {{ sql: \"select '{ANN}' as phone\" }}\nschedule: {{ cron: '0 0 1 1 *' }}");
+    it.apply(&file(&source, "[{ send: { body: Hi } }]")).await;
+    let mut holder = it.pool().begin().await.expect("begins");
+    sqlx::query("lock table outbox.enrolments").execute(&mut *holder).await.expect("locked");
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let engine = it.engine();
+    let working = tokio::spawn(async move { engine.run(stopping).await });
+    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    it.until("those who go on are waited for", || async { it.scalar(waits).await == 1 }).await;
+    it.execute("update outbox.campaigns set next_at = now()").await;
+    it.until("it is recorded", || async { it.scalar("select count(*) from outbox.ticks").await == 1 }).await;
+    holder.rollback().await.expect("lets go");
+    stop.send(true).expect("it listens");
+    working.await.expect("it stops");
+}
+
+#[tokio::test]
+async fn the_people_of_one_campaign_do_not_wait_behind_the_list_of_another() {
+    let it = Harness::start().await;
+    let campaign = |name: &str, people: u32| {
+        let rows = format!("select '+1555' || lpad(n::text, 7, '0') as phone from generate_series(1, {people}) n");
+        let source = format!("audience: {{ sql: \"{rows}\" }}\nschedule: {{ manual: true }}");
+        file(&source, "[{ send: { body: Hi } }]").replace("name: drip", &format!("name: {name}"))
+    };
+    it.apply(&campaign("long", 25_000)).await;
+    it.apply(&campaign("short", 3)).await;
+    for name in ["long", "short"] {
+        assert_eq!(it.run(&["campaign", "run", name]).await.0, 0);
+    }
+    let engine = it.engine();
+    for _ in 0..2 {
+        engine.pass().await.expect("the engine works");
+    }
+    assert_eq!(it.text("select state from outbox.ticks order by id").await, "enrolling done");
+}
