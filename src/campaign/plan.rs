@@ -42,8 +42,8 @@ pub struct Known {
     pub in_review: bool,
     /// Why a firing does not enrol them: `already_active`, `already_enrolled`, `suppressed`.
     pub bar: Option<String>,
-    /// What they were enrolled with, if they are held for a variable that it lacks: a row that has it lets them go on.
-    pub lacking: Option<Map<String, Value>>,
+    /// What they were enrolled with, without what says nothing, if they are held: a row that brings something new lets them go on.
+    pub held: Option<Map<String, Value>>,
 }
 
 /// A row of the audience.

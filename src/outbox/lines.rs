@@ -303,6 +303,17 @@ pub(crate) async fn account(tx: &mut PgTransaction<'_>) -> Result<Vec<AccountLin
 /// All lines that were not removed, '*' last.
 pub async fn list(pool: &PgPool) -> Result<Vec<LineStatus>, LinesError> {
     let mut tx = database::begin_plain(pool).await.map_err(LinesError::Read)?;
+    listed(&mut tx).await.map_err(LinesError::Read)
+}
+
+/// The same, with the database's time.
+pub async fn list_now(pool: &PgPool) -> Result<(Vec<LineStatus>, DateTime<Utc>), LinesError> {
+    let mut tx = database::begin_plain(pool).await.map_err(LinesError::Read)?;
+    let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut *tx).await.map_err(LinesError::Read)?;
+    Ok((listed(&mut tx).await.map_err(LinesError::Read)?, now))
+}
+
+async fn listed(tx: &mut PgTransaction<'_>) -> Result<Vec<LineStatus>, sqlx::Error> {
     sqlx::query_as!(
         LineStatus,
         r#"
@@ -317,7 +328,6 @@ pub async fn list(pool: &PgPool) -> Result<Vec<LineStatus>, LinesError> {
          order by l.id = '*', l.id
         "#
     )
-    .fetch_all(&mut *tx)
+    .fetch_all(&mut **tx)
     .await
-    .map_err(LinesError::Read)
 }

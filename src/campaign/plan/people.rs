@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::campaign::draft::Fault;
 use crate::campaign::file::shape::Missing;
 use crate::campaign::forecast::Entrant;
 use crate::campaign::plan::{Audience, Known, Lines, Row};
 use crate::campaign::running::{Lacking, Running};
-use crate::campaign::template::Vars;
+use crate::campaign::template::{Vars, is_missing};
 use crate::campaign::zone::{self, region_of, zones_of};
 use crate::phone::Phone;
 
@@ -31,7 +32,7 @@ pub struct People {
     pub ended: BTreeMap<String, u32>,
     /// All others, by reason.
     pub excluded: BTreeMap<String, u32>,
-    /// Of those: held until now for a variable that their row has, they go on. They are played from the first step, as the steps of a
+    /// Of those: held until now, and their row has what they lacked, or another value, so that they go on. They are played from the first step, as the steps of a
     /// file may be others than those of the version that they stand in.
     pub let_go: u32,
     /// All who are held, ended or excluded, but for who has been enrolled before.
@@ -99,8 +100,9 @@ pub(super) fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Memb
         let mut known = audience.known.get(phone.as_str()).cloned().unwrap_or_default();
         if let Some(bar) = &known.bar {
             people.exclude(row, bar, bar);
-            let mended = known.lacking.take().map(|had| had.into_iter().chain(row.vars.clone()).collect());
-            if let Some(vars) = mended.and_then(|vars| running.vars(vars).ok()) {
+            if let Some(vars) =
+                known.held.take().and_then(|had| mended(had, &row.vars)).and_then(|vars| running.vars(vars).ok())
+            {
                 people.let_go += 1;
                 people.in_review += u32::from(known.in_review);
                 members.push(Member { row: row.n, phone, known, vars, is_let_go: true });
@@ -126,6 +128,13 @@ pub(super) fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Memb
         }
     }
     (members, people)
+}
+
+/// What is known of somebody who is held, with what a row brings. None if that is nothing new.
+fn mended(had: Map<String, Value>, row: &Map<String, Value>) -> Option<Map<String, Value>> {
+    let brought = row.iter().filter(|(_, value)| !is_missing(value)).map(|(name, value)| (name.clone(), value.clone()));
+    let mended: Map<String, Value> = had.clone().into_iter().chain(brought).collect();
+    (mended != had).then_some(mended)
 }
 
 impl People {

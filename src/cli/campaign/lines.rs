@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use sqlx::PgPool;
@@ -26,8 +26,8 @@ pub struct Account {
 
 impl Account {
     pub async fn read(pool: &PgPool) -> anyhow::Result<Account> {
-        let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await.context("reading the time")?;
-        Ok(Account { all: lines::list(pool).await?, now })
+        let (all, now) = lines::list_now(pool).await?;
+        Ok(Account { all, now })
     }
 
     /// Errors: each line of the campaign's pool that the account does not have, at its place in the file. As long as no line of the account is

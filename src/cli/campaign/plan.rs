@@ -285,7 +285,7 @@ fn show_people(plan: &Plan) {
     counts.extend(others.chain(unanswered).filter(|(_, count)| *count > 0));
     counts.extend(by_reason("left out", &people.excluded));
     if people.let_go > 0 {
-        counts.push(("  let go: held until now for a variable that their row has".to_owned(), people.let_go as usize));
+        counts.push(("  let go: held until now, and their row has something new".to_owned(), people.let_go as usize));
     }
     let mut rows = table(&[plan.campaign.as_str(), "number"]);
     for (what, count) in counts {

@@ -20,7 +20,7 @@ pub struct Enrolled {
 }
 
 /// Enrols the next people of a locked firing; `ready` says that the first step makes a job. None if somebody else enrols one of them at
-/// this moment and does not commit within a second, as an application may: then nothing was done, and the firing is still locked.
+/// this moment and does not commit at once, as an application may: then nothing was done, and the firing is still locked.
 /// Source: one transaction with `ticks::lock_enrolling`, and unique by campaign, person and round: whoever repeats it enrols nobody twice.
 pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Result<Option<Enrolled>, sqlx::Error> {
     let mut trying = tx.begin().await?;
@@ -38,8 +38,29 @@ pub async fn enrol(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resu
 }
 
 async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Result<Enrolled, sqlx::Error> {
-    sqlx::query!(r#"select set_config('lock_timeout', '1s', true) as "set!""#).fetch_one(&mut **tx).await?;
-    let judged = sqlx::query!(
+    sqlx::query!(r#"select set_config('lock_timeout', '300ms', true) as "set!""#).fetch_one(&mut **tx).await?;
+    let judged = judge_and_enrol(tx, tick, ready).await?;
+    tell(tx, tick.id, &judged).await?;
+    let batch = Enrolled {
+        people: judged.len(),
+        enrolled: judged.iter().filter(|row| row.reason.is_none()).count(),
+        is_last: judged.len() < BATCH as usize,
+    };
+    move_on(tx, tick, &judged, batch).await?;
+    Ok(batch)
+}
+
+/// A row of the audience: enrolled, or why not.
+struct Judged {
+    n: i64,
+    /// Masked.
+    phone: Option<String>,
+    reason: Option<String>,
+}
+
+async fn judge_and_enrol(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Result<Vec<Judged>, sqlx::Error> {
+    sqlx::query_as!(
+        Judged,
         r#"
         with rows as materialized (
             select r.n, r.phone, r.vars, r.problem
@@ -55,7 +76,8 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
                         when row_number() over (partition by rows.phone, rows.problem is null order by rows.n) > 1
                              or latest.tick_id = t.id then 'duplicate'
                         when latest.state in ('active', 'held') then 'already_active'
-                        when latest.id is not null and (v.again_after is null or latest.created_at > now() - v.again_after)
+                        when latest.id is not null
+                             and (v.again_after is null or outbox.again_from(latest.created_at, fired.at, v.again_after) > t.at)
                              then 'already_enrolled'
                         -- It came after its people were found, or while they were.
                         when 'goal' = any (v.stop_on)
@@ -74,11 +96,12 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
              cross join (select exists (select from outbox.erased) as knows_erased offset 0) gone
               join outbox.campaign_versions v on v.campaign = t.campaign and v.version = t.version
               left join lateral (
-                   select e.id, e.round, e.state, e.reason, e.created_at, e.tick_id
+                   select e.id, e.round, e.state, e.created_at, e.tick_id
                      from outbox.enrolments e
                     where e.campaign = t.campaign and e.phone = rows.phone
                     order by e.round desc
                     limit 1) latest on true
+              left join outbox.ticks fired on fired.id = latest.tick_id
              where t.id = $4
         ), enrolled as (
             insert into outbox.enrolments (campaign, version, phone, round, vars, tick_id, ready, line_id, first_touch, reached_at, due_at)
@@ -117,11 +140,11 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
         ready,
     )
     .fetch_all(&mut **tx)
-    .await?;
-    let mut excluded = tick.excluded.0.clone();
-    for reason in judged.iter().filter_map(|row| row.reason.as_ref()) {
-        *excluded.entry(reason.clone()).or_default() += 1;
-    }
+    .await
+}
+
+/// Writes down who is left out for something that somebody may mend.
+async fn tell(tx: &mut PgTransaction<'_>, tick: i64, judged: &[Judged]) -> Result<(), sqlx::Error> {
     let told: Vec<_> =
         judged.iter().filter(|row| row.reason.as_ref().is_some_and(|reason| !reason.starts_with("already"))).collect();
     sqlx::query!(
@@ -129,15 +152,27 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
         insert into outbox.exclusions (tick_id, n, reason, phone)
         select $1, u.n, u.reason, u.phone from unnest($2::bigint[], $3::text[], $4::text[]) as u (n, reason, phone)
         "#,
-        tick.id,
+        tick,
         &told.iter().map(|row| row.n).collect::<Vec<_>>(),
         &told.iter().filter_map(|row| row.reason.clone()).collect::<Vec<_>>(),
         &told.iter().map(|row| row.phone.clone()).collect::<Vec<_>>() as &[Option<String>],
     )
     .execute(&mut **tx)
     .await?;
-    let enrolled = judged.iter().filter(|row| row.reason.is_none()).count();
-    let is_last = judged.len() < BATCH as usize;
+    Ok(())
+}
+
+/// The firing has come so far; who was not enrolled is counted by reason.
+async fn move_on(
+    tx: &mut PgTransaction<'_>,
+    tick: &Open,
+    judged: &[Judged],
+    batch: Enrolled,
+) -> Result<(), sqlx::Error> {
+    let mut excluded = tick.excluded.0.clone();
+    for reason in judged.iter().filter_map(|row| row.reason.as_ref()) {
+        *excluded.entry(reason.clone()).or_default() += 1;
+    }
     let position = judged.last().map_or(tick.position, |row| row.n);
     sqlx::query!(
         r#"
@@ -148,10 +183,10 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
         "#,
         tick.id,
         position,
-        judged.len() as i64,
-        enrolled as i64,
+        batch.people as i64,
+        batch.enrolled as i64,
         Json(&excluded) as _,
-        is_last,
+        batch.is_last,
     )
     .execute(&mut **tx)
     .await?;
@@ -166,5 +201,5 @@ async fn enrol_in(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -> Resul
         .execute(&mut **tx)
         .await?;
     }
-    Ok(Enrolled { people: judged.len(), enrolled, is_last })
+    Ok(())
 }

@@ -63,7 +63,8 @@ pub async fn known(
                                     order by counted.at)
                    end as "sent!",
                    case when latest.state in ('active', 'held') then 'already_active'
-                        when latest.id is not null and ($4::interval is null or latest.created_at > greatest($7, now()) - $4::interval)
+                        when latest.id is not null
+                             and ($4::interval is null or outbox.again_from(latest.created_at, fired.at, $4) > greatest($7, now()))
                              then 'already_enrolled'
                         when exists (select from outbox.suppressions s
                                       where s.phone = u.phone and outbox.in_scope(s.scope, $2, $3) offset 0)
@@ -71,15 +72,16 @@ pub async fn known(
                                          where e.phone_hash = outbox.phone_hash(u.phone) and outbox.in_scope(e.scope, $2, $3) offset 0)
                              then 'suppressed'
                    end as bar,
-                   case when latest.state = 'held' and latest.reason = 'missing_variable' then latest.vars end as lacking
+                   case when latest.state = 'held' then outbox.filled(latest.vars) end as held
               from unnest($1::text[]) as u (phone)
               left join outbox.recipients r on r.phone = u.phone
               left join lateral (
-                   select e.id, e.state, e.reason, e.vars, e.created_at
+                   select e.id, e.state, e.vars, e.created_at, e.tick_id
                      from outbox.enrolments e
                     where e.campaign = $2 and e.phone = u.phone
                     order by e.round desc
                     limit 1) latest on true
+              left join outbox.ticks fired on fired.id = latest.tick_id
             "#,
             piece,
             asking.campaign,
@@ -101,7 +103,7 @@ pub async fn known(
                 unanswered: row.unanswered.unsigned_abs(),
                 in_review: row.in_review,
                 bar: row.bar,
-                lacking: row.lacking.and_then(|vars| if let Value::Object(vars) = vars { Some(vars) } else { None }),
+                held: row.held.and_then(|vars| if let Value::Object(vars) = vars { Some(vars) } else { None }),
             };
             (row.phone, known)
         });
@@ -158,8 +160,8 @@ async fn queued(tx: &mut PgTransaction<'_>, ours: Ours<'_>) -> Result<Vec<Waitin
         Waiting,
         r#"
         select coalesce(j.line_id, j.phone_line_id, r.line_id, '*') as "line_id!",
-               count(*) filter (where coalesce(j.first_touch, r.first_touched_at is null)) as "first_touches!",
-               count(*) filter (where not coalesce(j.first_touch, r.first_touched_at is null)) as "follow_ups!"
+               count(*) filter (where coalesce(j.first_touch, r.first_touched_at is null and r.last_inbound_at is null)) as "first_touches!",
+               count(*) filter (where not coalesce(j.first_touch, r.first_touched_at is null and r.last_inbound_at is null)) as "follow_ups!"
           from outbox.jobs j
           left join outbox.recipients r on r.phone = j.phone
          where j.state = 'queued' and j.due_at <= $1 and j.priority <= $2 and not outbox.is_held(j.reason)

@@ -11,6 +11,7 @@ use crate::outbox::campaigns::rooms::{self, Queue, Rooms, Standing};
 use crate::outbox::campaigns::{CampaignsError, versions};
 use crate::outbox::explain::facts::World;
 use crate::outbox::explain::next::Next;
+use crate::outbox::explain::reading::{self, Row};
 use crate::outbox::explain::{ExplainError, Rules, enrolment, facts, jobs};
 
 /// What is counted is counted up to this.
@@ -214,7 +215,7 @@ async fn people(
             found.firsts.sort_unstable();
             found.firsts.dedup();
         }
-        let mut firsts = enrolment::rows(tx, &found.firsts).await?;
+        let mut firsts = reading::rows(tx, &found.firsts).await?;
         // Of a queue in which all rest, so does the first.
         firsts.retain(|row| found.what != "turn" || row.reached_at <= world.now);
         let next = first_of(tx, &firsts, world, rules).await?;
@@ -254,7 +255,7 @@ fn together(rows: Vec<Found>) -> Vec<Found> {
 /// What comes next of whoever of these goes on first.
 async fn first_of(
     tx: &mut PgTransaction<'_>,
-    rows: &[enrolment::Row],
+    rows: &[Row],
     world: &World,
     rules: &Rules,
 ) -> Result<Option<Next>, ExplainError> {

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use serde_json::Value;
 use sqlx::PgTransaction;
 
 use crate::campaign::draft::{self, Fault, Person};
@@ -13,13 +12,12 @@ use crate::campaign::running::Running;
 use crate::campaign::template::{Facts, RenderError};
 use crate::campaign::walk::{Clocks, Way, walk};
 use crate::campaign::zone::{self, region_of, zone_of, zones_of};
-use crate::config::CampaignOptions;
 use crate::line::ANY_LINE;
-use crate::outbox::campaigns::rooms;
-use crate::outbox::campaigns::steps::{self, Cap, Capped, Enrolment, Full, Known};
+use crate::outbox::campaigns::steps::{Cap, Capped, Full, Known};
 use crate::outbox::explain::facts::{JobFacts, World};
 use crate::outbox::explain::next::{Bind, Next};
-use crate::outbox::explain::{COUNTED, ExplainError, Rules};
+use crate::outbox::explain::reading::{self, Row};
+use crate::outbox::explain::{ExplainError, Rules};
 use crate::outbox::lines;
 use crate::phone::Phone;
 
@@ -36,7 +34,7 @@ pub struct EnrolmentView {
     pub round: i32,
     pub state: String,
     pub reason: Option<String>,
-    /// The variable that is missing, or the field that does not fit.
+    /// The variable that is missing, or the field that does not fit; of who is active, why no message is made.
     pub detail: Option<String>,
     /// The step's name, else its number where the version cannot be read.
     pub step: String,
@@ -57,81 +55,6 @@ pub struct EnrolmentView {
 pub enum Again {
     Never,
     From(DateTime<Utc>),
-}
-
-/// An enrolment as it was read.
-#[derive(Clone)]
-pub(super) struct Row {
-    pub id: i64,
-    pub campaign: String,
-    pub version: i32,
-    pub phone: String,
-    pub round: i32,
-    pub vars: Value,
-    pub state: String,
-    pub reason: Option<String>,
-    pub detail: Option<String>,
-    pub step: i32,
-    pub reached_at: DateTime<Utc>,
-    pub ready: bool,
-    pub line_id: String,
-    pub first_touch: bool,
-    pub due_at: Option<DateTime<Utc>>,
-    pub job_id: Option<i64>,
-    pub made: i32,
-    pub waiting: bool,
-    pub moved: bool,
-    pub sent_at: Option<DateTime<Utc>>,
-    pub created_at: DateTime<Utc>,
-    pub finished_at: Option<DateTime<Utc>>,
-    /// It is the newest one of its person and campaign.
-    pub is_last: bool,
-    pub again_from: Option<DateTime<Utc>>,
-    pub campaign_state: String,
-    pub definition: Value,
-}
-
-/// The newest enrolments of a person, those that go on first; at most `limit`.
-pub(super) async fn of_phone(tx: &mut PgTransaction<'_>, phone: &Phone, limit: i64) -> Result<Vec<Row>, ExplainError> {
-    let ids = sqlx::query_scalar!(
-        r#"
-        select id
-          from outbox.enrolments
-         where phone = $1
-         order by finished_at is null desc, id desc
-         limit $2
-        "#,
-        phone.as_str(),
-        limit,
-    )
-    .fetch_all(&mut **tx)
-    .await
-    .map_err(ExplainError::Read)?;
-    rows(tx, &ids).await
-}
-
-/// Reads these enrolments, in their order.
-pub(super) async fn rows(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<Row>, ExplainError> {
-    sqlx::query_as!(
-        Row,
-        r#"
-        select e.id, e.campaign, e.version, e.phone, e.round, e.vars, e.state, e.reason, e.detail, e.step, e.reached_at, e.ready, e.line_id,
-               e.first_touch, e.due_at, e.job_id, e.made, e.waiting, e.had is not null as "moved!", e.sent_at, e.created_at, e.finished_at, c.state as campaign_state, v.definition,
-               not exists (select from outbox.enrolments l
-                            where l.campaign = e.campaign and l.phone = e.phone and l.round > e.round) as "is_last!",
-               e.created_at + newest.again_after as again_from
-          from unnest($1::bigint[]) with ordinality as u (id, place)
-          join outbox.enrolments e on e.id = u.id
-          join outbox.campaigns c on c.name = e.campaign
-          join outbox.campaign_versions v on v.campaign = e.campaign and v.version = e.version
-          left join outbox.campaign_versions newest on newest.campaign = c.name and newest.version = c.version
-         order by u.place
-        "#,
-        ids,
-    )
-    .fetch_all(&mut **tx)
-    .await
-    .map_err(ExplainError::Read)
 }
 
 /// What is known beside the enrolment itself.
@@ -162,10 +85,10 @@ pub(super) async fn explained(
     let Ok(running) = Running::read(&row.definition) else {
         return Ok((None, unreadable(row, world.now)));
     };
-    let (known, capped, room) = around(tx, row, &running, rules.campaigns).await?;
-    let before = before(tx, row, world.now).await?;
+    let (known, capped, room) = reading::beside(tx, row, &running, rules.campaigns).await?;
+    let before = reading::before(tx, row, world.now).await?;
     let is_full = Cap::of(&running).and_then(|cap| capped.full(cap, world.now)) == Some(Full::OnTheWay);
-    let on_the_way = if is_full { on_the_way(tx, &row.phone).await? } else { None };
+    let on_the_way = if is_full { reading::on_the_way(tx, &row.phone).await? } else { None };
     let open = match running.campaign.lines.pool.as_slice() {
         [] => Vec::new(),
         pool => pool::open(pool, &lines::account(tx).await.map_err(ExplainError::Read)?),
@@ -182,78 +105,11 @@ pub(super) async fn explained(
 /// worth its message.
 pub(super) async fn is_made_anew(tx: &mut PgTransaction<'_>, job: &JobFacts) -> Result<bool, ExplainError> {
     let (Some(enrolment), Some(expires_at)) = (job.enrolment, job.expires_at) else { return Ok(false) };
-    let row = rows(tx, &[enrolment]).await?.pop();
+    let row = reading::rows(tx, &[enrolment]).await?.pop();
     Ok(row.is_some_and(|row| row.follows(job.id, expires_at)))
 }
 
-/// Reads what is known beside an enrolment.
-async fn around(
-    tx: &mut PgTransaction<'_>,
-    row: &Row,
-    running: &Running,
-    options: CampaignOptions,
-) -> Result<(Known, Capped, i64), ExplainError> {
-    let enrolments = [row.enrolment()];
-    let known = steps::know(tx, &enrolments).await.map_err(ExplainError::Read)?;
-    let capped = match Cap::of(running) {
-        Some(cap) => steps::capped(tx, &row.campaign, &enrolments, cap).await.map_err(ExplainError::Read)?,
-        None => Vec::new(),
-    };
-    let rooms = rooms::rooms(tx, &row.campaign, options).await.map_err(ExplainError::Read)?;
-    let room = rooms.left(&enrolments[0].queue());
-    let known = known.into_iter().next().ok_or(ExplainError::Read(sqlx::Error::RowNotFound))?;
-    Ok((known, capped.into_iter().next().unwrap_or_default(), room))
-}
-
-/// A message of a campaign to this person that has not ended, with what it waits for: one that is held, if there is one.
-async fn on_the_way(tx: &mut PgTransaction<'_>, phone: &str) -> Result<Option<String>, ExplainError> {
-    let job = sqlx::query!(
-        r#"
-        select id as "id!", reason
-          from (select id, reason from outbox.jobs where phone = $1 and state in ('queued', 'sending') and campaign is not null limit 100) open
-         order by outbox.is_held(reason) is true desc, id
-         limit 1
-        "#,
-        phone,
-    )
-    .fetch_optional(&mut **tx)
-    .await
-    .map_err(ExplainError::Read)?;
-    Ok(job
-        .map(|job| job.reason.map_or_else(|| format!("job {}", job.id), |reason| format!("job {} ({reason})", job.id))))
-}
-
-/// Who comes later finds the queue as it will be then: nothing is known of who stands there.
-async fn before(tx: &mut PgTransaction<'_>, row: &Row, now: DateTime<Utc>) -> Result<i64, ExplainError> {
-    match row.due_at {
-        Some(due_at) if row.state == "active" && row.ready && due_at <= now => {
-            let (queue, place) = (row.enrolment().queue(), (due_at, row.id));
-            rooms::before(tx, &row.campaign, &queue, place, COUNTED).await.map_err(ExplainError::Read)
-        }
-        _ => Ok(0),
-    }
-}
-
 impl Row {
-    fn enrolment(&self) -> Enrolment {
-        Enrolment {
-            id: self.id,
-            version: self.version,
-            phone: self.phone.clone(),
-            vars: self.vars.clone(),
-            step: self.step,
-            reached_at: self.reached_at,
-            job_id: self.job_id,
-            made: self.made,
-            ready: self.ready,
-            line_id: self.line_id.clone(),
-            first_touch: self.first_touch,
-            waiting: self.waiting,
-            moved: self.moved,
-            sent_at: self.sent_at,
-        }
-    }
-
     /// As people see it.
     pub fn view(self, running: Option<&Running>, next: Next) -> EnrolmentView {
         let index = usize::try_from(self.step).unwrap_or(usize::MAX);

@@ -2,7 +2,7 @@
 //! lifts. It reads in one snapshot and writes nothing; the rules are those of admission, claims and the engine.
 //!
 //! ```text
-//! facts ─▶ job, enrolment (what binds) ─▶ next (the instant)        foresee: the allotment of the claims, played ahead
+//! facts, reading ─▶ job, enrolment (what binds) ─▶ next (the instant)        foresee: the allotment of the claims, played ahead
 //! ```
 
 mod campaign;
@@ -13,6 +13,7 @@ mod job;
 mod next;
 mod past;
 mod person;
+mod reading;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};

@@ -9,7 +9,7 @@ use crate::database;
 use crate::outbox::explain::enrolment::{self, EnrolmentView};
 use crate::outbox::explain::facts::{self, World};
 use crate::outbox::explain::next::Next;
-use crate::outbox::explain::{ExplainError, JobView, Rules, jobs};
+use crate::outbox::explain::{ExplainError, JobView, Rules, jobs, reading};
 use crate::outbox::recipients::{self, Consent, Recipient, RecipientsError};
 use crate::outbox::suppress::{self, Listed};
 use crate::phone::Phone;
@@ -136,7 +136,7 @@ async fn enrolments(
     mut known_jobs: HashMap<i64, Next>,
 ) -> Result<Vec<EnrolmentView>, ExplainError> {
     let mut views = Vec::new();
-    for row in enrolment::of_phone(tx, phone, SHOWN).await? {
+    for row in reading::of_phone(tx, phone, SHOWN).await? {
         if let Some(id) = row.job_id.filter(|id| row.waiting && !known_jobs.contains_key(id)) {
             known_jobs.extend(jobs(tx, &[id], world, rules).await?.into_iter().map(|view| (view.job.id, view.next)));
         }

@@ -79,6 +79,7 @@ async fn a_query_reads_only_within_its_limits_and_as_its_role() {
         ("sql: \"select '+15550142200' as phone, pg_sleep(10)\", time_limit: 1s", "statement timeout"),
         ("sql: \"select '+1555014220' || n as phone from generate_series(1, 3) n\", row_limit: 2", "more than 2 rows"),
         ("sql: 'select phone as number from people'", "no column named phone"),
+        ("sql: 'select a.*, b.* from people a cross join people b'", "two columns named phone"),
         ("sql: 'select phone from nowhere'", "relation \"nowhere\" does not exist"),
     ] {
         it.execute("delete from outbox.ticks").await;
@@ -439,6 +440,64 @@ async fn who_reaches_the_goal_between_a_firing_and_their_enrolment_is_not_enroll
         assert_eq!(it.text("select phone from outbox.enrolments order by phone").await, enrolled, "{stop_on}");
         let left_out = it.text("select n || '/' || reason from outbox.exclusions").await;
         assert_eq!(left_out == "1/goal", stop_on == "[goal]", "{left_out}");
+    }
+}
+
+/// A goal is reached when that is told, and not when the transaction began that tells it.
+#[tokio::test]
+async fn a_goal_that_is_committed_after_a_firing_is_seen_by_it() {
+    let it = Harness::start().await;
+    let audience =
+        format!("audience: {{ sql: \"select '{ANN}' as phone\" }}\nschedule: {{ manual: true }}\nstop_on: [goal]");
+    it.apply(&file(&audience, HI)).await;
+    let mut buying = it.pool().begin().await.expect("begins");
+    sqlx::query("select now()").execute(&mut *buying).await.expect("its transaction has begun");
+    assert_eq!(it.run(&["campaign", "run", "drip"]).await.0, 0);
+    sqlx::query("select outbox.goal('drip', '+15550142200')").execute(&mut *buying).await.expect("told");
+    buying.commit().await.expect("commits");
+    let later = "select count(*) from outbox.goals g, outbox.ticks t where g.reached_at > t.recorded_at";
+    assert_eq!(it.scalar(later).await, 1);
+    it.settle(&it.engine()).await;
+    assert_eq!(it.text("select excluded::text from outbox.ticks").await, r#"{"goal": 1}"#);
+}
+
+#[tokio::test]
+async fn what_two_bring_for_one_new_person_at_once_is_all_kept() {
+    let it = Harness::start().await;
+    it.apply(&file("audience: { enrolled: true }", HI)).await;
+    let mut signing_up = it.pool().begin().await.expect("begins");
+    let first: i64 = sqlx::query_scalar(r#"select outbox.enrol('drip', '+15550142200', '{"name": "Ann"}')"#)
+        .fetch_one(&mut *signing_up)
+        .await
+        .expect("enrolled");
+    let billing = tokio::spawn({
+        let pool = it.pool().clone();
+        async move {
+            let enrol = r#"select outbox.enrol('drip', '+15550142200', '{"plan": "pro"}')"#;
+            sqlx::query_scalar::<_, i64>(enrol).fetch_one(&pool).await
+        }
+    });
+    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    it.until("the other one waits", || async { it.scalar(waits).await == 1 }).await;
+    signing_up.commit().await.expect("commits");
+    assert_eq!(billing.await.expect("runs").expect("enrolled"), first);
+    assert_eq!(it.text("select vars::text from outbox.enrolments").await, r#"{"name": "Ann", "plan": "pro"}"#);
+}
+
+#[tokio::test]
+async fn what_cannot_be_brought_to_somebody_is_told_or_left_out() {
+    let it = Harness::start().await;
+    it.apply(&file("audience: { enrolled: true }", HI)).await;
+    let ann = it.enrol(ANN).await;
+    let brought = |key: &str| format!(r#"{{"{key}": "{}"}}"#, "x".repeat(40_000));
+    assert_eq!((it.enrol_with(ANN, &brought("a")).await, it.enrol_with(ANN, &brought("b")).await), (ann, ann));
+    let keys = "select string_agg(key, ' ') from outbox.enrolments, jsonb_object_keys(vars) key";
+    assert_eq!(it.text(keys).await, "a", "she is not kept from going on, and nor is the application");
+    assert_eq!(it.enrol_with(ANN, "null").await, ann);
+    for vars in ["[]", "\"Ann\""] {
+        let enrol = format!("select outbox.enrol('drip', '{ANN}', '{vars}')");
+        let error = sqlx::query(AssertSqlSafe(enrol)).execute(it.pool()).await.expect_err(vars).to_string();
+        assert!(error.contains("the variables are of the type"), "{vars}: {error}");
     }
 }
 

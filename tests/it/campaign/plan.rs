@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use chert_outbox::campaign::engine::Engine;
 use chert_outbox::config::CampaignOptions;
+use chert_outbox::outbox::campaigns::known::{self, Ours};
 use chert_outbox::outbox::lines::Paces;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 
 use crate::campaign::{ANN, BOB, CID, DOT, file};
 use crate::harness::Harness;
@@ -381,6 +383,44 @@ async fn who_may_be_enrolled_again_by_the_time_of_the_firing_is_in_its_plan() {
     assert_eq!(enrolled(-7).await.0, json!(0), "what is past is judged as of now");
 }
 
+/// What somebody may wait for is told from firing to firing, in a plan as in the firing itself.
+#[tokio::test]
+async fn a_firing_enrols_again_whom_the_one_so_long_before_it_enrolled() {
+    let it = Harness::start().await;
+    let audience =
+        format!("schedule: {{ manual: true }}\naudience: {{ sql: \"select '{ANN}' as phone\", again: after 7d }}");
+    let source = file(&audience, "[{ send: { body: Hi } }]");
+    it.apply(&source).await;
+    let fires = async || {
+        it.run(&["campaign", "run", "drip"]).await;
+        for _ in 0..2 {
+            it.settle(&it.engine()).await;
+            it.drain().await;
+        }
+    };
+    fires().await;
+    for (fired, enrolled, again) in [
+        ("7 days", "7 days -20 seconds", 1),
+        ("6 days 23 hours", "6 days 22 hours", 1),
+        ("6 days 22 hours", "6 days 22 hours", 0),
+        // The one before was made up for.
+        ("7 days", "3 days", 0),
+    ] {
+        let shifted = format!(
+            "update outbox.ticks set at = now() - interval '{fired}' where id = (select max(id) from outbox.ticks where enrolled > 0);
+             update outbox.ticks set at = now() - interval '30 days' - id * interval '1 day'
+              where id < (select max(id) from outbox.ticks where enrolled > 0);
+             update outbox.enrolments set created_at = now() - interval '{enrolled}' where id = (select max(id) from outbox.enrolments)"
+        );
+        sqlx::raw_sql(AssertSqlSafe(shifted)).execute(it.pool()).await.expect("shifted");
+        let (_, told) = plan(&it, &source, &[]).await;
+        assert_eq!(told["people"]["enrolled"], json!(again), "planned, {fired} and {enrolled}");
+        let before = it.scalar("select count(*) from outbox.enrolments").await;
+        fires().await;
+        assert_eq!(it.scalar("select count(*) from outbox.enrolments").await - before, again, "{fired} and {enrolled}");
+    }
+}
+
 #[tokio::test]
 async fn whom_a_mended_row_lets_go_is_in_the_plan_as_they_are_in_the_firing() {
     let it = Harness::start().await;
@@ -403,12 +443,50 @@ variables: { name: { missing: hold }, city: { missing: hold } }";
     assert_eq!(people["excluded"], json!({"already_active": 3}));
     assert_eq!((&told["steps"][0]["messages"], &told["preview"][0]["text"]), (&json!([1, 1]), &json!("Ann of Rome")));
     let (_, text) = shown(&it, &source, &[]).await;
-    assert!(text.contains("let go: held until now for a variable that their row has  1"), "{text}");
+    assert!(text.contains("let go: held until now, and their row has something new  1"), "{text}");
 
     it.run(&["campaign", "run", "drip"]).await;
     it.settle(&it.engine()).await;
     it.drain().await;
     assert_eq!(it.texts().into_values().collect::<Vec<_>>(), [["Ann of Rome"]]);
+}
+
+#[tokio::test]
+async fn a_row_with_another_value_lets_go_of_who_is_held_for_theirs_and_one_with_the_same_does_not() {
+    let it = Harness::start().await;
+    it.execute(
+        "create table people (phone text, age text, city text);
+         insert into people values ('+15550142200', 'three', 'Rome'), ('+15550142201', 'four', 'Rome')",
+    )
+    .await;
+    let more = "schedule: { manual: true }\naudience: { sql: 'select phone, age, city from people' }
+variables: { age: { missing: hold }, city: { missing: hold } }";
+    let source = file(more, "[{ send: { body: '{{ age | int }} in {{ city }}' } }]");
+    it.apply(&source).await;
+    it.run(&["campaign", "run", "drip"]).await;
+    it.settle(&it.engine()).await;
+    assert_eq!(it.enrolments().await, "held/unreadable held/unreadable");
+    // What the row leaves blank is as it was.
+    it.execute("update people set age = '3', city = ' ' where phone = '+15550142200'").await;
+    let (_, told) = plan(&it, &source, &["--preview", "9"]).await;
+    assert_eq!((&told["people"]["let_go"], &told["preview"][0]["text"]), (&1.into(), &json!("3 in Rome")), "{told}");
+    it.run(&["campaign", "run", "drip"]).await;
+    it.settle(&it.engine()).await;
+    it.drain().await;
+    assert_eq!(it.texts().into_values().collect::<Vec<_>>(), [["3 in Rome"]]);
+}
+
+/// Who wrote to us first is no new contact, also before their message has been looked at.
+#[tokio::test]
+async fn the_backlog_of_a_plan_counts_who_wrote_first_as_a_follow_up() {
+    let it = Harness::start().await;
+    it.insert(ANN, "Hi").await;
+    it.insert(BOB, "Hi").await;
+    it.execute("insert into outbox.recipients (phone, last_inbound_at) values ('+15550142200', now())").await;
+    let ours = Ours { at: it.now().await, priority: 0, campaign: "drip", from_where_they_stand: false };
+    let backlog = known::backlog(it.pool(), ours).await.expect("read");
+    let load = backlog.queued["*"];
+    assert_eq!((load.first_touches, load.follow_ups), (1, 1));
 }
 
 #[tokio::test]
