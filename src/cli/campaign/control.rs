@@ -46,7 +46,8 @@ impl Pause {
 
 /// Let a campaign that was paused or stopped go on.
 ///
-/// After a pause, everybody goes on where they stand. After a stop, enrolments are over, and new ones begin with its next firing.
+/// After a pause, everybody goes on where they stand, and a firing of that time is made up for as `catch_up` says. After a stop, enrolments
+/// are over, and new ones begin with its next firing.
 #[derive(Debug, Args)]
 pub struct Resume {
     #[command(flatten)]

@@ -81,7 +81,7 @@ impl People {
             print_json(&people)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let mut rows = table(&["phone", "step", "state", "next", "wordings", "sent", "last message", "answered"]);
+        let mut rows = table(&["phone", "step", "state", "next", "variants", "sent", "last message", "answered"]);
         for person in &people {
             rows.add_row([
                 person.phone.clone(),

@@ -32,7 +32,7 @@ const FORETELL_EVERY: u32 = 20;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Of each step: who wait for its time (coming), whose time has come (reached), and of these whose message is not made yet (due; in brackets
-who are held back, until they reply or somebody looks at what they wrote), waits for its line (queued) or was sent, who stand there until
+who are held back, until they reply, somebody looks at what they wrote or the account has a line for them), waits for its line (queued) or was sent, who stand there until
 something is mended (held), and whose enrolment ended there first (ended; `before it`, if the step's time had not come). A reply or a stop
 counts where it answered: at the message that was sent last before it. A stop is no reply. What retention has deleted is not counted.
 
@@ -270,7 +270,7 @@ impl End {
 }
 
 fn firings(firings: &[Tick]) -> comfy_table::Table {
-    let mut rows = table(&["firing", "version", "state", "people", "enrolled", "left out", "error"]);
+    let mut rows = table(&["firing", "at", "version", "state", "people", "enrolled", "left out", "error"]);
     for tick in firings {
         let (late, manual) = (tick.late.then_some("late"), tick.manual.then_some("by hand"));
         let again = tick.again_at.map(|at| format!("tried again {}", shown(at)));
@@ -279,6 +279,7 @@ fn firings(firings: &[Tick]) -> comfy_table::Table {
             [Some(tick.state.as_str()), tick.reason.as_deref(), late, manual, again.as_deref(), behind.as_deref()];
         let left_out = tick.excluded.0.iter().map(|(reason, count)| format!("{count} {reason}"));
         rows.add_row([
+            tick.id.to_string(),
             shown(tick.at),
             tick.version.to_string(),
             state.into_iter().flatten().collect::<Vec<_>>().join(", "),

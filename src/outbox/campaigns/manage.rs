@@ -196,7 +196,7 @@ impl Ended {
     }
 }
 
-/// Ends up to 500 enrolments of a stopped campaign, and cancels as many jobs that nobody's enrolment waits for.
+/// Ends up to 500 enrolments of a stopped campaign with the jobs that they wait for, and cancels up to 500 more jobs, which alone are counted.
 /// Errors: `CampaignsError::Change`, nothing ended.
 pub async fn end(pool: &PgPool, name: &str) -> Result<Ended, CampaignsError> {
     let mut races = 0;
