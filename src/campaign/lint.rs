@@ -17,6 +17,9 @@ const LONG_CHARS: usize = 600;
 const DOMAINS: [&str; 12] =
     ["app", "biz", "com", "dev", "edu", "example", "gov", "info", "net", "online", "org", "shop"];
 
+/// So many of the texts in a template's quotes are tried as what its variables hold.
+const MOST_TRIED: usize = 20;
+
 /// A warning about a value of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
@@ -172,32 +175,34 @@ impl Lint<'_> {
             ),
             [count] if *count == meant => {}
             [0] => self.warn(path.to_owned(), "nothing is left of this text", "write something outside of {% if … %}"),
-            [count] => {
+            [count] if bubbles(body.source()) != meant => {
                 let message = format!("blank lines make this {}, not {meant}", counted(*count, "bubble", "bubbles"));
                 let hint = format!("take the blank lines out, or write `bubbles: {count}` beside it");
                 self.warn(path.to_owned(), message, hint);
             }
-            [.., _] => {
-                let hint = "put the line and its line break into {% if … %}, or join it with another";
+            _ => {
+                let hint = "put {% if … %} and {% endif %} on lines of their own, or join the line with another";
                 self.warn(path.to_owned(), "by what a variable holds, another bubble comes or goes", hint);
             }
         }
     }
 
-    /// The text with a word in each variable that has no default, and with a number: filters may fail on one of the two.
+    /// The text with a word in each variable that has no default, and with a number: filters may fail on one of the two. And with what its
+    /// variables may be compared with.
     fn samples(&self, body: &Template) -> Vec<String> {
         let default = |name: &str| match self.campaign.variables.get(name) {
             Some(Variable::Default { default }) => Some(default.clone()),
             _ => None,
         };
-        [Value::from("sample"), Value::from(7)]
-            .into_iter()
-            .filter_map(|sample| {
-                let value = |name: &String| default(name).map_or_else(|| sample.clone(), Value::from);
-                let vars: Vars = body.variables().iter().map(|name| (name.clone(), value(name))).collect();
-                body.render(&vars).ok()
-            })
-            .collect()
+        let usual = [Value::from("sample"), Value::from(7)].map(|sample| (sample, true));
+        let compared = body.texts().into_iter().take(MOST_TRIED).map(|text| (Value::from(text), false));
+        let rendered = |(sample, has_defaults): (Value, bool)| {
+            let default = |name: &String| default(name).filter(|_| has_defaults).map(Value::from);
+            let value = |name: &String| default(name).unwrap_or_else(|| sample.clone());
+            let vars: Vars = body.variables().iter().map(|name| (name.clone(), value(name))).collect();
+            body.render(&vars).ok()
+        };
+        usual.into_iter().chain(compared).filter_map(rendered).collect()
     }
 }
 

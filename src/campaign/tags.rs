@@ -72,6 +72,13 @@ impl<'s> Tag<'s> {
         asked_alone(self.source, self.expression(&self.tokens()), is_whole || self.statement)
     }
 
+    /// What stands in quotes in it, without them.
+    pub fn texts(&self) -> Vec<&'s str> {
+        let quotes = ['\'', '"'];
+        let texts = self.tokens().into_iter().filter(|(_, token)| token.starts_with(quotes));
+        texts.map(|(_, token)| token.trim_matches(quotes)).collect()
+    }
+
     /// Where a word stands first.
     pub fn word(&self, name: &str) -> Option<usize> {
         self.tokens().into_iter().find(|(_, token)| *token == name).map(|(at, _)| at)
@@ -92,38 +99,88 @@ fn quoted(rest: &str) -> usize {
     rest.len()
 }
 
-/// The tags of a template; comments are none. They end where minijinja ends them: not within brackets.
-pub fn tags(source: &str) -> Vec<Tag<'_>> {
-    let (mut tags, mut at) = (Vec::new(), 0);
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `{{ … }}`
+    Value,
+    /// `{% … %}`
+    Statement,
+    /// `{# … #}`
+    Comment,
+}
+
+/// A tag or a comment, as bytes of the text: all of it, and up to where its inside goes.
+struct Braces {
+    kind: Kind,
+    begin: usize,
+    to: usize,
+    end: usize,
+}
+
+/// The tags and comments of a template. They end where minijinja ends them: tags not within brackets.
+fn braces(source: &str) -> Vec<Braces> {
+    let (mut found, mut at) = (Vec::new(), 0);
     while let Some(begin) = source[at..].find('{').map(|begin| at + begin) {
-        let end = match &source.as_bytes()[begin..] {
-            [b'{', b'{', ..] => "}}",
-            [b'{', b'%', ..] => "%}",
-            [b'{', b'#', ..] => {
-                at = source[begin..].find("#}").map_or(source.len(), |end| begin + end + 2);
-                continue;
-            }
+        let from = begin + 2;
+        let (kind, to) = match source.as_bytes().get(begin + 1) {
+            Some(b'{') => (Kind::Value, end_of_tag(source, from, "}}")),
+            Some(b'%') => (Kind::Statement, end_of_tag(source, from, "%}")),
+            Some(b'#') => (Kind::Comment, source[from..].find("#}").map_or(source.len(), |length| from + length)),
             _ => {
                 at = begin + 1;
                 continue;
             }
         };
-        let from = begin + 2;
-        let (mut to, mut open) = (from, 0);
-        while to < source.len() && (open != 0 || !source[to..].starts_with(end)) {
-            let rest = &source[to..];
-            let c = rest.chars().next().expect("it is not the end");
-            open += match c {
-                '(' | '[' | '{' => 1,
-                ')' | ']' | '}' => -1,
-                _ => 0,
-            };
-            to += if matches!(c, '\'' | '"') { quoted(rest) } else { c.len_utf8() };
-        }
-        tags.push(Tag { statement: end == "%}", source, from, to });
-        at = (to + 2).min(source.len());
+        let end = (to + 2).min(source.len());
+        found.push(Braces { kind, begin, to, end });
+        at = end;
     }
-    tags
+    found
+}
+
+/// Where the inside of a tag ends that begins there.
+fn end_of_tag(source: &str, from: usize, end: &str) -> usize {
+    let (mut to, mut open) = (from, 0);
+    while to < source.len() && (open != 0 || !source[to..].starts_with(end)) {
+        let rest = &source[to..];
+        let c = rest.chars().next().expect("it is not the end");
+        open += match c {
+            '(' | '[' | '{' => 1,
+            ')' | ']' | '}' => -1,
+            _ => 0,
+        };
+        to += if matches!(c, '\'' | '"') { quoted(rest) } else { c.len_utf8() };
+    }
+    to
+}
+
+/// The tags of a template; comments are none.
+pub fn tags(source: &str) -> Vec<Tag<'_>> {
+    let tags = braces(source).into_iter().filter(|braces| braces.kind != Kind::Comment);
+    tags.map(|Braces { kind, begin, to, .. }| Tag { statement: kind == Kind::Statement, source, from: begin + 2, to })
+        .collect()
+}
+
+/// The template with a `+` in each statement and comment whose line has something else before it: the line break behind it stays then, and
+/// minijinja takes away only those behind what stands alone on its line.
+pub fn with_line_breaks(source: &str) -> String {
+    const BREAKS: [char; 2] = ['\n', '\r'];
+    let (mut written, mut written_to, mut at) = (String::with_capacity(source.len()), 0, 0);
+    let mut is_alone = true;
+    for Braces { kind, begin, to, end } in braces(source) {
+        let before = &source[at..begin];
+        let on_its_line = before.rsplit(BREAKS).next().unwrap_or(before);
+        let begins_line = on_its_line.len() < before.len();
+        is_alone = kind != Kind::Value && (is_alone || begins_line) && on_its_line.trim().is_empty();
+        let is_said = source[begin + 2..to].ends_with(['-', '+']);
+        written.push_str(&source[written_to..to]);
+        if kind != Kind::Value && !is_alone && !is_said && source[end..].starts_with(BREAKS) {
+            written.push_str(" +");
+        }
+        (written_to, at) = (to, end);
+    }
+    written.push_str(&source[written_to..]);
+    written
 }
 
 /// Refuses tags in which so much stands in each other that reading them would need too much of the stack. They are looked at before

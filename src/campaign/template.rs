@@ -12,7 +12,7 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior,
 use serde::{Serialize, Serializer};
 
 use crate::campaign::compared::TO_NUMBERS;
-use crate::campaign::tags::{Tag, refuse_the_deep, refuse_the_misleading, refuse_the_rest, tags};
+use crate::campaign::tags::{Tag, refuse_the_deep, refuse_the_misleading, refuse_the_rest, tags, with_line_breaks};
 use crate::job::BODY_MAX_CHARS;
 
 /// The variables of one person by name: texts, numbers and truth values, and lists and objects, which only conditions may ask. A null, or a text of blanks, is as good as missing.
@@ -133,8 +133,9 @@ impl Template {
         if self.variables.iter().any(is_odd) {
             return Err(RenderError::Mismatch(ErrorKind::InvalidOperation));
         }
+        let source = with_line_breaks(&self.source);
         let env = environment();
-        let template = env.template_from_str(&self.source).map_err(|error| RenderError::Mismatch(error.kind()))?;
+        let template = env.template_from_str(&source).map_err(|error| RenderError::Mismatch(error.kind()))?;
         let mut out = Bounded(Vec::new());
         template.render_captured_to(Serde(vars), &mut out).map(drop).map_err(|error| match error.kind() {
             ErrorKind::WriteFailure | ErrorKind::OutOfFuel => RenderError::TooLong,
@@ -158,6 +159,11 @@ impl Template {
     pub fn asked_alone(&self) -> BTreeSet<String> {
         let asked = tags(&self.source).iter().flat_map(Tag::asked_alone).collect::<BTreeSet<_>>();
         &asked & &self.variables
+    }
+
+    /// What stands in quotes in its tags, such as what a variable is compared with.
+    pub fn texts(&self) -> BTreeSet<&str> {
+        tags(&self.source).iter().flat_map(Tag::texts).collect()
     }
 
     /// Where a name is used first, as a byte of the text.
@@ -270,6 +276,7 @@ impl Serialize for Condition {
 }
 
 /// No files, no functions, no tests; what stands alone on a line in `{% … %}` leaves no blank line behind, which would be another bubble.
+/// Of a text that goes through [`with_line_breaks`], other lines keep their breaks.
 fn environment<'s>() -> Environment<'s> {
     let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -401,6 +408,32 @@ mod tests {
             Ok("ann <b>&amp;</b>".to_owned()),
             "not HTML"
         );
+    }
+
+    #[test]
+    fn only_what_stands_alone_on_its_line_takes_the_line_break_away() {
+        for (source, pro, basic) in [
+            ("Hi{% if plan == 'pro' %} (pro){% endif %}\nHow are you?", "Hi (pro)\nHow are you?", "Hi\nHow are you?"),
+            ("Hi {{ plan }}{%if plan == 'pro'%}!{%endif%}\nBye", "Hi pro!\nBye", "Hi basic\nBye"),
+            ("{% if plan == 'pro' %}Pro{% else %}Basic{% endif %}\nBye", "Pro\nBye", "Basic\nBye"),
+            ("Hi\r\nyou{% if plan == 'pro' %}!{% endif %}\r\nBye", "Hi\r\nyou!\r\nBye", "Hi\r\nyou\r\nBye"),
+            ("Hi {# for us #}\nBye", "Hi \nBye", "Hi \nBye"),
+            ("Hi{##}\nBye", "Hi\nBye", "Hi\nBye"),
+            ("{# for us #}\nHi\n{# and us #}\nBye", "Hi\nBye", "Hi\nBye"),
+            ("Hi\n  {% if plan == 'pro' %}\n  you\n  {% endif %}\nBye", "Hi\n  you\nBye", "Hi\nBye"),
+            (
+                "Hi\n{% if true %}{# it is #}{% if plan == 'pro' %}\nyou\n{% endif %}{% endif %}\nBye",
+                "Hi\nyou\nBye",
+                "Hi\nBye",
+            ),
+            ("Hi\n{% if\n plan == 'pro' %}\nyou\n{% endif %}\nBye", "Hi\nyou\nBye", "Hi\nBye"),
+            ("Hi{% if plan == 'pro' %} you{% endif -%}\nBye", "Hi youBye", "HiBye"),
+            ("Hi{% if plan == '{%' %}!{% endif %}\nBye", "Hi\nBye", "Hi\nBye"),
+        ] {
+            for (plan, wanted) in [("pro", pro), ("basic", basic)] {
+                assert_eq!(rendered(source, json!({"plan": plan})), Ok(wanted.to_owned()), "{source:?} of {plan}");
+            }
+        }
     }
 
     #[test]
@@ -758,6 +791,21 @@ mod tests {
             let template = Template::parse(&source).and_then(|template| template.check());
             for error in [template.err(), checked(&source).err()].into_iter().flatten() {
                 prop_assert!(source.is_char_boundary(error.offset), "{} of {:?}", error.offset, source);
+            }
+        }
+
+        #[test]
+        fn what_is_read_is_rendered(
+            parts in proptest::collection::vec(
+                proptest::sample::select(
+                    &["a", " ", "\n", "\r\n", "{% if a %}", "{%+ else %}", "{% endif -%}", "{%endif%}", "{{ a }}", "{# x #}", "{##}", "{#-#}"][..],
+                ),
+                0..12,
+            ),
+        ) {
+            let source = parts.concat();
+            if let Ok(template) = Template::parse(&source) {
+                prop_assert!(template.render(&vars(json!({"a": "x"}))).is_ok(), "{:?}", source);
             }
         }
 

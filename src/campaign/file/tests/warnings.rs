@@ -32,6 +32,14 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
             "warning 9:12: variables.surname: no step uses the variable `surname` — take it out, or who does not have it may be held for nothing",
         ),
         (
+            body("|\n        Hi\n        {% if plan == 'pro' %}you pro{% endif %}\n       "),
+            "warning 15:9: steps[0].send.body: by what a variable holds, another bubble comes or goes — put {% if … %} and {% endif %} on lines of their own, or join the line with another",
+        ),
+        (
+            body("|\n        Hi\n        {% if plan != 'pro' %}you{% endif %}\n       "),
+            "warning 15:9: steps[0].send.body: by what a variable holds, another bubble comes or goes — put {% if … %} and {% endif %} on lines of their own, or join the line with another",
+        ),
+        (
             told("quiet_hours: us-federal\n", ""),
             "warning 1:1: messages go out at night as well — write quiet_hours such as us-federal, or windows",
         ),
