@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::campaign::file::shape::{Audience, Campaign, StopOn, Variable};
+use crate::campaign::file::shape::{Audience, Campaign, StopOn, Variable, is_name};
 use crate::campaign::file::step::{Attachment, Content, Send, SendStep, Step};
 use crate::campaign::template::{Condition, FACTS, Template, Vars};
 use crate::campaign::zone;
@@ -17,6 +17,8 @@ const LONG_CHARS: usize = 600;
 const DOMAINS: [&str; 12] =
     ["app", "biz", "com", "dev", "edu", "example", "gov", "info", "net", "online", "org", "shop"];
 
+/// What other tools write around the name of a variable.
+const OF_OTHER_TOOLS: [(&str, &str); 5] = [("{", "}"), ("[", "]"), ("<", ">"), ("%", "%"), ("*|", "|*")];
 /// So many of the texts in a template's quotes are tried as what its variables hold.
 const MOST_TRIED: usize = 20;
 
@@ -160,6 +162,14 @@ impl Lint<'_> {
             let hint = "send it in a later step: Chert refuses links in the first message of a chat";
             self.warn(path.to_owned(), "there is a link in a first message to somebody", hint);
         }
+        if body.plain().iter().any(|text| text.contains("\\n")) {
+            let hint = "write `|` and each line below it, or put the text in double quotes";
+            self.warn(path.to_owned(), "people would read `\\n` here, and get no line break", hint);
+        }
+        let of_other_tools = body.plain().into_iter().filter_map(|text| self.of_other_tools(text));
+        for (written, name) in of_other_tools.collect::<BTreeSet<_>>() {
+            self.warn(path.to_owned(), format!("`{written}` goes out as it stands"), format!("write {{{{ {name} }}}}"));
+        }
         let texts = self.samples(body);
         let longest = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
         if longest > LONG_CHARS {
@@ -185,6 +195,21 @@ impl Lint<'_> {
                 self.warn(path.to_owned(), "by what a variable holds, another bubble comes or goes", hint);
             }
         }
+    }
+
+    /// A variable in what other tools have for `{{` and `}}`, as it is written and as it is called.
+    fn of_other_tools(&self, text: &str) -> Option<(String, String)> {
+        OF_OTHER_TOOLS.iter().find_map(|(open, close)| {
+            text.match_indices(*open).find_map(|(at, _)| {
+                let inside = &text[at + open.len()..];
+                let inside = &inside[..inside.find(*close)?];
+                let is_meant = |name: &&String| name.eq_ignore_ascii_case(inside.trim());
+                let declared = self.campaign.variables.keys().find(is_meant).cloned();
+                let name =
+                    declared.or_else(|| Some(inside.trim().to_owned()).filter(|name| *open == "{" && is_name(name)));
+                name.map(|name| (format!("{open}{inside}{close}"), name))
+            })
+        })
     }
 
     /// The text with a word in each variable that has no default, and with a number: filters may fail on one of the two. And with what its

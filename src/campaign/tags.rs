@@ -161,6 +161,17 @@ pub fn tags(source: &str) -> Vec<Tag<'_>> {
         .collect()
 }
 
+/// What stands outside of the tags and comments, piece by piece.
+pub fn outside(source: &str) -> Vec<&str> {
+    let (mut pieces, mut at) = (Vec::new(), 0);
+    for Braces { begin, end, .. } in braces(source) {
+        pieces.push(&source[at..begin]);
+        at = end;
+    }
+    pieces.push(&source[at..]);
+    pieces
+}
+
 /// The template with a `+` in each statement and comment whose line has something else before it: the line break behind it stays then, and
 /// minijinja takes away only those behind what stands alone on its line.
 pub fn with_line_breaks(source: &str) -> String {

@@ -12,7 +12,9 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior,
 use serde::{Serialize, Serializer};
 
 use crate::campaign::compared::TO_NUMBERS;
-use crate::campaign::tags::{Tag, refuse_the_deep, refuse_the_misleading, refuse_the_rest, tags, with_line_breaks};
+use crate::campaign::tags::{
+    Tag, outside, refuse_the_deep, refuse_the_misleading, refuse_the_rest, tags, with_line_breaks,
+};
 use crate::job::BODY_MAX_CHARS;
 
 /// The variables of one person by name: texts, numbers and truth values, and lists and objects, which only conditions may ask. A null, or a text of blanks, is as good as missing.
@@ -159,6 +161,11 @@ impl Template {
     pub fn asked_alone(&self) -> BTreeSet<String> {
         let asked = tags(&self.source).iter().flat_map(Tag::asked_alone).collect::<BTreeSet<_>>();
         &asked & &self.variables
+    }
+
+    /// What stands outside of its tags, which goes out as it is.
+    pub fn plain(&self) -> Vec<&str> {
+        outside(&self.source)
     }
 
     /// What stands in quotes in its tags, such as what a variable is compared with.

@@ -58,6 +58,41 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
 }
 
 #[test]
+fn a_line_break_that_is_none_is_told() {
+    let told = |text: &str| told("Hi {{ first_name }}!", text);
+    let wanted = "warning 14:13: steps[0].send.body: people would read `\\n` here, and get no line break — write `|` and each line below it, or put the text in double quotes";
+    for text in [r"Hi {{ first_name }}\nyou", r"'Hi\n{{ first_name }}'"] {
+        assert_eq!(told(text), [wanted], "{text}");
+    }
+    for text in [r#""Hi\n{{ first_name }}""#, r#"Hi{{ '\n' }}{{ first_name }}"#] {
+        assert_eq!(told(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn a_variable_in_the_braces_of_other_tools_is_told() {
+    let told = |text: &str| told("Hi {{ first_name }}!", &format!("'Hi {text}, {{{{ first_name }}}}'"));
+    for (text, name) in [
+        ("{first_name}", "first_name"),
+        ("{ plan }", "plan"),
+        ("{surname}", "surname"),
+        ("[First_Name]", "first_name"),
+        ("5% of %first_name%", "first_name"),
+        ("*|PLAN|*", "plan"),
+        ("<3 <plan>", "plan"),
+    ] {
+        let written = text.rsplit("of ").next().and_then(|text| text.rsplit("<3 ").next()).expect("it is there");
+        let wanted =
+            format!("warning 14:13: steps[0].send.body: `{written}` goes out as it stands — write {{{{ {name} }}}}");
+        assert_eq!(told(text), [wanted]);
+    }
+    for text in ["{Hi|Ho}", "[surname]", "50% off, 20% for {{ plan }}", r#"{{ "{plan}" }}"#, "{# {plan} #}", "<3", "{}"]
+    {
+        assert_eq!(told(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
 fn a_text_that_is_asked_whether_it_is_true_is_told() {
     let told = |audience: &str, variable: &str, body: &str, when: &str| {
         let source = format!(
