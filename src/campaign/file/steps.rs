@@ -195,6 +195,14 @@ impl Reading<'_, '_> {
         let content = self.content(&of);
         let [name, external_id, phone_line_id] =
             ["name", "external_id", "phone_line_id"].map(|key| self.given_template(&of, key));
+        if let (Some(place), Some(Some(name))) = (of.place("name"), &name)
+            && name.variables().is_empty()
+        {
+            let message = format!("everybody gets the name `{}`", name.source().chars().take(40).collect::<String>());
+            let hint =
+                "a step's own name stands beside `send:`; here write the recipient's, such as \"{{ first_name }}\"";
+            self.findings.refuse(&place, message, hint);
+        }
         Some(Send { content: content?, name: name?, external_id: external_id?, phone_line_id: phone_line_id? })
     }
 

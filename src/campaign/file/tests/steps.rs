@@ -112,6 +112,11 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
             "23:18: steps[2].branch.then[0].send.body: the variable `firstname` is not declared — did you mean `first_name`? else write `firstname: { missing: hold }` under `variables:`",
         ),
         (
+            "      body: Hi {{ first_name }}!",
+            "      name: hello\n      body: Hi {{ first_name }}!",
+            "14:13: steps[0].send.name: everybody gets the name `hello` — a step's own name stands beside `send:`; here write the recipient's, such as \"{{ first_name }}\"",
+        ),
+        (
             "[att_1]",
             "[https://acme.example/a.png]",
             "24:27: steps[2].branch.then[0].send.attachments[0]: Chert takes no URLs here — upload it with POST /attachments and write the id that this gives",
