@@ -13,7 +13,7 @@ const TO_DECIMALS: [&str; 2] = ["float", "round"];
 /// Filters that say that something is meant as a text. Others leave it what it is.
 const TO_WORDS: [&str; 4] = ["capitalize", "lower", "title", "upper"];
 /// Words that are no variables.
-const WORDS: [&str; 10] = ["and", "elif", "else", "false", "if", "in", "is", "none", "not", "or"];
+pub const WORDS: [&str; 10] = ["and", "elif", "else", "false", "if", "in", "is", "none", "not", "or"];
 
 /// Refuses the first comparison of a number with what may be a text, and of two by size that may be texts and look like numbers; and the
 /// first sum of two such. The tokens are those of a tag that `refuse_the_deep` lets pass, since this reads as deep as they go.

@@ -11,7 +11,7 @@ use minijinja::value::{Kwargs, Serde, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value, escape_formatter, filters};
 use serde::{Serialize, Serializer};
 
-use crate::campaign::compared::TO_NUMBERS;
+use crate::campaign::compared::{TO_NUMBERS, WORDS};
 use crate::campaign::tags::{
     Tag, outside, refuse_the_deep, refuse_the_misleading, refuse_the_rest, tags, with_line_breaks,
 };
@@ -45,6 +45,12 @@ const MAX_OUTPUT: usize = 4 * BODY_MAX_CHARS;
 
 /// What a condition may ask besides `var.NAME` and `label.NAME`.
 pub const FACTS: [&str; 2] = ["delivered", "replied"];
+
+/// Whether a name means something else in a template, so that no variable that is called so could be written into a text.
+pub fn is_kept(name: &str) -> bool {
+    let name = name.to_lowercase();
+    WORDS.contains(&name.as_str()) || matches!(name.as_str(), "loop" | "self" | "true")
+}
 
 /// A text with variables, known to be well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]

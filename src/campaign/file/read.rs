@@ -16,6 +16,7 @@ use crate::campaign::file::shape::{
 };
 use crate::campaign::file::steps::{self, Known};
 use crate::campaign::file::words::Again;
+use crate::campaign::template::is_kept;
 use crate::campaign::window::WindowError;
 use crate::campaign::zone::VARIABLE as TIME_ZONE;
 use crate::job::{Class, KEY_MAX_CHARS};
@@ -60,7 +61,8 @@ pub fn campaign(root: &Place<'_>, findings: &mut Findings) -> Option<Campaign> {
             "leave `schedule` out",
         );
     }
-    let variables = of.given("variables", findings, variables).unwrap_or_default();
+    let variables = of.given("variables", findings, |place, findings| variables(place, enrolled, findings));
+    let variables = variables.unwrap_or_default();
     let calendar = of.given("calendar", findings, calendar);
     // What is written wrong under `variables` or `labels` is known all the same: each mistake is told once.
     let names = |key: &str| match of.place(key).map(|place| &place.node.value) {
@@ -239,7 +241,8 @@ fn block_comment(sql: &str) -> usize {
     if open > 0 { sql.len() } else { at }
 }
 
-fn variables(place: &Place<'_>, findings: &mut Findings) -> Option<BTreeMap<String, Variable>> {
+/// Of people whom the application enrols, `phone` may be one.
+fn variables(place: &Place<'_>, enrolled: bool, findings: &mut Findings) -> Option<BTreeMap<String, Variable>> {
     let hint = "write each name with what happens where it is missing, such as first_name: { missing: hold }";
     let mut variables = BTreeMap::new();
     for (key, node) in entries(place, hint, findings)? {
@@ -248,6 +251,15 @@ fn variables(place: &Place<'_>, findings: &mut Findings) -> Option<BTreeMap<Stri
             let message = format!("`{}` cannot be the name of a variable", key.name);
             findings.at(&place.path, key.line, key.column, message, "write a-z, 0-9 and _, such as first_name");
             continue;
+        }
+        if is_kept(&key.name) {
+            let message = format!("`{}` means something else in a template", key.name);
+            findings.refuse_at(&place.path, key.line, key.column, message, "choose another name");
+        }
+        if key.name == "phone" && !enrolled {
+            let message = "the column `phone` says who it is, and is no variable";
+            let hint = "bring it once more under another name, such as number";
+            findings.refuse_at(&place.path, key.line, key.column, message, hint);
         }
         if let Some(variable) = variable(&place, findings) {
             variables.insert(key.name.clone(), variable);

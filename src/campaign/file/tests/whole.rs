@@ -1,6 +1,7 @@
 //! Mistakes in what is said of the campaign as a whole.
 
 use super::*;
+use crate::campaign::template::Template;
 
 #[test]
 fn every_mistake_is_told_where_it_is_with_what_to_write() {
@@ -125,4 +126,30 @@ fn a_nul_is_told_where_it_stands() {
         told.len() == 1 && told[0].starts_with("2:11: labels.") && told[0].contains("this cannot be a label"),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_variable_is_called_what_a_template_can_write() {
+    let told = |name: &str| {
+        let source = GOOD.replacen("  plan: {", &format!("  {name}: {{ missing: hold }}\n  plan: {{"), 1);
+        told_of(&source).into_iter().find(|line| !line.starts_with("warning"))
+    };
+    for name in ["in", "True", "none", "self", "or", "elif"] {
+        let wanted =
+            format!("9:3: variables.{name}: `{name}` means something else in a template — choose another name");
+        assert_eq!(told(&format!("\"{name}\"")), Some(wanted));
+    }
+    for name in ["inn", "int", "replied", "var", "Phone"] {
+        assert_eq!(told(name), None);
+        let written = Template::parse(&format!("{{% if {name} == 'a' %}}{{{{ {name} }}}}{{% endif %}}")).expect(name);
+        assert!(written.check().is_ok() && written.variables().contains(name), "{name}");
+    }
+    let phone = "9:3: variables.phone: the column `phone` says who it is, and is no variable — \
+                 bring it once more under another name, such as number";
+    assert_eq!(told("phone").as_deref(), Some(phone));
+    let enrolled =
+        GOOD.replace("csv: people.csv", "enrolled: true").replace("  plan: {", "  phone: { missing: hold }\n  plan: {");
+    let schedule = "schedule:\n  cron: \"0 9 * * mon-fri\"\n";
+    let enrolled = enrolled.replace(schedule, "").replace("Hi {", "Hi {{ phone }} {");
+    assert_eq!(told_of(&enrolled), [""; 0], "the application may bring one");
 }
