@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 use serde_json::Value;
 
 use crate::campaign::file::shape::{Audience, Campaign, StopOn, Variable, is_name};
 use crate::campaign::file::step::{Attachment, Content, Send, SendStep, Step};
 use crate::campaign::template::{Condition, FACTS, Template, Vars};
+use crate::campaign::window::Windows;
 use crate::campaign::zone;
 use crate::job::Class;
 use crate::units::counted;
@@ -45,10 +48,7 @@ pub fn lint(campaign: &Campaign) -> Vec<Warning> {
         let hint = "take it out, or who does not have it may be held for nothing";
         lint.warn(format!("variables.{name}"), format!("no step uses the variable `{name}`"), hint);
     }
-    if campaign.class == Class::Marketing && campaign.windows.is_empty() && campaign.quiet_hours.is_empty() {
-        let hint = "write quiet_hours such as us-federal, or windows";
-        lint.warn(String::new(), "messages go out at night as well", hint);
-    }
+    lint.hours();
     lint.warnings
 }
 
@@ -105,6 +105,29 @@ impl Lint<'_> {
         } else if just_sent && FACTS.iter().any(|fact| when.asks(fact)) {
             let hint = "put a wait before the branch";
             self.warn(path.to_owned(), "this is asked at once after a message, before anybody can answer", hint);
+        }
+    }
+
+    /// Hours that are nights only, or nights as well. Looked at are those of people of no region, for whom the presets of countries hold.
+    fn hours(&mut self) {
+        let Campaign { class, windows, quiet_hours, .. } = self.campaign;
+        let Ok(hours) = self.campaign.hours() else { return };
+        let hours = hours.in_region(None);
+        let own = Windows::new(windows.iter().map(|window| window.span).collect(), Vec::new(), &[]);
+        if is_by_night_only(&hours) && own.is_ok_and(|own| is_by_night_only(&own)) {
+            let hint = "windows are when messages go out, such as { from: \"09:00\", to: \"18:00\" }";
+            self.warn("windows".to_owned(), "messages go out at night only", hint);
+        } else if is_by_night_only(&hours) {
+            let hint = "quiet hours are when none goes out, such as { from: \"21:00\", to: \"08:00\" }";
+            self.warn("quiet_hours".to_owned(), "messages go out at night only", hint);
+        } else if *class == Class::Marketing && (0..7).any(|day| hours.is_open(clock(day, 3), &[Tz::UTC])) {
+            let path = match () {
+                () if !windows.is_empty() => "windows",
+                () if !quiet_hours.is_empty() => "quiet_hours",
+                () => "",
+            };
+            let hint = "write quiet_hours such as us-federal, or windows";
+            self.warn(path.to_owned(), "messages go out at night as well", hint);
         }
     }
 
@@ -229,6 +252,18 @@ impl Lint<'_> {
         };
         usual.into_iter().chain(compared).filter_map(rendered).collect()
     }
+}
+
+/// Whether it opens, and never between 08:00 and 21:00.
+fn is_by_night_only(hours: &Windows) -> bool {
+    let opens = |at: DateTime<Utc>| hours.next_open(at, &[Tz::UTC]);
+    let by_day = |day| opens(clock(day, 8)).is_some_and(|at| at < clock(day, 21));
+    opens(clock(0, 0)).is_some() && !(0..7).any(by_day)
+}
+
+/// An hour of a day of some week.
+fn clock(day: i64, hour: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::hours(24 * day + hour)
 }
 
 /// Whether a text has a link, also one without a scheme, such as `acme.example/tour`.

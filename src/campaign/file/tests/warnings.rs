@@ -93,6 +93,44 @@ fn a_variable_in_the_braces_of_other_tools_is_told() {
 }
 
 #[test]
+fn hours_that_are_nights_are_told() {
+    let told = |hours: &str| told("quiet_hours: us-federal", hours);
+    let as_well = |path: &str, column| {
+        format!(
+            "warning 10:{column}: {path}: messages go out at night as well — write quiet_hours such as us-federal, or windows"
+        )
+    };
+    let quiet = "warning 10:14: quiet_hours: messages go out at night only — quiet hours are when none goes out, such as { from: \"21:00\", to: \"08:00\" }";
+    let windows = "warning 10:10: windows: messages go out at night only — windows are when messages go out, such as { from: \"09:00\", to: \"18:00\" }";
+    let transactional = |hours: &str| format!("{hours}\nclass: transactional");
+    for (hours, wanted) in [
+        ("quiet_hours: { from: \"08:00\", to: \"21:00\" }", quiet),
+        ("quiet_hours: [{ from: \"08:00\", to: \"14:00\" }, { from: \"14:00\", to: \"21:00\" }]", quiet),
+        ("windows: [{ from: \"21:00\", to: \"08:00\" }]", windows),
+        ("windows: [{ days: sat, from: \"22:00\", to: \"02:00\" }]", windows),
+    ] {
+        assert_eq!(told(hours), [wanted], "{hours}");
+        assert_eq!(told(&transactional(hours)), [wanted], "{hours}");
+    }
+    for (hours, wanted) in [
+        ("windows: [{ from: \"00:00\", to: \"24:00\" }]", as_well("windows", 10)),
+        ("windows: [{ days: sat, from: \"20:00\", to: \"04:00\" }]", as_well("windows", 10)),
+        ("quiet_hours: { from: \"12:00\", to: \"13:00\" }", as_well("quiet_hours", 14)),
+    ] {
+        assert_eq!(told(hours), [wanted], "{hours}");
+        assert_eq!(told(&transactional(hours)), [""; 0], "{hours}");
+    }
+    for hours in [
+        "windows: [{ from: \"00:00\", to: \"24:00\" }]\nquiet_hours: us-states",
+        "windows: [{ days: sat, from: \"20:00\", to: \"23:00\" }]",
+        "quiet_hours: { from: \"22:00\", to: \"07:00\" }",
+        "quiet_hours: australia",
+    ] {
+        assert_eq!(told(hours), [""; 0], "{hours}");
+    }
+}
+
+#[test]
 fn a_text_that_is_asked_whether_it_is_true_is_told() {
     let told = |audience: &str, variable: &str, body: &str, when: &str| {
         let source = format!(
