@@ -39,7 +39,7 @@ pub fn lint(campaign: &Campaign) -> Vec<Warning> {
     // The zone is used by what waits and by the hours.
     let mut lint = Lint { campaign, warnings: Vec::new(), used: BTreeSet::from([zone::VARIABLE.to_owned()]) };
     // Who is pinned to a line has been written to before.
-    lint.steps(&campaign.steps, "steps", Reader { new: !campaign.lines.pinned_only, just_sent: false });
+    lint.steps(&campaign.steps, "steps", Reader { new: !campaign.lines.pinned_only, sent: false, just_sent: false });
     if let Some(Step::Wait(_)) = campaign.steps.last() {
         let last = format!("steps[{}].wait", campaign.steps.len() - 1);
         lint.warn(last, "nothing comes after this wait", "take it out, or write what comes after it");
@@ -57,6 +57,8 @@ pub fn lint(campaign: &Campaign) -> Vec<Warning> {
 struct Reader {
     /// They have not been written to.
     new: bool,
+    /// This campaign has sent them something, by some way.
+    sent: bool,
     /// They were written to a moment ago.
     just_sent: bool,
 }
@@ -80,29 +82,39 @@ impl Lint<'_> {
                 Step::Wait(_) => reader.just_sent = false,
                 Step::Send(step) => {
                     self.send(step, &path, reader.new);
-                    reader = Reader { new: false, just_sent: true };
+                    reader = Reader { new: false, sent: true, just_sent: true };
                 }
                 Step::Branch(step) => {
                     self.used.extend(step.branch.when.variables().iter().cloned());
                     let asked = format!("{path}.branch.if");
-                    self.condition(&step.branch.when, &asked, reader.just_sent);
+                    self.condition(&step.branch.when, &asked, reader);
                     self.asked_alone(step.branch.when.asked_alone(), "var.", &asked);
                     let then = self.steps(&step.branch.then, &format!("{path}.branch.then"), reader);
                     let otherwise = self.steps(&step.branch.otherwise, &format!("{path}.branch.else"), reader);
-                    reader =
-                        Reader { new: then.new || otherwise.new, just_sent: then.just_sent || otherwise.just_sent };
+                    reader = Reader {
+                        new: then.new || otherwise.new,
+                        sent: then.sent || otherwise.sent,
+                        just_sent: then.just_sent || otherwise.just_sent,
+                    };
                 }
             }
         }
         reader
     }
 
-    /// What is asked of a message before anything can have become of it, or of those whom the answer has ended.
-    fn condition(&mut self, when: &Condition, path: &str, just_sent: bool) {
-        if when.asks("replied") && self.campaign.stop_on.contains(&StopOn::Reply) {
+    /// What is asked of no message, of one before anything can have become of it, or of those whom the answer has ended.
+    fn condition(&mut self, when: &Condition, path: &str, reader: Reader) {
+        let asks_of_message = FACTS.iter().any(|fact| when.asks(fact));
+        if when.asks_nothing() {
+            let hint = "ask for replied, delivered or a variable, such as var.plan == 'pro'";
+            self.warn(path.to_owned(), "this asks for nothing, and is the same for everybody", hint);
+        } else if asks_of_message && !reader.sent {
+            let hint = "put the branch behind a message and a wait";
+            self.warn(path.to_owned(), "this asks what became of a message, and none comes before it", hint);
+        } else if when.asks("replied") && self.campaign.stop_on.contains(&StopOn::Reply) {
             let hint = "write `stop_on: [opt_out]`, or take the branch out";
             self.warn(path.to_owned(), "nobody comes here who has replied: a reply ends the enrolment", hint);
-        } else if just_sent && FACTS.iter().any(|fact| when.asks(fact)) {
+        } else if reader.just_sent && asks_of_message {
             let hint = "put a wait before the branch";
             self.warn(path.to_owned(), "this is asked at once after a message, before anybody can answer", hint);
         }

@@ -238,6 +238,11 @@ impl Condition {
         asked.iter().filter_map(|name| name.strip_prefix("var.")).map(str::to_owned).collect()
     }
 
+    /// Whether it asks for nothing at all.
+    pub fn asks_nothing(&self) -> bool {
+        self.facts.is_empty() && self.variables.is_empty() && self.labels.is_empty()
+    }
+
     /// Whether it asks for one of [`FACTS`].
     pub fn asks(&self, fact: &str) -> bool {
         self.facts.contains(fact)

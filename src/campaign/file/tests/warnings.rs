@@ -184,6 +184,25 @@ fn a_branch_that_always_goes_one_way_is_told() {
     ] {
         assert_eq!(of(stop_on, &steps), [""; 0], "{stop_on} {steps}");
     }
+    let first = |when: &str, then: &str| {
+        let (head, _) = GOOD.split_once("steps:").expect("it has steps");
+        let arms = format!("then: [{then}], else: [{{ send: {{ body: 'Hi {{{{ first_name }}}} {{{{ plan }}}}' }} }}]");
+        told_of(&format!(
+            "{head}stop_on: [opt_out]\nsteps: [{{ branch: {{ if: {when}, {arms} }} }}, {}]\n",
+            waited("replied")
+        ))
+    };
+    let thanks = "{ send: { body: Thanks } }";
+    for when in ["replied", "not delivered", "delivered and var.plan == 'pro'"] {
+        let told = first(when, thanks);
+        let wanted = "steps[0].branch.if: this asks what became of a message, and none comes before it — put the branch behind a message and a wait";
+        assert!(told.len() == 1 && told[0].ends_with(wanted), "{told:?}");
+    }
+    assert_eq!(first("var.plan == 'pro'", thanks), [""; 0]);
+    assert_eq!(first("var.plan == 'pro'", "{ wait: 1d }"), [""; 0], "by one way there is a message");
+    let constant = "steps[2].branch.if: this asks for nothing, and is the same for everybody — \
+                    ask for replied, delivered or a variable, such as var.plan == 'pro'";
+    assert_eq!(of("[opt_out]", &waited("\"'plan' == 'pro'\"")), [constant]);
     let behind = format!("{}, {}", branch("var.plan == 'pro'"), branch("delivered"));
     assert!(of("[opt_out]", &behind)[0].contains("steps[2].branch.if: this is asked at once"), "by one way it is");
 }
