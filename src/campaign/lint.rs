@@ -6,8 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde_json::Value;
 
-use crate::campaign::file::shape::{Audience, Campaign, StopOn, Variable, is_name};
+use crate::campaign::file::shape::{Audience, Campaign, Schedule, StopOn, Variable, is_name};
 use crate::campaign::file::step::{Attachment, Content, Send, SendStep, Step};
+use crate::campaign::file::words::Again;
 use crate::campaign::template::{Condition, FACTS, Template, Vars};
 use crate::campaign::window::Windows;
 use crate::campaign::zone;
@@ -34,8 +35,8 @@ pub struct Warning {
     pub hint: String,
 }
 
-/// Everything that looks wrong.
-pub fn lint(campaign: &Campaign) -> Vec<Warning> {
+/// Everything that looks wrong. `says_again` says whether the file has a word on who may be enrolled again.
+pub fn lint(campaign: &Campaign, says_again: bool) -> Vec<Warning> {
     // The zone is used by what waits and by the hours.
     let mut lint = Lint { campaign, warnings: Vec::new(), used: BTreeSet::from([zone::VARIABLE.to_owned()]) };
     // Who is pinned to a line has been written to before.
@@ -47,6 +48,14 @@ pub fn lint(campaign: &Campaign) -> Vec<Warning> {
     for name in campaign.variables.keys().filter(|name| !lint.used.contains(*name)).collect::<Vec<_>>() {
         let hint = "take it out, or who does not have it may be held for nothing";
         lint.warn(format!("variables.{name}"), format!("no step uses the variable `{name}`"), hint);
+    }
+    if let (Schedule::Cron { .. }, Audience::Csv { again: Again::Never, .. }, false) =
+        (&campaign.schedule, &campaign.audience, says_again)
+    {
+        let message = "each firing takes the same rows, and enrols nobody twice";
+        let hint =
+            "write `again: always` or `again: after 30d` beside it; or `again: never`, if `apply` brings new rows";
+        lint.warn("audience.csv".to_owned(), message, hint);
     }
     lint.hours();
     lint.warnings

@@ -93,7 +93,7 @@ fn what_never_happens_is_told() {
     let directory = tempfile::tempdir().expect("made");
     std::fs::write(directory.path().join("a.csv"), "phone\n+15550142200\n").expect("written");
     let told = |name: &str, hours: &str, cron: &str| {
-        let steps = "audience: { csv: a.csv }\nsteps: [{ send: { body: Hi } }]\n";
+        let steps = "audience: { csv: a.csv, again: always }\nsteps: [{ send: { body: Hi } }]\n";
         let source = format!("name: {name}\nzone: Europe/Berlin\n{hours}\nschedule: {{ cron: \"{cron}\" }}\n{steps}");
         std::fs::write(directory.path().join("a.yaml"), source).expect("written");
         let (code, out) = campaign(directory.path(), &["check", "--from", "2027-01-01T00:00:00Z", "a.yaml"]);

@@ -53,7 +53,8 @@ pub fn read(source: &str) -> Result<Checked, Vec<Finding>> {
     };
     let program = Program::of(&campaign.steps);
     let mut warnings = Findings::default();
-    for warning in lint::lint(&campaign) {
+    let again = root.get("audience").and_then(|audience| audience.get("again"));
+    for warning in lint::lint(&campaign, again.is_some()) {
         let at = root.follow(&warning.path);
         warnings.at(&warning.path, at.line, at.column, warning.message, warning.hint);
     }

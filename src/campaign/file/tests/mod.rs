@@ -15,8 +15,8 @@ const GOOD: &str = r#"name: welcome
 zone: America/New_York
 schedule:
   cron: "0 9 * * mon-fri"
-audience:
-  csv: people.csv
+audience: { again: always,
+  csv: people.csv }
 variables:
   first_name: { missing: hold }
   plan: { default: "basic" }

@@ -62,7 +62,7 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
         ),
         (
             "csv: people.csv",
-            "csv: people.csv\n  row_limit: 5",
+            "csv: people.csv,\n  row_limit: 5",
             "7:3: audience.row_limit: the key `row_limit` is unknown here — known here: csv, again",
         ),
         (

@@ -131,6 +131,18 @@ fn hours_that_are_nights_are_told() {
 }
 
 #[test]
+fn a_list_that_is_enrolled_once_and_fired_for_again_is_told() {
+    let told = |again: &str| told("{ again: always,", &format!("{{ {again}"));
+    let wanted = "warning 6:8: audience.csv: each firing takes the same rows, and enrols nobody twice — write `again: always` or `again: after 30d` beside it; or `again: never`, if `apply` brings new rows";
+    assert_eq!(told(""), [wanted]);
+    for again in ["again: never,", "again: after 30d,"] {
+        assert_eq!(told(again), [""; 0], "{again}");
+    }
+    let once = GOOD.replace("again: always,", "").replace("cron: \"0 9 * * mon-fri\"", "at: 2027-06-01T10:00");
+    assert_eq!(told_of(&once), [""; 0], "it fires once");
+}
+
+#[test]
 fn a_text_that_is_asked_whether_it_is_true_is_told() {
     let told = |audience: &str, variable: &str, body: &str, when: &str| {
         let source = format!(

@@ -8,9 +8,9 @@ use super::*;
 fn every_mistake_is_told_where_it_is_with_what_to_write() {
     each_is_told(&[
         (
-            "  csv: people.csv",
-            "\tcsv: people.csv",
-            "6:2: this is not YAML: tabs disallowed within this context (block indentation) — indent with spaces",
+            "  first_name: {",
+            "\tfirst_name: {",
+            "8:2: this is not YAML: tabs disallowed within this context (block indentation) — indent with spaces",
         ),
         (
             "  - wait: 2d",
