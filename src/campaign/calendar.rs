@@ -21,8 +21,8 @@ static CALENDARS: LazyLock<HashMap<&str, Calendar>> = LazyLock::new(|| {
     BUILT_IN.map(read).into()
 });
 
-/// No calendar has so many days in a row without a business day.
-const SEARCH_DAYS: u64 = 31;
+/// So many days ahead a business day is looked for; no calendar that is read has as many without one.
+const SEARCH_DAYS: u64 = 366;
 
 /// The holidays of one place. Saturday and Sunday are never business days.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,20 +51,26 @@ impl Calendar {
     }
 
     /// Reads a calendar: a date such as `2026-12-25` and a name on each line; `#` begins a comment.
-    /// Errors: the line that is not so.
+    /// Errors: the line that is not so, or from which on no business day comes for more than a year.
     pub fn read(name: &str, text: &str) -> Result<Calendar, CalendarError> {
-        let mut holidays = BTreeMap::new();
+        let (mut holidays, mut lines) = (BTreeMap::new(), HashMap::new());
+        let wrong = |line, problem| CalendarError { name: name.to_owned(), line, problem };
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            let bad = |problem| CalendarError { name: name.to_owned(), line: index + 1, problem };
+            let bad = |problem| wrong(index + 1, problem);
             let line = line.split('#').next().unwrap_or_default().trim();
             if line.is_empty() {
                 continue;
             }
-            let (date, holiday) = line.split_once(' ').ok_or_else(|| bad("write a date and a name"))?;
+            let (date, holiday) = line.split_once(char::is_whitespace).ok_or_else(|| bad("write a date and a name"))?;
             let date = date.parse().map_err(|_| bad("write the date as in 2026-12-25"))?;
             holidays.entry(date).or_insert_with(|| holiday.trim().to_owned());
+            lines.entry(date).or_insert(index + 1);
         }
-        Ok(Calendar { holidays })
+        let calendar = Calendar { holidays };
+        match calendar.closed_from() {
+            Some(date) => Err(wrong(lines[&date], "from this day on there is no business day for more than a year")),
+            None => Ok(calendar),
+        }
     }
 
     /// A calendar of these holidays, with their names.
@@ -91,7 +97,28 @@ impl Calendar {
         !matches!(date.weekday(), Weekday::Sat | Weekday::Sun) && self.holiday(date).is_none()
     }
 
-    /// The first business day after a day, which itself does not count; none if there is none within a month.
+    /// The first holiday from which on no business day comes for more than a year; none of a calendar to live by.
+    pub fn closed_from(&self) -> Option<NaiveDate> {
+        let mut open = NaiveDate::MIN;
+        for date in self.holidays.keys() {
+            // All days up to the next business day have the same one.
+            if *date < open {
+                continue;
+            }
+            // A weekend may stand before it, and whoever waits does so since the day before that.
+            let mut before = *date;
+            while !self.is_business_day(before) {
+                before = before.pred_opt()?;
+            }
+            match self.next_business_day(before) {
+                Some(next) => open = next,
+                None => return Some(*date),
+            }
+        }
+        None
+    }
+
+    /// The first business day after a day, which itself does not count; none if there is none within a year.
     pub fn next_business_day(&self, date: NaiveDate) -> Option<NaiveDate> {
         let later = (1..=SEARCH_DAYS).filter_map(|days| date.checked_add_days(Days::new(days)));
         later.into_iter().find(|day| self.is_business_day(*day))
@@ -196,6 +223,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_tab_parts_a_date_from_its_name() {
+        let own = Calendar::read("own", "2026-05-04\tFounders' Day\n2026-05-05 \t Rest\n").expect("a good calendar");
+        assert_eq!(own.holiday(date("2026-05-04")), Some("Founders' Day"));
+        assert_eq!(own.holiday(date("2026-05-05")), Some("Rest"));
+    }
+
+    /// A calendar's text of so many days from a Monday on.
+    fn closed(days: usize) -> String {
+        let monday = date("2026-06-01");
+        monday.iter_days().take(days).map(|day| format!("{day} Summer\n")).collect()
+    }
+
+    #[test]
+    fn long_holidays_are_passed_over_and_endless_ones_refused() {
+        let summer = Calendar::read("school", &closed(45)).expect("a good calendar");
+        for day in ["2026-05-29", "2026-06-01", "2026-07-10"] {
+            assert_eq!(summer.next_business_day(date(day)), Some(date("2026-07-16")), "{day}");
+        }
+        // From the Friday before it, a year passes.
+        let long = Calendar::read("school", &closed(361)).expect("a good calendar");
+        assert_eq!(long.next_business_day(date("2026-05-29")), Some(date("2027-05-28")));
+        for days in [363, 366, 400, 5_000] {
+            let error =
+                Calendar::read("school", &format!("2026-01-01 New Year\n{}", closed(days))).expect_err("endless");
+            let said = "line 2 of the calendar school: from this day on there is no business day for more than a year";
+            assert_eq!(error.to_string(), said, "{days}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_next_business_day_is_one_and_none_lies_before_it(
@@ -203,7 +260,7 @@ mod tests {
         ) {
             let calendar = calendar(name);
             let day = date("2025-01-01") + Days::new(day);
-            let next = calendar.next_business_day(day).expect("never a month without");
+            let next = calendar.next_business_day(day).expect("never a year without");
             prop_assert!(next > day && calendar.is_business_day(next));
             prop_assert!(day.iter_days().skip(1).take_while(|day| *day < next).all(|day| !calendar.is_business_day(day)));
         }

@@ -333,6 +333,10 @@ fn days(place: &Place<'_>, findings: &mut Findings) -> Option<BTreeMap<NaiveDate
             Err(_) => findings.at(&place.path, key.line, key.column, "this is no day", "write it as in 2026-12-25"),
         }
     }
+    if let Some(day) = Calendar::of(days.clone()).closed_from() {
+        let message = format!("from {day} on there is no business day for more than a year");
+        findings.refuse(place, message, "write holidays alone; Saturday and Sunday are none anyway");
+    }
     Some(days)
 }
 

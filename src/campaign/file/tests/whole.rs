@@ -107,6 +107,25 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
 }
 
 #[test]
+fn days_of_a_calendar_leave_business_days() {
+    let calendar = |days: usize| {
+        let first: chrono::NaiveDate = "2026-06-01".parse().expect("a day");
+        let days: Vec<String> = first.iter_days().take(days).map(|day| format!("{day}: Summer")).collect();
+        told(
+            "quiet_hours: us-federal",
+            &format!("quiet_hours: us-federal\ncalendar: {{ days: {{ {} }} }}", days.join(", ")),
+        )
+    };
+    assert_eq!(calendar(45), [""; 0]);
+    assert_eq!(
+        calendar(400),
+        [
+            "11:19: calendar.days: from 2026-06-01 on there is no business day for more than a year — write holidays alone; Saturday and Sunday are none anyway"
+        ]
+    );
+}
+
+#[test]
 fn a_nul_is_told_where_it_stands() {
     for (from, to, line, path) in [
         ("zone: A", "description: \"a\\0b\"\nzone: A", 2, "description"),
