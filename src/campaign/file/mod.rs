@@ -45,7 +45,7 @@ impl Checked {
 /// Reads a campaign's file.
 /// Errors: all that is wrong with the file, in its order; of what is no YAML, the first thing.
 pub fn read(source: &str) -> Result<Checked, Vec<Finding>> {
-    let root = node::parse(source).map_err(|finding| vec![*finding])?;
+    let (root, cut) = node::parse(source).map_err(|finding| vec![*finding])?;
     let mut findings = Findings::default();
     let campaign = read::campaign(&Place::root(&root), &mut findings);
     let Some(campaign) = campaign.filter(|_| findings.is_empty()) else {
@@ -57,6 +57,9 @@ pub fn read(source: &str) -> Result<Checked, Vec<Finding>> {
     for warning in lint::lint(&campaign, again.is_some()) {
         let at = root.follow(&warning.path);
         warnings.at(&warning.path, at.line, at.column, warning.message, warning.hint);
+    }
+    for Finding { line, column, path, message, hint } in cut {
+        warnings.at(&path, line, column, message, hint);
     }
     Ok(Checked { campaign, program, warnings: warnings.sorted(), tree: root })
 }

@@ -133,19 +133,21 @@ impl Node {
     }
 }
 
-/// Reads a file of one YAML document.
+/// Reads a file of one YAML document, and finds texts that a comment cuts short by accident.
 /// Errors: the first thing that is no YAML, or none that is read here.
-pub fn parse(source: &str) -> Result<Node, Box<Finding>> {
+pub fn parse(source: &str) -> Result<(Node, Vec<Finding>), Box<Finding>> {
     if source.len() > MAX_BYTES {
         let hint = format!("write at most {} KiB; lists of people belong into a CSV file or a query", MAX_BYTES / 1024);
         return Err(wrong(1, 1, "the file is too large", hint));
     }
-    let mut tree = Tree { open: Vec::new(), root: None, nodes: 0 };
-    for event in Parser::new_from_str(source.trim_start_matches('\u{feff}')) {
+    let source = source.trim_start_matches('\u{feff}');
+    let mut tree = Tree { lines: source.lines().collect(), open: Vec::new(), root: None, nodes: 0, cut: Vec::new() };
+    for event in Parser::new_from_str(source) {
         let (event, span) = event.map_err(|error| no_yaml(&error, source))?;
-        tree.take(event, span, source)?;
+        tree.take(event, span)?;
     }
-    tree.root.ok_or_else(|| wrong(1, 1, "the file is empty", "write a campaign, beginning with `name:`"))
+    let root = tree.root.ok_or_else(|| wrong(1, 1, "the file is empty", "write a campaign, beginning with `name:`"));
+    Ok((root?, tree.cut))
 }
 
 /// What is open around the next value.
@@ -155,20 +157,23 @@ struct Open {
     key: Option<Key>,
 }
 
-struct Tree {
+struct Tree<'s> {
+    lines: Vec<&'s str>,
     open: Vec<Open>,
     root: Option<Node>,
     nodes: usize,
+    /// Texts that a comment cuts short.
+    cut: Vec<Finding>,
 }
 
-impl Tree {
-    fn take(&mut self, event: Event<'_>, span: Span, source: &str) -> Result<(), Box<Finding>> {
+impl Tree<'_> {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Box<Finding>> {
         let (line, column) = (span.start.line(), span.start.col() + 1);
         if let Event::Scalar(_, _, anchor, tag) = &event {
             refuse_references(*anchor, tag.is_some(), line, column)?;
         }
         match event {
-            Event::Scalar(text, style, ..) => self.scalar(&text, style, line, column, source),
+            Event::Scalar(text, style, ..) => self.scalar(&text, style, span),
             Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag) if anchor > 0 || tag.is_some() => {
                 refuse_references(anchor, tag.is_some(), line, column)
             }
@@ -205,14 +210,8 @@ impl Tree {
         Ok(())
     }
 
-    fn scalar(
-        &mut self,
-        text: &str,
-        style: ScalarStyle,
-        line: usize,
-        column: usize,
-        source: &str,
-    ) -> Result<(), Box<Finding>> {
+    fn scalar(&mut self, text: &str, style: ScalarStyle, span: Span) -> Result<(), Box<Finding>> {
+        let (line, column) = (span.start.line(), span.start.col() + 1);
         self.count(line, column)?;
         if let Some(Open { node: Node { value: Value::Map(_), .. }, key: key @ None }) = self.open.last_mut() {
             *key = Some(Key { name: text.to_owned(), line, column });
@@ -222,9 +221,35 @@ impl Tree {
             ScalarStyle::Plain => plain(text),
             _ => None,
         };
-        let lies = || lie(text, style, source.lines().nth(line - 1).unwrap_or_default(), column);
+        if style == ScalarStyle::Plain && value.is_none() {
+            self.look_behind(span);
+        }
+        let lies = || lie(text, style, self.lines.get(line - 1).copied().unwrap_or_default(), column);
         let value = value.unwrap_or_else(|| Value::Text(Text { text: text.to_owned(), lies: lies() }));
         self.put(Node { line, column, value })
+    }
+
+    /// A comment has a blank behind its `#`; ` #4` and ` #{{ number }}` are hardly meant to be one.
+    fn look_behind(&mut self, span: Span) {
+        let (line, column) = (span.end.line(), span.end.col());
+        let rest = self.lines.get(line - 1).copied().unwrap_or_default().chars().skip(column);
+        let mut behind = rest.enumerate().skip_while(|(_, c)| matches!(c, ' ' | '\t'));
+        let (Some((blanks @ 1.., '#')), Some((_, next))) = (behind.next(), behind.next()) else { return };
+        if next.is_alphanumeric() || next == '{' {
+            let hint = "put the text in quotes, or a blank behind the # of a comment";
+            let message = "a comment begins here, and the text ends before it";
+            self.cut.push(Finding::at(&self.path(), line, column + blanks + 1, message, hint));
+        }
+    }
+
+    /// The way to the value that comes next.
+    fn path(&self) -> String {
+        self.open.iter().fold(String::new(), |path, open| match (&open.node.value, &open.key) {
+            (Value::List(items), _) => format!("{path}[{}]", items.len()),
+            (_, Some(key)) if path.is_empty() => key.name.clone(),
+            (_, Some(key)) => format!("{path}.{}", key.name),
+            _ => path,
+        })
     }
 
     /// Hangs a finished value where it belongs.

@@ -97,7 +97,7 @@ pub fn text<'n>(place: &Place<'n>, findings: &mut Findings) -> Option<&'n str> {
         }
         Value::Number(written) => format!("put it in quotes to make it a text: \"{written}\""),
         Value::Bool(value) => format!("put it in quotes to make it a text: \"{value}\""),
-        Value::Null => "write a text after the colon".to_owned(),
+        Value::Null => "write a text after the colon; one that begins with # goes in quotes".to_owned(),
         Value::Map(_) | Value::List(_) => {
             "write a text; one that begins with { or [ goes in quotes, such as \"{{ first_name }}, hello\"".to_owned()
         }

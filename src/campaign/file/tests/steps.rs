@@ -94,7 +94,7 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
         (
             "Hi {{ first_name }}!",
             "",
-            "14:7: steps[0].send.body: this is nothing, not a text — write a text after the colon",
+            "14:7: steps[0].send.body: this is nothing, not a text — write a text after the colon; one that begins with # goes in quotes",
         ),
         (
             "      body: Hi {{ first_name }}!",

@@ -37,6 +37,43 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
 }
 
 #[test]
+fn a_text_that_a_comment_cuts_short_is_told() {
+    let wanted = |place: &str, path: &str| {
+        format!(
+            "warning {place}: {path}: a comment begins here, and the text ends before it — put the text in quotes, or a blank behind the # of a comment"
+        )
+    };
+    let body = "steps[0].send.body";
+    for (text, place) in [
+        ("Hi {{ first_name }}, meet us at gate #4", "14:50"),
+        ("Hi {{ first_name }}, it is order \t#{{ plan }}", "14:47"),
+        ("Hi\n        {{ first_name }}, gate #4", "15:32"),
+        ("Äh {{ first_name }} #gym", "14:33"),
+    ] {
+        assert_eq!(told("Hi {{ first_name }}!", text), [wanted(place, body)], "{text}");
+    }
+    assert_eq!(
+        told("[att_1]", "\n              - att_1 #2"),
+        [wanted("25:23", "steps[2].branch.then[0].send.attachments[0]")]
+    );
+    assert_eq!(
+        told("name: welcome\n", "\u{feff}name: welcome\ndescription: Team #1\n"),
+        [wanted("2:19", "description")]
+    );
+    for text in [
+        "Hi {{ first_name }}! # for all",
+        "Hi {{ first_name }}! ## 4",
+        "Hi {{ first_name }}! #-----",
+        "Hi {{ first_name }}! #",
+        "\"Hi {{ first_name }} at #4\" #4",
+        "Hi {{ first_name }}, C#4",
+        "|\n        Hi {{ first_name }} at #4",
+    ] {
+        assert_eq!(told("Hi {{ first_name }}!", text), [""; 0], "{text}");
+    }
+}
+
+#[test]
 fn input_is_bounded() {
     let says = |source: &str, wanted: &str| {
         let told = told_of(source);
