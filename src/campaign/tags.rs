@@ -83,6 +83,16 @@ impl<'s> Tag<'s> {
     pub fn word(&self, name: &str) -> Option<usize> {
         self.tokens().into_iter().find(|(_, token)| *token == name).map(|(at, _)| at)
     }
+
+    /// Where a word stands first that is no part of another, and whether something is compared with it.
+    pub fn compared(&self, name: &str) -> Option<(usize, bool)> {
+        let tokens = self.tokens();
+        let token = |index: Option<usize>| index.and_then(|index| tokens.get(index)).map_or("", |(_, token)| *token);
+        let index = (0..tokens.len()).find(|index| tokens[*index].1 == name && token(index.checked_sub(1)) != ".")?;
+        let before = matches!(token(index.checked_sub(1)), "=" | "in" | "[" | ",");
+        let behind = token(Some(index + 2)) == "=" && matches!(token(Some(index + 3)), "var" | "label");
+        Some((tokens[index].0, before || behind))
+    }
 }
 
 /// The length of a text in quotes, with them.

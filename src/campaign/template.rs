@@ -201,15 +201,9 @@ impl Condition {
                 Some(("label", name)) => drop(labels.insert(name.to_owned())),
                 None if FACTS.contains(&name.as_str()) => drop(facts.insert(name)),
                 _ => {
-                    let first = name.split('.').next().unwrap_or_default();
-                    return Err(TemplateError {
-                        offset: whole.word(first).unwrap_or(0),
-                        message: format!("a condition does not know `{name}`"),
-                        hint: format!(
-                            "write replied, delivered, var.NAME or label.NAME, such as var.{}",
-                            if matches!(first, "var" | "label") { "plan == 'pro'" } else { first }
-                        ),
-                    });
+                    let (offset, hint) = meant(&whole, &name);
+                    let message = format!("a condition does not know `{name}`");
+                    return Err(TemplateError { offset, message, hint });
                 }
             }
         }
@@ -339,6 +333,23 @@ fn refuse_the_infinite(value: &Value) -> Result<(), Error> {
         true => Err(Error::new(ErrorKind::InvalidOperation, "this is no number")),
         false => Ok(()),
     }
+}
+
+/// Where a name stands that conditions do not know, and what was probably meant.
+fn meant(condition: &Tag<'_>, name: &str) -> (usize, String) {
+    let first = name.split('.').next().unwrap_or_default();
+    let (offset, is_compared) = condition.compared(first).unwrap_or_default();
+    // `reply`, `delivery`: no typing errors, and yet like them.
+    let begins_like = |fact: &&str| fact.chars().zip(first.chars()).take_while(|(a, b)| a == b).count() >= 4;
+    let hint = match FACTS.into_iter().find(begins_like) {
+        Some(fact) => format!("did you mean `{fact}`?"),
+        None if is_compared => format!("put a text in quotes: '{first}'; a variable is var.{first}"),
+        None => {
+            let example = if matches!(first, "var" | "label") { "plan == 'pro'" } else { first };
+            format!("write replied, delivered, var.NAME or label.NAME, such as var.{example}")
+        }
+    };
+    (offset, hint)
 }
 
 /// What minijinja says of a template, and what is usually behind it.

@@ -2,7 +2,7 @@
 
 use crate::campaign::file::finding::{Findings, did_you_mean};
 use crate::campaign::file::node::{Place, Value};
-use crate::campaign::file::reader::{fields, filled, list, text};
+use crate::campaign::file::reader::{each, fields, filled, list, text};
 use crate::campaign::file::shape::{QuietHours, Window};
 use crate::campaign::hours::{Days, Span};
 use crate::campaign::preset;
@@ -10,19 +10,36 @@ use crate::campaign::preset;
 /// One of the windows.
 pub fn window(place: &Place<'_>, findings: &mut Findings) -> Option<Window> {
     let of = fields(place, &["days", "from", "to"], findings)?;
-    let days = of.given("days", findings, filled).unwrap_or("daily");
+    let days = of.given("days", findings, days).unwrap_or_else(|| "daily".to_owned());
     let from = of.needed("from", "\"09:00\"", findings, filled);
     let to = of.needed("to", "\"18:00\"", findings, filled);
     let (from, to) = (from?.to_owned(), to?.to_owned());
-    let read: Days = match days.parse() {
-        Ok(days) => days,
+    let span = span(&days, &from, &to, &of.place("from")?, &of.place("to")?, findings)?;
+    Some(Window { days: days.parse().ok()?, from, to, span })
+}
+
+/// Days of the week, in one text or in a list.
+fn days(place: &Place<'_>, findings: &mut Findings) -> Option<String> {
+    if !matches!(place.node.value, Value::List(_)) {
+        return some_days(place, findings);
+    }
+    let days = each(place, some_days, findings)?;
+    if days.is_empty() {
+        findings.add(place, "no day is here", "write days such as mon-fri, or leave `days` out for all of them");
+        return None;
+    }
+    Some(days.join(","))
+}
+
+fn some_days(place: &Place<'_>, findings: &mut Findings) -> Option<String> {
+    let written = filled(place, findings)?;
+    match written.parse::<Days>() {
+        Ok(_) => Some(written.to_owned()),
         Err(error) => {
-            findings.add_sentence(&of.place("days").unwrap_or_else(|| place.clone()), &format!("{error}"));
-            return None;
+            findings.add_sentence(place, &error.to_string());
+            None
         }
-    };
-    let span = span(days, &from, &to, &of.place("from")?, &of.place("to")?, findings)?;
-    Some(Window { days: read, from, to, span })
+    }
 }
 
 /// Points at whichever of the two times is wrong.

@@ -15,7 +15,7 @@ use crate::campaign::file::shape::{
     self, Audience, Campaign, Caps, CatchUp, Holidays, Lines, Missing, Overlap, Schedule, StopOn, True, Variable,
 };
 use crate::campaign::file::steps::{self, Known};
-use crate::campaign::file::words::Again;
+use crate::campaign::file::words::{Again, Name};
 use crate::campaign::template::is_kept;
 use crate::campaign::window::WindowError;
 use crate::campaign::zone::VARIABLE as TIME_ZONE;
@@ -44,7 +44,7 @@ const KEYS: [&str; 15] = [
 /// The whole file.
 pub fn campaign(root: &Place<'_>, findings: &mut Findings) -> Option<Campaign> {
     let of = fields(root, &KEYS, findings)?;
-    let name = of.needed("name", "welcome", findings, word);
+    let name = of.needed("name", "welcome", findings, campaign_name);
     let zone_of_campaign = of.needed("zone", "America/New_York", findings, zone);
     let audience = of.needed("audience", "{ csv: people.csv }", findings, audience);
     let enrolled = of.place("audience").is_some_and(|audience| audience.node.get("enrolled").is_some());
@@ -109,6 +109,15 @@ pub fn campaign(root: &Place<'_>, findings: &mut Findings) -> Option<Campaign> {
     Some(campaign)
 }
 
+fn campaign_name(place: &Place<'_>, findings: &mut Findings) -> Option<Name> {
+    let name: Name = word(place, findings)?;
+    if name.as_str().bytes().all(|byte| byte.is_ascii_digit()) {
+        let hint = "put a letter in it: `chert-outbox explain` takes digits for the id of a job";
+        findings.refuse(place, "this is a name of digits alone", hint);
+    }
+    Some(name)
+}
+
 /// A name of the time zone database.
 pub fn zone(place: &Place<'_>, findings: &mut Findings) -> Option<Tz> {
     let written = text(place, findings)?;
@@ -129,7 +138,7 @@ pub fn zone(place: &Place<'_>, findings: &mut Findings) -> Option<Tz> {
 
 fn schedule(place: &Place<'_>, findings: &mut Findings) -> Option<Schedule> {
     let kinds = ["cron", "at", "manual"];
-    let kind = one_of(place, &kinds, "cron: \"0 9 * * mon-fri\"", findings)?;
+    let kind = one_of(place, &kinds, "cron: \"0 9 * * mon-fri\"", "keep one of them", findings)?;
     let known: &[&str] = match kind {
         "cron" => &["cron", "zone", "catch_up", "catch_up_within", "overlap", "jitter"],
         "at" => &["at", "zone", "catch_up_within", "jitter"],
@@ -179,7 +188,7 @@ fn cron_spec(place: &Place<'_>, findings: &mut Findings) -> Option<cron::Schedul
 }
 
 fn audience(place: &Place<'_>, findings: &mut Findings) -> Option<Audience> {
-    let kind = one_of(place, &["sql", "csv", "enrolled"], "csv: people.csv", findings)?;
+    let kind = one_of(place, &["sql", "csv", "enrolled"], "csv: people.csv", "keep one of them", findings)?;
     let known: &[&str] = match kind {
         "sql" => &["sql", "role", "time_limit", "row_limit", "again"],
         "csv" => &["csv", "again"],

@@ -19,6 +19,9 @@ const BELONGS: [(&str, &[&str]); 5] = [
     ("lines", &["pool", "pinned_only"]),
 ];
 
+/// Keys of a step that are often written one level too low.
+const BESIDE_SEND: [&str; 2] = ["expires_after", "variants"];
+
 /// The fields of a mapping. Notes keys that are unknown or stand there twice; none if it is no mapping at all.
 pub fn fields<'n>(place: &Place<'n>, known: &[&str], findings: &mut Findings) -> Option<Fields<'n>> {
     let entries = entries(place, &format!("write keys such as `{}: …` under it", known[0]), findings)?;
@@ -27,6 +30,9 @@ pub fn fields<'n>(place: &Place<'n>, known: &[&str], findings: &mut Findings) ->
             let path = place.key(&key.name, node).path;
             let home = BELONGS.iter().find(|(_, keys)| keys.contains(&key.name.as_str())).map(|(home, _)| *home);
             let hint = match home {
+                _ if place.path.ends_with(".send") && BESIDE_SEND.contains(&key.name.as_str()) => {
+                    format!("`{}` belongs beside `send:`, indented like it", key.name)
+                }
                 Some(home) if !place.path.ends_with(home) && nearest(&key.name, known.iter().copied()).is_none() => {
                     format!("`{}` belongs under `{home}:`, indented below it", key.name)
                 }
@@ -197,8 +203,14 @@ pub fn each<'n, T>(
     read.into_iter().collect()
 }
 
-/// Which of several keys a mapping has; it must have exactly one.
-pub fn one_of<'k>(place: &Place<'_>, kinds: &[&'k str], example: &str, findings: &mut Findings) -> Option<&'k str> {
+/// Which of several keys a mapping has; it must have exactly one. `several` is what to do about more.
+pub fn one_of<'k>(
+    place: &Place<'_>,
+    kinds: &[&'k str],
+    example: &str,
+    several: &str,
+    findings: &mut Findings,
+) -> Option<&'k str> {
     let written = entries(place, &format!("write `{example}` under it"), &mut Findings::default());
     if written.is_none() {
         entries(place, &format!("write `{example}` under it"), findings);
@@ -223,7 +235,7 @@ pub fn one_of<'k>(place: &Place<'_>, kinds: &[&'k str], example: &str, findings:
         }
         [first, others @ ..] => {
             let second = place.key(others[0], place.node.get(others[0])?);
-            findings.add(&second, format!("`{first}` and `{}` exclude each other", others[0]), "keep one of them");
+            findings.add(&second, format!("`{first}` and `{}` exclude each other", others[0]), several);
             None
         }
     }

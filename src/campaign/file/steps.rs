@@ -68,7 +68,8 @@ impl Reading<'_, '_> {
 
     fn step(&mut self, place: &Place<'_>, depth: usize) -> Option<Step> {
         self.count += 1;
-        match one_of(place, &["send", "wait", "branch"], "send: { body: … }", self.findings)? {
+        let several = "each is a step of its own, after a dash";
+        match one_of(place, &["send", "wait", "branch"], "send: { body: … }", several, self.findings)? {
             "send" => {
                 let of = fields(place, &["send", "name", "expires_after", "variants"], self.findings)?;
                 let name = of.given("name", self.findings, word);

@@ -28,6 +28,21 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
         ),
         (
             "  - wait: 2d",
+            "    wait: 2d",
+            "15:11: steps[0].wait: `send` and `wait` exclude each other — each is a step of its own, after a dash",
+        ),
+        (
+            "      body: Hi {{ first_name }}!",
+            "      body: Hi {{ first_name }}!\n      expires_after: 1d",
+            "15:7: steps[0].send.expires_after: the key `expires_after` is unknown here — `expires_after` belongs beside `send:`, indented like it",
+        ),
+        (
+            "      body: Hi {{ first_name }}!",
+            "      body: Hi {{ first_name }}!\n      variants: []",
+            "15:7: steps[0].send.variants: the key `variants` is unknown here — `variants` belongs beside `send:`, indented like it",
+        ),
+        (
+            "  - wait: 2d",
             "  - name: hello\n    wait: 2d",
             "15:11: steps[1].name: another step is called `hello` — give each step a name of its own",
         ),
@@ -135,6 +150,36 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
             "var.plan == 'pro'",
             "plan == 'pro'",
             "18:11: steps[2].branch.if: a condition does not know `plan` — write replied, delivered, var.NAME or label.NAME, such as var.plan",
+        ),
+        (
+            "if: var.plan == 'pro'",
+            "if: replied or var.plan == pro",
+            "18:34: steps[2].branch.if: a condition does not know `pro` — put a text in quotes: 'pro'; a variable is var.pro",
+        ),
+        (
+            "if: var.plan == 'pro'",
+            "if: var.pro == 'a' or var.plan in ['basic', pro]",
+            "18:51: steps[2].branch.if: a condition does not know `pro` — put a text in quotes: 'pro'; a variable is var.pro",
+        ),
+        (
+            "if: var.plan == 'pro'",
+            "if: pro != var.plan",
+            "18:11: steps[2].branch.if: a condition does not know `pro` — put a text in quotes: 'pro'; a variable is var.pro",
+        ),
+        (
+            "var.plan == 'pro'",
+            "not reply",
+            "18:15: steps[2].branch.if: a condition does not know `reply` — did you mean `replied`?",
+        ),
+        (
+            "var.plan == 'pro'",
+            "delivery",
+            "18:11: steps[2].branch.if: a condition does not know `delivery` — did you mean `delivered`?",
+        ),
+        (
+            "var.plan == 'pro'",
+            "opened",
+            "18:11: steps[2].branch.if: a condition does not know `opened` — write replied, delivered, var.NAME or label.NAME, such as var.opened",
         ),
         (
             "var.plan == 'pro'",

@@ -13,6 +13,11 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
             "1:7: name: this is no name — write 1 to 64 of a-z, 0-9, _ and -, such as spring-sale",
         ),
         (
+            "name: welcome",
+            "name: \"2027\"",
+            "1:7: name: this is a name of digits alone — put a letter in it: `chert-outbox explain` takes digits for the id of a job",
+        ),
+        (
             "name: welcome\n",
             "name: welcome\nname: two\n",
             "2:1: name: the key `name` stands here twice — keep one of them",
@@ -57,6 +62,16 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
             "quiet_hours: us-federal",
             "windows: [{ days: weekdays, from: \"09:00\", to: \"18:00\" }]",
             "10:19: windows[0].days: \"weekdays\" is not days of the week — write mon-fri, or mon,wed,sat, or daily",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "windows: [{ days: [mon, tues, someday], from: \"09:00\", to: \"18:00\" }]",
+            "10:31: windows[0].days[2]: \"someday\" is not days of the week — write mon-fri, or mon,wed,sat, or daily",
+        ),
+        (
+            "quiet_hours: us-federal",
+            "windows: [{ days: [], from: \"09:00\", to: \"18:00\" }]",
+            "10:19: windows[0].days: no day is here — write days such as mon-fri, or leave `days` out for all of them",
         ),
         (
             "quiet_hours: us-federal",
@@ -107,6 +122,18 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
 }
 
 #[test]
+fn days_of_a_window_may_be_a_list() {
+    let windows = |days: &str| {
+        let windows = format!("windows: [{{ days: {days}, from: \"9:00\", to: \"18:00\" }}]");
+        read(&GOOD.replace("quiet_hours: us-federal", &windows)).expect(days).campaign.windows
+    };
+    for days in ["[mon, wed, sat]", "[\"mon,wed\", sat]", "[mon, wed-wed, Saturday]"] {
+        assert_eq!(windows(days), windows("\"mon,wed,sat\""), "{days}");
+    }
+    assert_eq!(windows("[mon-fri, sun]"), windows("sun-fri"));
+}
+
+#[test]
 fn days_of_a_calendar_leave_business_days() {
     let calendar = |days: usize| {
         let first: chrono::NaiveDate = "2026-06-01".parse().expect("a day");
@@ -123,6 +150,14 @@ fn days_of_a_calendar_leave_business_days() {
             "11:19: calendar.days: from 2026-06-01 on there is no business day for more than a year — write holidays alone; Saturday and Sunday are none anyway"
         ]
     );
+}
+
+#[test]
+fn a_name_of_digits_is_run_where_it_is_stored() {
+    let campaign = read(GOOD).expect("no faults").campaign;
+    let mut stored = serde_json::to_value(campaign).expect("plain data");
+    stored["name"] = "2027".into();
+    assert_eq!(read_stored(&stored).expect("it is run").0.name.as_str(), "2027");
 }
 
 #[test]
