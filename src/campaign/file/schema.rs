@@ -1,13 +1,45 @@
 //! The JSON Schema of campaign files, for editors.
 
 use schemars::generate::SchemaSettings;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::campaign::file::Campaign;
 
 /// The schema, in draft 7, which editors know for YAML.
 pub fn schema() -> Value {
-    SchemaSettings::draft07().into_generator().into_root_schema_for::<Campaign>().to_value()
+    let mut schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<Campaign>().to_value();
+    drop_null(&mut schema);
+    // As reading has it: only where the application enrols people is the schedule left out.
+    schema["if"] = json!({"properties": {"audience": {"required": ["enrolled"]}}});
+    schema["else"] = json!({"required": ["schedule"]});
+    schema
+}
+
+/// Drops null as a type: a key that is optional is left out, and is not written with nothing behind it.
+fn drop_null(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(drop_null),
+        Value::Object(of) => {
+            of.values_mut().for_each(drop_null);
+            if let Some(Value::Array(types)) = of.get_mut("type") {
+                types.retain(|kind| kind != "null");
+                if let [one] = types.as_slice() {
+                    let one = one.clone();
+                    of.insert("type".to_owned(), one);
+                }
+            }
+            if let Some(Value::Array(kinds)) = of.get_mut("anyOf") {
+                kinds.retain(|kind| kind["type"] != "null");
+                // A `$ref` alone would hide what stands beside it.
+                if let [one] = kinds.as_slice() {
+                    let one = json!([one]);
+                    of.remove("anyOf");
+                    of.insert("allOf".to_owned(), one);
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -36,7 +68,7 @@ mod tests {
         let schema = schema();
         assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
         assert_eq!(schema["additionalProperties"], false);
-        assert_eq!(schema["required"], serde_json::json!(["name", "audience", "zone", "steps"]));
+        assert_eq!(schema["required"], json!(["name", "audience", "zone", "steps"]));
         assert_eq!(schema["properties"]["class"]["default"], "marketing");
         let set = |names: &[&'static str]| names.iter().copied().collect::<BTreeSet<_>>();
         assert_eq!(

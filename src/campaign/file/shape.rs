@@ -22,6 +22,7 @@ use crate::job::Class;
 #[schemars(deny_unknown_fields, title = "Campaign")]
 pub struct Campaign {
     /// What the campaign is called everywhere; no two share a name.
+    #[schemars(schema_with = "name")]
     pub name: Name,
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +59,7 @@ pub struct Campaign {
     #[schemars(with = "OneOrMany<QuietHours>", default)]
     pub quiet_hours: Vec<QuietHours>,
     /// What ends an enrolment before its last step; reply and opt_out unless given.
-    #[schemars(default = "stop_on")]
+    #[schemars(with = "OneOrMany<StopOn>", default = "stop_on")]
     pub stop_on: Vec<StopOn>,
     /// How often people are written to, over all campaigns.
     #[schemars(default)]
@@ -204,7 +205,10 @@ pub enum Holidays {
     Named(String),
     /// The days by themselves, as 2026-12-25, with what they are called: what is kept of a file.
     Days {
-        #[schemars(with = "BTreeMap<String, String>")]
+        #[schemars(
+            with = "BTreeMap<String, String>",
+            extend("propertyNames" = {"pattern": "^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}$"})
+        )]
         days: BTreeMap<NaiveDate, String>,
     },
 }
@@ -212,9 +216,9 @@ pub enum Holidays {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Window {
-    /// Days of the week such as mon-fri, or sat,sun; daily unless given.
+    /// Days of the week such as mon-fri, or sat,sun, or a list of them; daily unless given.
     #[serde(serialize_with = "as_text")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<OneOrMany<String>>")]
     pub days: Days,
     #[schemars(schema_with = "time_of_day")]
     pub from: String,
@@ -274,9 +278,10 @@ pub struct Lines {
     pub pinned_only: bool,
 }
 
-/// Only for the schema: an item is as good as a list of one.
+// Only for the schema: an item is as good as a list of one. A doc comment would be shown in editors.
 #[derive(JsonSchema)]
 #[serde(untagged)]
+#[schemars(inline)]
 #[expect(dead_code, reason = "it describes what is read, and holds nothing")]
 enum OneOrMany<T> {
     One(T),
@@ -364,6 +369,15 @@ pub fn stop_on() -> Vec<StopOn> {
 /// Unless the file says otherwise: what holds marketing back does no harm to other messages.
 pub fn marketing() -> Class {
     Class::Marketing
+}
+
+fn name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "pattern": "^([a-z]|[0-9]+[a-z_-])[a-z0-9_-]*$",
+        "maxLength": 64,
+        "examples": ["welcome"],
+    })
 }
 
 fn class(_: &mut SchemaGenerator) -> Schema {

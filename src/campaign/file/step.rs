@@ -1,6 +1,6 @@
 //! The steps of a campaign as its file says them: what happens to a person, and what is sent.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use crate::campaign::file::words::{Length, Name, Wait};
@@ -16,8 +16,13 @@ pub enum Step {
 
 /// A message: a job of kind `send` whose fields are templates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
+#[schemars(
+    deny_unknown_fields,
+    extend("if" = {"required": ["variants"]}),
+    extend("else" = {"properties": {"send": {"type": "object", "required": ["body"]}}})
+)]
 pub struct SendStep {
+    #[schemars(schema_with = "send")]
     pub send: Send,
     /// What the step is called; its place in the file unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,7 +32,7 @@ pub struct SendStep {
     pub expires_after: Option<Length>,
     /// Of these each person gets one, always the same, as often as the weights say.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
+    #[schemars(default, length(min = 2, max = 20))]
     pub variants: Vec<Variant>,
 }
 
@@ -143,6 +148,11 @@ impl Content {
             effect: self.effect.or(other.effect),
         }
     }
+}
+
+/// Beside variants that say all of it, nothing may stand under `send`. It is no type, of which null is dropped.
+fn send(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({"anyOf": [generator.subschema_for::<Send>(), {"const": null}]})
 }
 
 fn weight() -> u32 {

@@ -21,7 +21,7 @@ pub struct Name(String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Length(pub Duration);
 
-/// A time of day, e.g. `09:00`.
+/// A time of day, e.g. `09:00` or `9:00`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Clock(pub NaiveTime);
 
@@ -98,6 +98,7 @@ impl FromStr for Length {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Length, String> {
+        refuse_months(text)?;
         let length = duration(text).ok().filter(|length| *length <= LONGEST);
         match length {
             Some(Duration::ZERO) => {
@@ -116,9 +117,9 @@ impl FromStr for Clock {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Clock, String> {
-        let digits = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
-        let time = text.split_once(':').filter(|(hour, minute)| digits(hour) && digits(minute));
-        let time = time.and_then(|_| NaiveTime::parse_from_str(text, "%H:%M").ok());
+        let number = |part: &str| part.parse::<u32>().ok().filter(|_| part.bytes().all(|byte| byte.is_ascii_digit()));
+        let parts = text.split_once(':').filter(|(hour, minute)| hour.len() <= 2 && minute.len() == 2);
+        let time = parts.and_then(|(hour, minute)| NaiveTime::from_hms_opt(number(hour)?, number(minute)?, 0));
         time.map(Clock).ok_or_else(|| {
             format!(
                 "\"{}\" is no time of day: write hours and minutes from \"00:00\" to \"23:59\", such as \"09:00\"",
@@ -133,7 +134,8 @@ impl FromStr for LocalTime {
 
     fn from_str(text: &str) -> Result<LocalTime, String> {
         let read = |format| NaiveDateTime::parse_from_str(text, format).ok();
-        let time = read("%Y-%m-%dT%H:%M").or_else(|| read("%Y-%m-%dT%H:%M:%S")).or_else(|| read("%Y-%m-%d %H:%M"));
+        let formats = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"];
+        let time = formats.into_iter().find_map(read);
         let time = time.filter(|time| (2000..2200).contains(&chrono::Datelike::year(time)));
         time.map(LocalTime).ok_or_else(|| {
             let zoned = text.ends_with('Z') || text.contains('+');
@@ -153,17 +155,20 @@ impl FromStr for Wait {
             ["next", "business", "day"] => Ok(Wait::BusinessDay(None)),
             ["next", "business", "day", time] => Ok(Wait::BusinessDay(Some(time.parse()?))),
             ["0"] => Err("a wait of nothing is no step: write a length such as 2d, or take the step out".to_owned()),
-            _ => match duration(text) {
-                Ok(Duration::ZERO) => {
-                    Err("a wait of nothing is no step: write a length such as 2d, or take the step out".to_owned())
+            _ => {
+                refuse_months(text)?;
+                match duration(text) {
+                    Ok(Duration::ZERO) => {
+                        Err("a wait of nothing is no step: write a length such as 2d, or take the step out".to_owned())
+                    }
+                    _ => text.parse().map(Wait::For).map_err(|_| {
+                        format!(
+                            "\"{}\" is no wait: write a length such as 2d or 6h, `until 09:00`, `next business day` or `next business day 09:00`",
+                            shortened(text)
+                        )
+                    }),
                 }
-                _ => text.parse().map(Wait::For).map_err(|_| {
-                    format!(
-                        "\"{}\" is no wait: write a length such as 2d or 6h, `until 09:00`, `next business day` or `next business day 09:00`",
-                        shortened(text)
-                    )
-                }),
-            },
+            }
         }
     }
 }
@@ -175,6 +180,7 @@ impl FromStr for Cap {
         let help =
             || format!("\"{}\" is no cap: write how many messages in what time, such as 3 in 7d", shortened(text));
         let (messages, within) = text.split_once(" in ").ok_or_else(help)?;
+        refuse_months(within)?;
         let messages = messages.trim().parse().ok().filter(|count| (1..=1000).contains(count)).ok_or_else(help)?;
         Ok(Cap { messages, within: within.trim().parse().map_err(|_| help())? })
     }
@@ -192,10 +198,26 @@ impl FromStr for Again {
             "always" => Ok(Again::Always),
             _ => {
                 let length = text.strip_prefix("after ").ok_or_else(help)?;
+                refuse_months(length)?;
                 length.trim().parse().map(Again::After).map_err(|_| help())
             }
         }
     }
+}
+
+/// To humantime `5M` is five months of 30.44 days, and hardly to anybody else.
+fn refuse_months(text: &str) -> Result<(), String> {
+    let is_long = |unit: &str| {
+        let long = ["month", "months", "y", "yr", "yrs", "year", "years"];
+        unit == "M" || long.contains(&unit.to_lowercase().as_str())
+    };
+    if text.split(|c: char| !c.is_alphabetic()).any(is_long) {
+        return Err(format!(
+            "\"{}\" counts months or years, which have no fixed length: write days, such as 30d, and minutes as in 5m",
+            shortened(text)
+        ));
+    }
+    Ok(())
 }
 
 /// What is shown of a text that was not understood.
@@ -255,9 +277,23 @@ impl fmt::Display for Again {
     }
 }
 
+/// A length of time, for editors.
+macro_rules! length {
+    () => {
+        r"([0-9]+(\.[0-9]+)?\s*(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?)\s*)+"
+    };
+}
+
+/// A time of day, for editors.
+macro_rules! clock {
+    () => {
+        "([01]?[0-9]|2[0-3]):[0-5][0-9]"
+    };
+}
+
 /// Written as it is shown, and described to editors.
 macro_rules! written_as_text {
-    ($($type:ident: $description:literal, $pattern:literal, $examples:tt;)+) => {$(
+    ($($type:ident: $kind:tt, $description:literal, $pattern:expr, $examples:tt;)+) => {$(
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -270,21 +306,29 @@ macro_rules! written_as_text {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": "string", "description": $description, "pattern": $pattern, "examples": $examples})
+                json_schema!({"type": $kind, "description": $description, "pattern": $pattern, "examples": $examples})
             }
         }
     )+};
 }
 
 written_as_text! {
-    Name: "1 to 64 of a-z, 0-9, _ and -.", "^[a-z0-9][a-z0-9_-]{0,63}$", ["welcome"];
-    Length: "A length of time, at most a year.", r"^\s*\d+\s*[a-zA-Z]", ["30m", "6h", "2d"];
-    Clock: "A time of day.", "^([01][0-9]|2[0-3]):[0-5][0-9]$", ["09:00"];
-    LocalTime: "A local time; its zone is a key of its own.", r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?$", ["2026-12-01T09:00"];
-    Wait: "How long to rest. Times of day are the recipient's.", r"^(\s*\d+\s*[a-zA-Z].*|until\s.*|next\s+business\s+day.*)$",
+    // A number stands for its digits; the name of a campaign is more than those.
+    Name: ["string", "integer"], "1 to 64 of a-z, 0-9, _ and -.", "^[a-z0-9][a-z0-9_-]{0,63}$", ["welcome"];
+    Length: "string", "A length of time, at most a year.", concat!(r"^\s*", length!(), "$"), ["30m", "6h", "2d"];
+    Clock: "string", "A time of day.", concat!("^", clock!(), "$"), ["09:00"];
+    LocalTime: "string", "A local time; its zone is a key of its own.",
+        "^2[01][0-9]{2}-(0?[1-9]|1[0-2])-(0?[1-9]|[12][0-9]|3[01])[T ]([01]?[0-9]|2[0-3]):[0-5]?[0-9](:[0-5]?[0-9])?$",
+        ["2026-12-01T09:00"];
+    Wait: "string", "How long to rest. Times of day are the recipient's.",
+        concat!(
+            r"^\s*(", length!(), r"|until\s+", clock!(), r"(\s+local)?|next\s+business\s+day(\s+", clock!(), r")?)\s*$"
+        ),
         ["2d", "until 09:00", "next business day", "next business day 09:00"];
-    Cap: "How many messages in what time.", r"^\d+ in ", ["3 in 7d"];
-    Again: "When somebody may be enrolled again.", "^(never|always|after .+)$", ["never", "after 30d", "always"];
+    Cap: "string", "How many messages in what time.",
+        concat!(r"^\s*0*([1-9][0-9]{0,2}|1000)\s* in \s*", length!(), "$"), ["3 in 7d"];
+    Again: "string", "When somebody may be enrolled again.",
+        concat!(r"^(never|always|after \s*", length!(), ")$"), ["never", "after 30d", "always"];
 }
 
 #[cfg(test)]
@@ -302,9 +346,12 @@ mod tests {
         assert_eq!(read::<Name>("weekly_check-in2"), "weekly_check-in2");
         assert_eq!(read::<Length>("90m"), "1h 30m");
         assert_eq!(read::<Length>("180d"), "180d");
-        assert_eq!(read::<LocalTime>("2026-12-01 09:00"), "2026-12-01T09:00:00");
+        for text in ["2026-12-01T09:00", "2026-12-01T09:00:00", "2026-12-01 09:00", "2026-12-01 09:00:00"] {
+            assert_eq!(read::<LocalTime>(text), "2026-12-01T09:00:00", "{text}");
+        }
         assert_eq!(read::<Wait>("2d"), "2d");
         assert_eq!(read::<Wait>("until 09:00 local"), "until 09:00");
+        assert_eq!(read::<Wait>("until 9:00"), "until 09:00", "as in windows");
         assert_eq!(read::<Wait>("next  business day"), "next business day");
         assert_eq!(read::<Wait>("next business day 09:00"), "next business day 09:00");
         assert_eq!(read::<Cap>("3 in 7d"), "3 in 7d");
@@ -331,6 +378,30 @@ mod tests {
         }
         assert!(read::<Again>("sometimes").contains("write never, always"));
         assert!(read::<Wait>(&"x".repeat(1_000)).len() < 200, "what was written is shown in part");
+    }
+
+    #[test]
+    fn months_and_years_are_no_lengths() {
+        let says = "counts months or years, which have no fixed length: write days, such as 30d, and minutes as in 5m";
+        for text in ["5M", "1h 5M", "1month", "2 Months", "1y", "1yr", "1 Year"] {
+            let wanted = format!("\"{text}\" {says}");
+            assert_eq!([read::<Length>(text), read::<Wait>(text)], [wanted.as_str(), wanted.as_str()], "{text}");
+            assert_eq!(read::<Again>(&format!("after {text}")), wanted);
+            assert_eq!(read::<Cap>(&format!("3 in {text}")), wanted);
+        }
+        for text in ["5m", "5min", "5minutes", "2w", "3days"] {
+            assert!(text.parse::<Length>().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_day_has_minutes() {
+        for (text, shown) in [("9:00", "09:00"), ("00:00", "00:00"), ("23:59", "23:59")] {
+            assert_eq!(read::<Clock>(text), shown);
+        }
+        for text in ["9", "9:0", ":00", "24:00", "9:60", "009:00", "+9:00", "9:00:00", "0９:00"] {
+            assert!(read::<Clock>(text).contains("is no time of day"), "{text}");
+        }
     }
 
     proptest! {

@@ -4,6 +4,7 @@ use super::*;
 
 mod examples;
 mod schedule;
+mod schema;
 mod steps;
 mod variants;
 mod warnings;

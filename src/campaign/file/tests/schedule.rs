@@ -47,6 +47,11 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
         ),
         (
             "cron: \"0 9 * * mon-fri\"",
+            "cron: '@daily'\n  jitter: 5M",
+            "5:11: schedule.jitter: \"5M\" counts months or years, which have no fixed length — write days, such as 30d, and minutes as in 5m",
+        ),
+        (
+            "cron: \"0 9 * * mon-fri\"",
             "manual: false",
             "4:11: schedule.manual: false says nothing here — write true, or another key",
         ),

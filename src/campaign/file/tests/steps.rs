@@ -28,6 +28,11 @@ fn every_mistake_is_told_where_it_is_with_what_to_write() {
         ),
         (
             "  - wait: 2d",
+            "  - wait: 2M",
+            "15:11: steps[1].wait: \"2M\" counts months or years, which have no fixed length — write days, such as 30d, and minutes as in 5m",
+        ),
+        (
+            "  - wait: 2d",
             "    wait: 2d",
             "15:11: steps[0].wait: `send` and `wait` exclude each other — each is a step of its own, after a dash",
         ),
