@@ -148,5 +148,11 @@ mod tests {
         let told = |text| read_text(text).err().map(|error| format!("{error:#}")).unwrap_or_default();
         assert!(told("first_name\nAnn\n").contains("the column `phone` is missing"));
         assert!(told("phone,phone\n").contains("stands there twice"));
+        assert!(
+            told("phone;first_name\n")
+                .ends_with("the line is one column: write commas between columns, not semicolons")
+        );
+        assert!(told("first_name\tphone\n").ends_with("not tabs"));
+        assert!(told("phone,,\n").contains("column 2 has no name"));
     }
 }

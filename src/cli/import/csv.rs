@@ -35,7 +35,16 @@ pub fn header<R: Row>(lines: &mut Lines<impl BufRead>) -> Result<Vec<Column>, Im
     if let Some(column) = R::NEEDED.iter().find(|needed| !names.iter().any(|name| name == *needed))
         && names.iter().all(|name| self::column::<R>(name).is_some())
     {
+        if let [whole] = names.as_slice()
+            && let Some((_, separator)) =
+                [(';', "semicolons"), ('\t', "tabs")].into_iter().find(|(c, _)| whole.contains(*c))
+        {
+            return Err(ImportError::OtherSeparator { column, separator });
+        }
         return Err(ImportError::ColumnMissing { column, needed: R::NEEDED.join(" and ") });
+    }
+    if let Some(at) = names.iter().position(String::is_empty) {
+        return Err(ImportError::UnnamedColumn { number: at + 1 });
     }
     if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
         return Err(ImportError::ColumnTwice { column: twice.1.clone() });

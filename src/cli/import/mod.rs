@@ -88,6 +88,12 @@ pub enum ImportError {
     HeaderQuotes(&'static str),
     #[error("line 1: the column `{column}` is unknown; the columns are {known}; a comma separates them")]
     UnknownColumn { column: String, known: String },
+    #[error("line 1: column {number} has no name: write one, or take it out (a comma at the end begins one more)")]
+    UnnamedColumn { number: usize },
+    #[error(
+        "line 1: the column `{column}` is missing, and the line is one column: write commas between columns, not {separator}"
+    )]
+    OtherSeparator { column: &'static str, separator: &'static str },
     #[error("line 1: the column `{column}` stands there twice")]
     ColumnTwice { column: String },
     #[error("line 1: the column `{column}` is missing: {needed} cannot be left out")]

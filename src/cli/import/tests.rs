@@ -140,6 +140,7 @@ fn a_header_that_is_not_ours_refuses_the_file() {
     assert!(matches!(refusal(b"phone;body\n"), ImportError::UnknownColumn { .. }));
     assert!(matches!(refusal(b"phone,body,phone\n"), ImportError::ColumnTwice { .. }));
     assert!(matches!(refusal(b"phone,name\n"), ImportError::ColumnMissing { column: "body", .. }));
+    assert!(matches!(refusal(b"phone,body,\n"), ImportError::UnnamedColumn { number: 3 }));
     assert!(matches!(refusal(b"\n\n"), ImportError::NoHeader));
     assert!(matches!(refusal(b"\xff\xfep\0h\0o\0"), ImportError::HeaderNotUtf8));
 }
