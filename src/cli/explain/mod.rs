@@ -6,12 +6,14 @@ mod words;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use anyhow::anyhow;
 use clap::Args;
 
 use crate::campaign::file::words::Name;
 use crate::cli::{DatabaseOptions, print_json};
 use crate::config::{CampaignOptions, HoldOptions};
-use crate::outbox::explain::{self, Rules};
+use crate::outbox::explain::{self, ExplainError, Rules};
+use crate::outbox::jobs::JobsError;
 use crate::phone::Phone;
 
 /// Tell what happened to a person, a job or a campaign, where it stands, and when it goes on: all that binds it, and when each of
@@ -81,7 +83,7 @@ impl Explain {
                 if self.json { print_json(&person)? } else { show::person(&person) }
             }
             Subject::Job(id) => {
-                let job = explain::job(&pool, id, &rules).await?;
+                let job = explain::job(&pool, id, &rules).await.map_err(|error| meant(id, error))?;
                 if self.json { print_json(&job)? } else { show::job(&job) }
             }
             Subject::Campaign(name) => {
@@ -90,6 +92,16 @@ impl Explain {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A number that was written without its plus is taken for the id of a job.
+fn meant(id: i64, error: ExplainError) -> anyhow::Error {
+    match (&error, format!("+{id}").parse::<Phone>()) {
+        (ExplainError::Jobs(JobsError::NoSuchJob(_)), Ok(_)) if id >= 1_000_000_000 => {
+            anyhow!("{error}; for the recipient write +{id}")
+        }
+        _ => error.into(),
     }
 }
 
@@ -106,5 +118,12 @@ mod tests {
         for bad in ["", "+1 555", "Welcome", "99999999999999999999", "5 5"] {
             assert!(subject(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_number_without_its_plus_is_asked_about() {
+        let told = |id| meant(id, ExplainError::Jobs(JobsError::NoSuchJob(id))).to_string();
+        assert_eq!(told(15550142200), "there is no job 15550142200; for the recipient write +15550142200");
+        assert_eq!([told(0), told(123)], ["there is no job 0", "there is no job 123"]);
     }
 }

@@ -163,7 +163,7 @@ pub fn campaign(explained: &CampaignExplained) {
         None => outln!("next firing: none by itself"),
     }
     if explained.open_firings > 0 {
-        outln!("{}", counted(explained.open_firings, "firing still enrols", "firings still enrol"));
+        outln!("{}", counted(explained.open_firings, "firing is open", "firings are open"));
     }
     outln!(
         "look-ahead: {} that any line may take, and {} of each line, first touches and follow-ups apart",
