@@ -96,7 +96,7 @@ fn render(field: &str, template: &Template, vars: &Vars) -> Result<String, Fault
 }
 
 /// The line to name, if one must be: who is pinned already goes by that.
-fn line(lines: &Lines, person: Person<'_>) -> Result<Option<String>, Fault> {
+pub fn line(lines: &Lines, person: Person<'_>) -> Result<Option<String>, Fault> {
     match (person.line_id, lines.pool.as_slice()) {
         (None, _) if lines.pinned_only && !person.touched => Err(Fault::NotPinned),
         (Some(line), pool) if !pool.is_empty() && !pool.iter().any(|one| one == line) => Err(Fault::NotInPool),

@@ -1,5 +1,6 @@
 //! When the enrolments that run will be through: the same forecast as a plan's, played from where everybody stands. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -7,10 +8,12 @@ use chrono_tz::Tz;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::campaign::draft::{Fault, Person, line};
 use crate::campaign::forecast::{Beside, Entrant, Forecast, Line, Load, Others, Place, Rules, Way, resume};
 use crate::campaign::plan::{Lines, PACE_AT_WORST};
 use crate::campaign::program::Op;
 use crate::campaign::running::Running;
+use crate::campaign::template::Vars;
 use crate::campaign::zone::{self, region_of, zones_of};
 use crate::phone::Phone;
 
@@ -22,6 +25,8 @@ pub struct Member {
     /// The index of the program at which they stand, and when they are looked at there next.
     pub step: usize,
     pub at: DateTime<Utc>,
+    /// The message of that step is made already.
+    pub made: bool,
     /// When that step's time came, or comes.
     pub reached_at: DateTime<Utc>,
     /// The line that their message on its way names, else the one that they are pinned to.
@@ -44,6 +49,9 @@ pub struct Eta {
     pub wait_for_somebody: usize,
     /// Whose hours never open, or for whom there is no line.
     pub stuck: u32,
+    /// Who get no message, which ends their enrolment at the next step that sends, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub no_message: BTreeMap<String, u32>,
     /// Who drop out, since the deadline of their step comes before their turn.
     pub expired: u32,
     /// Who come to a message that waits for a reply from them, since so many before it are unanswered.
@@ -80,6 +88,9 @@ pub fn eta(versions: &[OnTheWay], unanswered_limit: Option<u16>) -> Eta {
             let places = members.iter().map(|member| member.place(running)).collect();
             resume(rules, &lines, &entrants, places, Beside { others: &others, half_answer: false })
         };
+        for fault in members.iter().filter_map(|member| member.refused(running, &lines.open)) {
+            *eta.no_message.entry(fault.to_string()).or_default() += 1;
+        }
         let share = members.len() as f64 / people as f64;
         eta.add(&play(Way::Short, 1.0, 1.0), &play(Way::Long, PACE_AT_WORST, share));
     }
@@ -115,8 +126,24 @@ impl Member {
             is_new: !self.touched,
             sent: self.sent.clone(),
             unanswered: self.unanswered,
-            no_text_at: Vec::new(),
+            no_text_at: self.refused(running, &lines.open).map_or(Vec::new(), |_| self.sends(running).collect()),
         }
+    }
+
+    /// Why no line may write to them for the campaign, where that ends their enrolment.
+    fn refused(&self, running: &Running, open: &[String]) -> Option<Fault> {
+        let (line_id, touched, vars) = (self.line_id.as_deref(), self.touched, &Vars::new());
+        let refused = line(&running.campaign.lines, Person { phone: &self.phone, vars, line_id, touched, open }).err();
+        refused.filter(|fault| {
+            matches!(fault, Fault::NotPinned | Fault::NotInPool) && self.sends(running).next().is_some()
+        })
+    }
+
+    /// The steps that have still to make a message for them, if they come to them.
+    fn sends(&self, running: &Running) -> impl Iterator<Item = usize> {
+        let from = self.step + usize::from(self.made);
+        let steps = running.program.steps().iter().enumerate().skip(from);
+        steps.filter(|(_, step)| matches!(step.op, Op::Send(_))).map(|(index, _)| index)
     }
 
     fn place(&self, running: &Running) -> Place {
@@ -151,6 +178,7 @@ mod tests {
 
     use super::*;
     use crate::campaign::file;
+    use crate::campaign::file::shape::Lines as CampaignLines;
     use crate::campaign::forecast::Pin;
     use crate::campaign::plan::PlanLine;
     use crate::job::Class;
@@ -188,6 +216,7 @@ mod tests {
             vars: Map::new(),
             step,
             at,
+            made: false,
             reached_at: at,
             line_id: touched.then(|| "pl_1".to_owned()),
             zone: None,
@@ -320,6 +349,31 @@ mod tests {
         assert_eq!((alone.from, alone.messages.0), (both.from, 30));
         let length = |eta: &Eta| eta.by.expect("there are messages") - start();
         assert!(length(&both) > length(&alone) * 19 / 10, "{} and {}", length(&both), length(&alone));
+    }
+
+    #[test]
+    fn who_drops_out_for_their_line_gets_none_of_the_messages_that_are_left() {
+        let told = |rule: &str, resting: &[&str], members: Vec<Member>| {
+            let mut running = running(TWO);
+            running.campaign.lines = match rule {
+                "pinned_only" => CampaignLines { pinned_only: true, ..CampaignLines::default() },
+                _ => CampaignLines { pool: vec!["pl_1".to_owned()], ..CampaignLines::default() },
+            };
+            let resting = resting.iter().map(|id| (*id).to_owned()).collect();
+            let sending = vec![line(Duration::ZERO, Duration::ZERO)];
+            let lines = Lines { sending, resting, open: vec!["pl_1".to_owned()] };
+            let eta = eta(&[OnTheWay { running, lines, members }], None);
+            let reasons: Vec<_> = eta.no_message.iter().map(|(reason, people)| format!("{people} {reason}")).collect();
+            (eta.messages, eta.stuck, reasons.join(", "))
+        };
+        let by_two = |n, made| Member { line_id: Some("pl_2".to_owned()), made, ..member(n, 0, 0, true) };
+        let members = vec![member(1, 0, 0, true), member(2, 0, 0, false)];
+        assert_eq!(told("pinned_only", &[], members), ((2, 2), 0, "1 not_pinned".to_owned()));
+        let members = vec![member(1, 0, 0, true), by_two(2, false)];
+        assert_eq!(told("pool", &["pl_2"], members), ((2, 2), 0, "1 not_in_pool".to_owned()));
+        assert_eq!(told("pool", &[], vec![by_two(1, true)]), ((1, 1), 0, "1 not_in_pool".to_owned()), "one is made");
+        let through = Member { step: 3, ..by_two(1, false) };
+        assert_eq!(told("pool", &[], vec![through]), ((0, 0), 0, String::new()));
     }
 
     #[test]

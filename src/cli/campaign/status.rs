@@ -38,7 +38,8 @@ counts where it answered: at the message that was sent last before it. A stop is
 
 The end is that of `campaign plan`, played from where everybody stands, over the lines as they are and beside what others have to send on
 them: see there what makes it a range. But nobody is foretold to answer: where that ends an enrolment, it may be over sooner. People who
-are held, or wait for somebody, are not in it, nor those who are not enrolled yet, nor what will wait for a reply, if nobody answers, after
+are held, or wait for somebody, are not in it, nor those who are not enrolled yet, nor whom no line may write to for the campaign
+(not_pinned, not_in_pool), who drop out at the next step that sends, nor what will wait for a reply, if nobody answers, after
 OUTBOX_UNANSWERED_LIMIT messages without one: that is an option of workers, so give this command the same environment. Where no end can be
 foretold it is said why, in JSON by `no_eta` beside an `eta` of null.
 
@@ -209,6 +210,11 @@ impl Look {
                 "too late       {}: the deadline of their step comes before their turn",
                 people(eta.expired)
             ));
+        }
+        if !eta.no_message.is_empty() {
+            let reasons = eta.no_message.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>();
+            let dropping = people(eta.no_message.values().sum::<u32>());
+            lines.push(format!("no message     {dropping}: {}, at the next step that sends", reasons.join(", ")));
         }
         if eta.stuck > 0 {
             lines.push(format!(

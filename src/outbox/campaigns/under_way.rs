@@ -105,6 +105,7 @@ impl Row {
             vars,
             step: usize::try_from(self.step).ok()? + moved,
             at,
+            made: self.waiting && !self.job_sent,
             reached_at,
             line_id: self.line_id,
             zone: self.time_zone.and_then(|zone| zone.parse().ok()),

@@ -318,7 +318,9 @@ async fn where_no_end_is_foretold_it_is_said_why_in_json_as_to_people() {
     assert!(!status(&it).await.as_object().expect("an object").contains_key("no_eta"), "there is one");
     it.execute("update outbox.campaign_versions set definition = jsonb_set(definition, '{lines}', '{\"pool\": [\"pl_none\"]}')")
         .await;
-    has(&status(&it).await["eta"], &json!({"stuck": 8, "messages": [0, 0]}));
+    has(&status(&it).await["eta"], &json!({"no_message": {"not_in_pool": 8}, "stuck": 0, "messages": [0, 0]}));
+    let (_, shown, _) = it.run(&["campaign", "status", "drip"]).await;
+    assert!(shown.contains("no message     8 people: 8 not_in_pool, at the next step that sends"), "{shown}");
     it.execute("update outbox.campaign_versions set definition = jsonb_set(definition, '{zone}', '\"Mars\"')").await;
     let told = status(&it).await;
     let why = told["no_eta"].as_str().expect("a reason");
