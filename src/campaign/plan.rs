@@ -138,6 +138,9 @@ fn dealt_out(lines: &[PlanLine], loads: &Loads) -> Vec<Load> {
 pub struct Plan {
     pub campaign: Name,
     pub starts_at: DateTime<Utc>,
+    /// Its time has passed: this is what a firing by hand would do.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fires_no_more: bool,
     pub people: People,
     /// The steps that send, in the order of the program.
     pub steps: Vec<Step>,
@@ -247,6 +250,7 @@ pub fn plan(
     Plan {
         campaign: running.campaign.name.clone(),
         starts_at,
+        fires_no_more: false,
         people,
         steps: texts.steps(&short, &long),
         people_with_a_text_twice,

@@ -10,6 +10,7 @@ mod loads;
 mod migrate;
 mod people;
 mod plan;
+mod query;
 mod status;
 
 use std::collections::BTreeMap;
@@ -135,17 +136,13 @@ struct Checking {
 
 impl Checking {
     fn of(path: &Path, from: DateTime<Utc>) -> Checking {
-        let mut checked = with_calendar(path).map(Box::new);
+        let checked = with_warnings(path, from);
         let fires = checked.as_ref().map(|checked| fires(checked, from)).unwrap_or_default();
-        if let Ok(checked) = &mut checked {
-            let warnings = [fires_no_more(checked, &fires), never_opens(checked, from)].into_iter().flatten();
-            let warnings: Vec<Finding> = warnings.chain(ends_soon(checked, from)).collect();
-            checked.warnings.extend(warnings);
-            match beside::look(path, checked) {
-                Ok(warnings) => checked.warnings.extend(warnings),
-                Err(error) => return Checking { path: path.display().to_string(), checked: Err(vec![error]), fires },
-            }
-        }
+        let checked = checked.and_then(|mut checked| {
+            let beside = beside::look(path, &checked).map_err(|error| vec![error])?;
+            checked.warnings.extend(beside);
+            Ok(Box::new(checked))
+        });
         Checking { path: path.display().to_string(), checked, fires }
     }
 
@@ -181,11 +178,24 @@ impl Checking {
 /// Errors: all that is wrong with it.
 fn checked(path: &Path) -> anyhow::Result<Checked> {
     let shown = path.display();
-    let checked = with_calendar(path).map_err(|findings| {
+    let checked = with_warnings(path, SystemTime::now().into()).map_err(|findings| {
         let lines: Vec<String> = findings.iter().map(|finding| format!("{shown}:{finding}")).collect();
         anyhow::anyhow!("{}", lines.join("\n"))
     })?;
-    checked.warnings.iter().for_each(|warning| eprintln!("{shown}:{warning} (warning)"));
+    warn(path, &checked.warnings);
+    Ok(checked)
+}
+
+fn warn(path: &Path, warnings: &[Finding]) {
+    warnings.iter().for_each(|warning| eprintln!("{}:{warning} (warning)", path.display()));
+}
+
+/// A campaign file with its calendar, and all that looks wrong in it as of an instant.
+fn with_warnings(path: &Path, from: DateTime<Utc>) -> Result<Checked, Vec<Finding>> {
+    let mut checked = with_calendar(path)?;
+    let warnings = [fires_no_more(&checked, &fires(&checked, from)), never_opens(&checked, from)].into_iter().flatten();
+    let warnings: Vec<Finding> = warnings.chain(ends_soon(&checked, from)).collect();
+    checked.warnings.extend(warnings);
     Ok(checked)
 }
 

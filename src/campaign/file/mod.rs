@@ -40,6 +40,18 @@ impl Checked {
         let at = self.tree.follow(path);
         Finding::at(path, at.line, at.column, message, hint)
     }
+
+    /// The same about a part of a text, which begins at a byte of it.
+    pub fn about_within(
+        &self,
+        path: &str,
+        offset: usize,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Finding {
+        let (line, column) = self.tree.follow(path).position_of(offset);
+        Finding::at(path, line, column, message, hint)
+    }
 }
 
 /// Reads a campaign's file.

@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::campaign::draft::Fault;
-use crate::campaign::file::shape::Missing;
+use crate::campaign::file::shape::{Audience as Source, Missing};
+use crate::campaign::file::words::Again;
 use crate::campaign::forecast::Entrant;
 use crate::campaign::plan::{Audience, Known, Lines, Row};
 use crate::campaign::running::{Lacking, Running};
@@ -32,6 +33,8 @@ pub struct People {
     pub ended: BTreeMap<String, u32>,
     /// All others, by reason.
     pub excluded: BTreeMap<String, u32>,
+    /// Of those: on the way as of now, and not held. Who of them is through when a later firing comes, and may be enrolled again, is enrolled.
+    pub may_be_through: u32,
     /// Of those: held until now, and their row has what they lacked, or another value, so that they go on. They are played from the first step, as the steps of a
     /// file may be others than those of the version that they stand in.
     pub let_go: u32,
@@ -82,6 +85,11 @@ pub(super) fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Memb
     let mut people = People { people: audience.rows.len(), ..People::default() };
     let mut members = Vec::new();
     let mut seen = HashMap::new();
+    let again = match &running.campaign.audience {
+        Source::Sql { again, .. } | Source::Csv { again, .. } | Source::Enrolled { again, .. } => {
+            *again != Again::Never
+        }
+    };
     for row in audience.rows {
         let Some(phone) = row.phone.as_ref().filter(|_| row.problem.is_none()) else {
             let reason = row.problem.as_deref().unwrap_or("bad_number");
@@ -100,6 +108,7 @@ pub(super) fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Memb
         let mut known = audience.known.get(phone.as_str()).cloned().unwrap_or_default();
         if let Some(bar) = &known.bar {
             people.exclude(row, bar, bar);
+            people.may_be_through += u32::from(again && bar == "already_active" && known.held.is_none());
             if let Some(vars) =
                 known.held.take().and_then(|had| mended(had, &row.vars)).and_then(|vars| running.vars(vars).ok())
             {

@@ -19,10 +19,11 @@ use crate::cli::campaign::beside;
 use crate::cli::campaign::lines::Account;
 use crate::cli::campaign::people::{self, People};
 use crate::cli::campaign::plan::{self, PlanArgs};
+use crate::cli::campaign::query;
 use crate::cli::{DatabaseOptions, ask, print_json};
 use crate::config::UnansweredOptions;
-use crate::outbox::campaigns::audience;
 use crate::outbox::campaigns::versions::{self, NewVersion};
+use crate::outbox::campaigns::{CampaignsError, overview};
 use crate::units::counted;
 
 /// So many bad lines are shown.
@@ -45,8 +46,9 @@ Examples:
 
 What looks wrong in a file and is allowed is told on standard error, as `campaign check` tells it.
 
-Exit code: 0 applied, 1 a file has errors, or bad lines in its CSV, or a role that workers may not become, or a line in its pool that the
-account does not have (where its lines are known), or the answer was no: then nothing is applied."
+Exit code: 0 applied, 1 a file has errors, or bad lines in its CSV, or a role that workers may not become, or a query that Postgres does not
+plan, or a line, in its pool or named by a step, that the account does not have (where its lines are known), or the answer was no: then
+nothing is applied."
 )]
 pub struct Apply {
     #[command(flatten)]
@@ -69,21 +71,27 @@ pub struct Apply {
 
 impl Apply {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let mut read = Vec::new();
+        let (mut read, mut wrong) = (Vec::new(), Vec::new());
         let mut names = BTreeMap::new();
         for path in &self.files {
-            let (checked, new) = self.read(path)?;
-            if let Some(twin) = super::shared_name(&mut names, &new.name, &path.display().to_string()) {
-                bail!("{}:{twin}", path.display());
+            match self.read(path) {
+                Ok((checked, new)) => {
+                    let twin = super::shared_name(&mut names, &new.name, &path.display().to_string());
+                    wrong.extend(twin.map(|twin| format!("{}:{twin}", path.display())));
+                    read.push((checked, new));
+                }
+                Err(error) => wrong.push(format!("{error:#}")),
             }
-            read.push((checked, new));
         }
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         let pool = self.database.outbox(2).await?;
         let account = Account::read(&pool).await?;
         for (path, (checked, _)) in self.files.iter().zip(&read) {
-            account.must_have_pool(path, checked)?;
-            may_be_asked(&pool, path, checked).await?;
+            let (lines, query) =
+                (account.must_have_lines(path, checked), query::must_be_planned(&pool, path, checked).await);
+            wrong.extend([lines, query].into_iter().filter_map(Result::err).map(|error| format!("{error:#}")));
         }
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         if !self.yes && !self.agreed(&pool, &read).await? {
             eprintln!("nothing was applied");
             return Ok(ExitCode::FAILURE);
@@ -139,6 +147,13 @@ impl Apply {
                 outln!("{}: the application enrols its people, so that there is nobody to plan for yet\n", new.name);
                 continue;
             }
+            if let Some(state) = state(pool, &new.name).await?.filter(|state| state != "running") {
+                outln!(
+                    "{} is {state}, and stays so: nothing of this comes about before campaign resume {}\n",
+                    new.name,
+                    new.name
+                );
+            }
             let args = PlanArgs::before_applying(self.database.clone(), self.unanswered, (*path).clone());
             let plan = args.plan(&Running::read(&new.definition)?, pool).await?;
             plan::show_short(&plan, checked.campaign.zone);
@@ -153,6 +168,9 @@ impl Apply {
             Audience::Csv { csv, .. } => Some(self.people(&beside::beside(path, csv))?),
             _ => None,
         };
+        if let Some(people) = &people {
+            super::warn(path, &beside::lacks(&checked, people));
+        }
         let new = version(&checked.campaign, people)?;
         Ok((checked, new))
     }
@@ -179,21 +197,13 @@ impl Apply {
     }
 }
 
-/// Errors: the role that is to run its query is not there, or workers may not become it.
-async fn may_be_asked(pool: &PgPool, path: &Path, checked: &Checked) -> anyhow::Result<()> {
-    let Audience::Sql { role: Some(role), .. } = &checked.campaign.audience else { return Ok(()) };
-    let (message, hint) = match audience::may_become(pool, role).await.context("reading the database's roles")? {
-        Some(true) => return Ok(()),
-        Some(false) => (
-            format!("workers may not become the role `{role}`"),
-            format!("let them: grant \"{role}\" to outbox_worker, or to the user that they connect as"),
-        ),
-        None => (
-            format!("the database has no role `{role}`"),
-            format!("create it, let it read what the query reads, and grant \"{role}\" to outbox_worker"),
-        ),
-    };
-    bail!("{}:{}", path.display(), checked.about("audience.role", message, hint))
+/// Of a campaign that is there already.
+async fn state(pool: &PgPool, name: &str) -> anyhow::Result<Option<String>> {
+    match overview::one(pool, name).await {
+        Ok(campaign) => Ok(Some(campaign.state)),
+        Err(CampaignsError::NoSuchCampaign(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn version(campaign: &Campaign, people: Option<People>) -> anyhow::Result<NewVersion> {

@@ -6,7 +6,7 @@ use crate::campaign::calendar::Calendar;
 use crate::campaign::file::node::MAX_BYTES;
 use crate::campaign::file::shape::{Audience, Holidays, Missing, Variable};
 use crate::campaign::file::{Checked, Finding};
-use crate::cli::campaign::people;
+use crate::cli::campaign::people::{self, People};
 use crate::units::counted;
 
 /// So many names of columns are shown.
@@ -51,12 +51,22 @@ pub fn look(file: &Path, checked: &Checked) -> Result<Vec<Finding>, Finding> {
     }
     let people = people::read(&path)
         .map_err(|error| about(format!("{error:#}"), "mend it: campaign plan and campaign apply refuse it"))?;
-    let mut warnings = Vec::new();
+    let mut warnings = lacks(checked, &people);
     if let Some((line, problem)) = people.problems.first() {
         let (bad, all) = (people.problems.len(), counted(people.people.len(), "line", "lines"));
         let are = if bad == 1 { "is" } else { "are" };
         let message = format!("{bad} of {all} {are} bad, the first is line {line}: {problem}");
-        warnings.push(about(message, "mend the file, or apply it with --leave-out-bad"));
+        warnings.insert(0, about(message, "mend the file, or apply it with --leave-out-bad"));
+    }
+    Ok(warnings)
+}
+
+/// What looks wrong with the people of a campaign's CSV as a whole: there are none, or they lack a column that the steps ask for.
+pub fn lacks(checked: &Checked, people: &People) -> Vec<Finding> {
+    let about = |message: String, hint: &str| checked.about("audience.csv", message, hint);
+    let mut warnings = Vec::new();
+    if people.people.is_empty() {
+        warnings.push(about("the file has no people".to_owned(), "write a line for each, below that of the columns"));
     }
     let columns: Vec<&str> = people.columns.iter().take(SHOWN).map(String::as_str).collect();
     let hint = format!("add it to the file, whose columns are {}, or take the variable out", columns.join(", "));
@@ -71,5 +81,5 @@ pub fn look(file: &Path, checked: &Checked) -> Result<Vec<Finding>, Finding> {
         };
         warnings.push(about(format!("the file has no column `{name}`, so that everybody {then}"), &hint));
     }
-    Ok(warnings)
+    warnings
 }

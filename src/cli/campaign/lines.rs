@@ -10,10 +10,12 @@ use sqlx::PgPool;
 
 use crate::campaign::file::Checked;
 use crate::campaign::file::finding::nearest;
+use crate::campaign::file::step::Step;
 use crate::campaign::forecast::{Line, Others};
 use crate::campaign::plan::{Backlog, Lines, PlanLine, beside};
 use crate::campaign::pool::{AccountLine, open};
 use crate::campaign::running::Running;
+use crate::campaign::template::Vars;
 use crate::outbox::lines::{self, LineStatus};
 
 /// As they are now.
@@ -30,20 +32,23 @@ impl Account {
         Ok(Account { all, now })
     }
 
-    /// Errors: each line of the campaign's pool that the account does not have, at its place in the file. As long as no line of the account is
-    /// known, any may be there.
-    pub fn must_have_pool(&self, path: &Path, checked: &Checked) -> anyhow::Result<()> {
+    /// Errors: each line of the campaign's pool, and each that a step names for everybody, that the account does not have, at its place in the
+    /// file. As long as no line of the account is known, any may be there.
+    pub fn must_have_lines(&self, path: &Path, checked: &Checked) -> anyhow::Result<()> {
         let known: Vec<&str> = self.known().map(|line| line.id.as_str()).collect();
-        let missing = |(place, id): (usize, &String)| {
-            let hint = match nearest(id, known.iter().copied()) {
+        let missing = |(path_to, id): (String, String)| {
+            let hint = match nearest(&id, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "chert-outbox lines list shows those there are".to_owned(),
             };
             let is_missing = !known.is_empty() && !known.contains(&id.as_str());
-            let told = || checked.about(&format!("lines.pool[{place}]"), format!("there is no line `{id}`"), hint);
+            let told = || checked.about(&path_to, format!("there is no line `{id}`"), hint);
             is_missing.then(|| format!("{}:{}", path.display(), told()))
         };
-        let missing: Vec<String> = checked.campaign.lines.pool.iter().enumerate().filter_map(missing).collect();
+        let pool = checked.campaign.lines.pool.iter().enumerate();
+        let mut named: Vec<(String, String)> = pool.map(|(n, id)| (format!("lines.pool[{n}]"), id.clone())).collect();
+        of_steps(&checked.campaign.steps, "steps", &mut named);
+        let missing: Vec<String> = named.into_iter().filter_map(missing).collect();
         ensure!(missing.is_empty(), "{}", missing.join("\n"));
         Ok(())
     }
@@ -66,6 +71,25 @@ impl Account {
 
     fn known(&self) -> impl Iterator<Item = &LineStatus> {
         self.all.iter().filter(|line| !line.is_default())
+    }
+}
+
+/// The lines that steps name for everybody, each with its place in the file.
+fn of_steps(steps: &[Step], path: &str, named: &mut Vec<(String, String)>) {
+    for (index, step) in steps.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        match step {
+            Step::Wait(_) => {}
+            Step::Send(step) => {
+                let line = step.send.phone_line_id.as_ref().filter(|line| line.variables().is_empty());
+                let line = line.and_then(|line| line.render(&Vars::new()).ok()).filter(|line| !line.is_empty());
+                named.extend(line.map(|line| (format!("{path}.send.phone_line_id"), line)));
+            }
+            Step::Branch(step) => {
+                of_steps(&step.branch.then, &format!("{path}.branch.then"), named);
+                of_steps(&step.branch.otherwise, &format!("{path}.branch.else"), named);
+            }
+        }
     }
 }
 

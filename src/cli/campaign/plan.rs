@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::Args;
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::campaign::file::shape::Audience as Source;
+use crate::campaign::file::shape::{Audience as Source, Schedule};
 use crate::campaign::file::words::Again;
 use crate::campaign::fires;
 use crate::campaign::plan::{Audience, Plan, Row, Step, plan};
@@ -20,9 +20,10 @@ use crate::campaign::running::Running;
 use crate::cli::campaign::lines::Account;
 use crate::cli::campaign::loads::{chart, lines};
 use crate::cli::campaign::people::{self, People};
+use crate::cli::campaign::{beside, query};
 use crate::cli::{DatabaseOptions, print_json, table};
 use crate::config::UnansweredOptions;
-use crate::outbox::campaigns::audience::{self, Person, Query};
+use crate::outbox::campaigns::audience::{self, Person, Query, QueryError};
 use crate::outbox::campaigns::known::{Asking, Ours, backlog, known};
 use crate::units::{counted, instant};
 
@@ -43,7 +44,8 @@ lines lose 15 % of their pace. What else is queued for the same lines goes first
 turn with it, unless their priority is later.
 
 People are counted as a firing counts them, and in its words: who is held for a variable that their row has is `already_active`, and goes
-on, from the first step as far as a plan can tell.
+on, from the first step as far as a plan can tell. Who is on the way now is `already_active` too, also where the firing is days off: how many
+of them may be through by then, and enrolled again, is said below the table, and nothing of theirs is foretold.
 
 What people got from any campaign counts under `caps.per_recipient`. Marketing waits for a reply after OUTBOX_UNANSWERED_LIMIT messages
 without one: who comes to a message that waits is counted there, as if nobody answered, and what waits is not in the end. That limit is an
@@ -55,7 +57,7 @@ Examples:
   chert-outbox campaign plan jobs/announcement.yaml --finish-by 2027-06-05T00:00:00Z --strict --json
 
 Exit code: 0 planned, 1 an error, 3 it ends after --finish-by, or with --strict somebody is held, waits for a reply, gets no text, or gets a
-link in a first message."
+link in a first message, or it is for nobody, or fires no more."
 )]
 pub struct PlanArgs {
     #[command(flatten)]
@@ -75,7 +77,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     finish_by: Option<DateTime<Utc>>,
     /// Fail if somebody is held, in review, waits for a reply, gets no text at a step, drops out because its deadline comes first, is stuck
-    /// without a line or hours, or is new and gets a link in their first message.
+    /// without a line or hours, or is new and gets a link in their first message; or if nobody is enrolled or let go, or it fires no more.
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
@@ -91,7 +93,12 @@ impl PlanArgs {
         let running = Running::read(&serde_json::to_value(&checked.campaign)?)
             .with_context(|| format!("reading {}", self.file.display()))?;
         let pool = self.database.outbox(2).await?;
-        Account::read(&pool).await?.must_have_pool(&self.file, &checked)?;
+        Account::read(&pool).await?.must_have_lines(&self.file, &checked)?;
+        if self.people.is_none() {
+            query::must_be_planned(&pool, &self.file, &checked).await?;
+            // What makes it fail is told by the plan itself.
+            super::warn(&self.file, &beside::look(&self.file, &checked).unwrap_or_default());
+        }
         let plan = self.plan(&running, &pool).await?;
         if self.json {
             print_json(&plan)?;
@@ -126,7 +133,13 @@ impl PlanArgs {
         let ours = Ours { at: starts_at, priority, campaign, from_where_they_stand: false };
         let lines = account.of(running, &backlog(pool, ours).await?);
         let audience = Audience { rows: &rows, known: &known };
-        Ok(plan(running, &audience, &lines, starts_at, self.unanswered.limit.0, usize::from(self.preview)))
+        let mut plan = plan(running, &audience, &lines, starts_at, self.unanswered.limit.0, usize::from(self.preview));
+        if starts_at <= account.now {
+            plan.people.may_be_through = 0;
+        }
+        let is_manual = matches!(running.campaign.schedule, Schedule::Manual { .. });
+        plan.fires_no_more = self.from.or(next).is_none() && !is_manual;
+        Ok(plan)
     }
 
     async fn rows(&self, running: &Running, pool: &PgPool) -> anyhow::Result<Vec<Row>> {
@@ -136,7 +149,14 @@ impl PlanArgs {
             (None, Source::Csv { csv, .. }) => people::read(&beside(csv))?,
             (None, Source::Sql { sql, role, time_limit, row_limit, .. }) => {
                 let query = Query { sql, role: role.as_deref(), time_limit: time_limit.0, row_limit: *row_limit };
-                return Ok(audience::look(pool, query).await?);
+                return audience::look(pool, query).await.map_err(|error| match error {
+                    QueryError::Role { role, why } => anyhow!(
+                        "{}: audience.role: you may not take the role `{role}` ({why}): grant it to the user that you connect as, or name \
+                         people with --people CSV",
+                        self.file.display()
+                    ),
+                    error => error.into(),
+                });
             }
             (None, Source::Enrolled { .. }) => {
                 bail!("the application enrols the people of {}: name some with --people CSV", running.campaign.name)
@@ -154,7 +174,7 @@ impl PlanArgs {
     }
 
     fn show(&self, plan: &Plan, running: &Running) {
-        show_people(plan);
+        show_people(plan, running.campaign.zone);
         show_steps(&plan.steps);
         show_losses(plan);
         show_times(plan, running.campaign.zone);
@@ -182,7 +202,10 @@ impl PlanArgs {
             |step: &Step| !step.faults.is_empty() || step.expired > 0 || step.unanswered > 0 || step.links_to_new > 0;
         let (held, in_review) = (&plan.people.held, plan.people.in_review);
         let holds = !held.is_empty() || in_review > 0 || !plan.held_at_branches.is_empty();
-        let lacks = self.strict && (plan.stuck > 0 || holds || plan.steps.iter().any(fails));
+        let people = &plan.people;
+        let for_nobody = people.enrolled == 0 && people.let_go == 0 && people.may_be_through == 0;
+        let for_nothing = for_nobody || plan.fires_no_more;
+        let lacks = self.strict && (for_nothing || plan.stuck > 0 || holds || plan.steps.iter().any(fails));
         if is_late || lacks { ExitCode::from(NOT_AS_WANTED) } else { ExitCode::SUCCESS }
     }
 }
@@ -255,7 +278,7 @@ fn show_losses(plan: &Plan) {
 
 /// In short: whom it reaches, who is lost on the way, and when.
 pub fn show_short(plan: &Plan, zone: Tz) {
-    show_people(plan);
+    show_people(plan, zone);
     for step in plan.steps.iter().filter(|step| !step.faults.is_empty()) {
         outln!("no text at {}: {}\n", step.name, reasons(&step.faults));
     }
@@ -263,13 +286,16 @@ pub fn show_short(plan: &Plan, zone: Tz) {
     show_times(plan, zone);
 }
 
-fn show_people(plan: &Plan) {
+fn show_people(plan: &Plan, zone: Tz) {
+    if plan.fires_no_more {
+        outln!("Its time has passed, and it fires no more by itself: this is what a firing by hand would do now\n");
+    }
     let people = &plan.people;
     let mut counts = vec![
         ("people".to_owned(), people.people),
         ("enrolled".to_owned(), people.enrolled),
         ("  new contacts".to_owned(), people.new),
-        ("  written to before".to_owned(), people.enrolled - people.new),
+        ("  known: written to before, or wrote to us".to_owned(), people.enrolled - people.new),
     ];
     counts.extend(by_reason("  held", &people.held));
     counts.extend(by_reason("  ended", &people.ended));
@@ -292,6 +318,18 @@ fn show_people(plan: &Plan) {
         rows.add_row([what, count.to_string()]);
     }
     outln!("{rows}\n");
+    if people.may_be_through > 0 {
+        outln!(
+            "{} on the way now, and counted as already_active: who is through by {}, and may be enrolled again by then, is enrolled, and is \
+             in no other number of this plan\n",
+            counted(people.may_be_through, "person is", "people are"),
+            local(plan.starts_at, zone)
+        );
+    }
+}
+
+fn local(at: DateTime<Utc>, zone: Tz) -> String {
+    at.with_timezone(&zone).format("%a %F %H:%M %Z").to_string()
 }
 
 fn by_reason(what: &str, reasons: &BTreeMap<String, u32>) -> impl Iterator<Item = (String, usize)> {
@@ -299,8 +337,8 @@ fn by_reason(what: &str, reasons: &BTreeMap<String, u32>) -> impl Iterator<Item 
 }
 
 fn show_times(plan: &Plan, zone: Tz) {
-    let local = |at: DateTime<Utc>| at.with_timezone(&zone).format("%a %F %H:%M %Z").to_string();
-    let at = |at: Option<DateTime<Utc>>| at.map_or("never".to_owned(), local);
+    let never = if plan.people.may_be_through > 0 { "not known: to who is through by then" } else { "never" };
+    let at = |at: Option<DateTime<Utc>>| at.map_or(never.to_owned(), |at| local(at, zone));
     outln!("first message  {}", at(plan.first_at));
     outln!("last message   {}", range(at(plan.finishes_from), at(plan.finishes_by)));
     outln!("cost           {:.1} line-days, on {}\n", plan.line_days, counted(plan.lines, "line", "lines"));

@@ -184,16 +184,7 @@ async fn run(
     writing: &mut PgTransaction<'_>,
     audience: i64,
 ) -> Result<u64, QueryError> {
-    let mut tx = database::begin_plain(pool).await.map_err(QueryError::Database)?;
-    // Each in a statement of its own: what the file says is never a part of a text with several.
-    for setting in settings(query) {
-        sqlx::query(AssertSqlSafe(setting)).persistent(false).execute(&mut *tx).await.map_err(QueryError::Database)?;
-    }
-    if let Some(role) = query.role {
-        let setting = format!("set local role \"{}\"", role.replace('"', "\"\""));
-        let set = sqlx::query(AssertSqlSafe(setting)).persistent(false).execute(&mut *tx).await;
-        set.map_err(|error| QueryError::Role { role: role.to_owned(), why: database::describe(&error) })?;
-    }
+    let mut tx = begin_reading(pool, query).await?;
     // A comment at its end must not hide what follows.
     let sql = query.sql.trim().trim_end_matches(';');
     let cursor = format!(
@@ -239,6 +230,63 @@ async fn run(
 fn twice(mut columns: Vec<String>) -> Option<String> {
     columns.sort_unstable();
     columns.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone())
+}
+
+/// A transaction that only reads, within the bounds of a query and as its role.
+async fn begin_reading(pool: &PgPool, query: Query<'_>) -> Result<PgTransaction<'static>, QueryError> {
+    let mut tx = database::begin_plain(pool).await.map_err(QueryError::Database)?;
+    // Each in a statement of its own: what the file says is never a part of a text with several.
+    for setting in settings(query) {
+        sqlx::query(AssertSqlSafe(setting)).persistent(false).execute(&mut *tx).await.map_err(QueryError::Database)?;
+    }
+    if let Some(role) = query.role {
+        let setting = format!("set local role \"{}\"", role.replace('"', "\"\""));
+        let set = sqlx::query(AssertSqlSafe(setting)).persistent(false).execute(&mut *tx).await;
+        set.map_err(|error| QueryError::Role { role: role.to_owned(), why: database::describe(&error) })?;
+    }
+    Ok(tx)
+}
+
+/// Why a query was not planned.
+#[derive(Debug)]
+pub enum Unplanned {
+    /// Whoever is connected lacks a right that workers may have, or their role.
+    NoRight(String),
+    /// No column is named phone.
+    NoPhone,
+    /// More than one is.
+    TwoPhones,
+    /// As `refused` tells it; `at` is the byte of the query at which it is wrong.
+    Refused {
+        told: String,
+        hint: Option<String>,
+        at: Option<usize>,
+    },
+    Database(sqlx::Error),
+}
+
+/// Has Postgres plan a query as a firing would run it, and reads no row of it. Errors: as said.
+pub async fn plan(pool: &PgPool, query: Query<'_>) -> Result<(), Unplanned> {
+    let mut tx = begin_reading(pool, query).await.map_err(|error| match error {
+        QueryError::Database(error) => Unplanned::Database(error),
+        QueryError::Role { role, why } => Unplanned::NoRight(format!("the role `{role}` cannot be taken ({why})")),
+        other => Unplanned::NoRight(other.to_string()),
+    })?;
+    let before = "declare audience no scroll cursor for select audience.phone, to_jsonb(audience) from (\n";
+    let sql = query.sql.trim_end().trim_end_matches(';');
+    let cursor = AssertSqlSafe(format!("{before}{sql}\n) audience"));
+    let planned = sqlx::query(cursor).persistent(false).execute(&mut *tx).await;
+    let Err(error) = planned else { return tx.rollback().await.map_err(Unplanned::Database) };
+    let at = refused::place(&error).and_then(|place| place.checked_sub(before.chars().count()));
+    let at = at.and_then(|place| Some(sql.char_indices().nth(place)?.0));
+    let code = error.as_database_error().and_then(|refused| refused.code()).unwrap_or_default();
+    Err(match &*code {
+        // Without a role of its own, workers read as somebody else.
+        "42501" if query.role.is_none() => Unplanned::NoRight(refused::planned(&error)),
+        "42703" if at.is_none() => Unplanned::NoPhone,
+        "42702" if at.is_none() => Unplanned::TwoPhones,
+        _ => Unplanned::Refused { told: refused::planned(&error), hint: refused::hint(&error), at },
+    })
 }
 
 fn settings(query: Query<'_>) -> Vec<String> {

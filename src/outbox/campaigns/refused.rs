@@ -1,7 +1,7 @@
 //! What may be told of a query that the database refused: what it says of the query itself, and never what stood in a row. Its words
 //! go into logs and into the firing's row, which viewers may read.
 
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
 use crate::database;
 
@@ -15,7 +15,27 @@ const NO_RIGHT: &str = "42501";
 
 /// The words for a query that was refused before any of its rows was read.
 pub fn planned(error: &sqlx::Error) -> String {
-    told(error, |class| OF_NO_ROW.contains(&class) || OF_THE_TEXT.contains(&class))
+    told(error, is_of_the_query)
+}
+
+/// What the database proposes for a query that was refused before any of its rows was read, where its own words are told.
+pub fn hint(error: &sqlx::Error) -> Option<String> {
+    let sqlx::Error::Database(refused) = error else { return None };
+    let refused = refused.try_downcast_ref::<PgDatabaseError>()?;
+    Some(refused.hint()?.to_owned()).filter(|_| is_told(error, is_of_the_query))
+}
+
+/// At which character of the statement a query was refused, from 0.
+pub fn place(error: &sqlx::Error) -> Option<usize> {
+    let sqlx::Error::Database(refused) = error else { return None };
+    match refused.try_downcast_ref::<PgDatabaseError>()?.position()? {
+        PgErrorPosition::Original(character) => character.checked_sub(1),
+        PgErrorPosition::Internal { .. } => None,
+    }
+}
+
+fn is_of_the_query(class: &str) -> bool {
+    OF_NO_ROW.contains(&class) || OF_THE_TEXT.contains(&class)
 }
 
 /// The words for a query that was refused while its rows were read.
@@ -25,15 +45,24 @@ pub fn read(error: &sqlx::Error) -> String {
 
 fn told(error: &sqlx::Error, is_harmless: impl Fn(&str) -> bool) -> String {
     let sqlx::Error::Database(refused) = error else { return database::describe(error) };
-    let code = refused.code().unwrap_or_default();
-    // Whatever code a function gives to what it raises, the words are its own.
-    let raised = refused.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
-    let raised = raised == Some("exec_stmt_raise");
-    if !raised && (code == NO_RIGHT || code.get(..2).is_some_and(is_harmless)) {
+    if is_told(error, is_harmless) {
         return refused.message().to_owned();
     }
-    let meaning = if raised { "a function that it calls raised an exception" } else { meaning(&code) };
+    let code = refused.code().unwrap_or_default();
+    let meaning = if is_raised(error) { "a function that it calls raised an exception" } else { meaning(&code) };
     format!("{code}: {meaning} (what the database said may quote a row: run the query by hand to see it)")
+}
+
+/// Whether the database's own words quote nothing of a row.
+fn is_told(error: &sqlx::Error, is_harmless: impl Fn(&str) -> bool) -> bool {
+    let code = error.as_database_error().and_then(|refused| refused.code()).unwrap_or_default();
+    !is_raised(error) && (code == NO_RIGHT || code.get(..2).is_some_and(is_harmless))
+}
+
+/// Whatever code a function gives to what it raises, the words are its own.
+fn is_raised(error: &sqlx::Error) -> bool {
+    let refused = error.as_database_error().and_then(|refused| refused.try_downcast_ref::<PgDatabaseError>());
+    refused.and_then(PgDatabaseError::routine) == Some("exec_stmt_raise")
 }
 
 fn meaning(code: &str) -> &'static str {

@@ -122,6 +122,104 @@ async fn the_short_plan_tells_who_is_lost_and_warnings_are_told_by_plan_and_appl
 }
 
 #[tokio::test]
+async fn a_query_that_postgres_does_not_plan_is_refused_with_its_place_and_what_was_meant() {
+    let it = Harness::start().await;
+    it.execute("create table people (phone text, name text)").await;
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml").display().to_string();
+    let meant = "Perhaps you meant to reference the column \"people.phone\".";
+    for (query, told) in [
+        ("select phon, name", format!(":6:12: audience.sql: column \"phon\" does not exist — {meant}")),
+        ("select name, phone, from people --", ":6:25: audience.sql: syntax error at or near \"from\" — ".to_owned()),
+        ("select name", ":6:5: audience.sql: the query brings no column named phone — ".to_owned()),
+        ("select people.*, phone", ":6:5: audience.sql: the query brings two columns named phone — ".to_owned()),
+        ("select phone, nobody(name)", ":6:19: audience.sql: function nobody(text) does not exist — ".to_owned()),
+    ] {
+        let audience = format!("audience:\n  sql: |\n    {query}\n      from people;\nschedule: {{ manual: true }}");
+        std::fs::write(&path, file(&audience, HI)).expect("written");
+        for args in [&["campaign", "plan", &path][..], &["campaign", "apply", &path, "--yes"]] {
+            let (code, _, error) = it.run(args).await;
+            assert!(code == 1 && error.contains(&format!("{path}{told}")), "{query}: {error}");
+        }
+        assert_eq!(campaigns(&it).await, "");
+    }
+}
+
+#[tokio::test]
+async fn what_looks_wrong_by_its_time_or_with_its_csv_is_told_by_plan_and_apply_too() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (path, csv) = (at("drip.yaml"), at("people.csv"));
+    let more =
+        "audience: { csv: people.csv }\nschedule: { at: 2020-01-01T10:00 }\nvariables: { coach: { missing: skip } }";
+    std::fs::write(&path, file(more, "[{ send: { body: 'Hi from {{ coach }}' } }]")).expect("written");
+    let passed = "schedule.at: this time has passed — write a later time (warning)";
+    let lacks = "audience.csv: the file has no column `coach`, so that everybody is left out";
+    let nobody = "audience.csv: the file has no people — ";
+    for (people, warnings) in
+        [(format!("phone\n{ANN}\n"), [passed, lacks]), ("phone,coach\n".to_owned(), [passed, nobody])]
+    {
+        std::fs::write(&csv, people).expect("written");
+        for (args, code) in [
+            (&["campaign", "plan", &path][..], 0),
+            (&["campaign", "plan", &path, "--strict"], 3),
+            (&["campaign", "apply", &path, "--yes"], 0),
+        ] {
+            let (exit, told, error) = it.run(args).await;
+            assert!(exit == code && warnings.iter().all(|warning| error.contains(warning)), "{args:?}: {told}{error}");
+            let says = "Its time has passed, and it fires no more by itself";
+            assert_eq!(told.contains(says), args[1] == "plan", "{told}");
+        }
+    }
+    std::fs::write(&csv, format!("phone,coach\n{ANN},Bob\n")).expect("written");
+    let strict = async |args: &[&str]| it.run(&[&["campaign", "plan", &path, "--strict"], args].concat()).await.0;
+    assert_eq!((strict(&[]).await, strict(&["--from", "2020-01-01T10:00:00Z"]).await), (3, 0));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_any_of_the_files_is_told_at_once() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let write = |name: &str, source: String| {
+        let path = directory.path().join(name).display().to_string();
+        std::fs::write(&path, source.replace("name: drip", &format!("name: {name}"))).expect("written");
+        path
+    };
+    let all = async |paths: [String; 3], told: [&str; 2]| {
+        let (code, _, error) = it.run(&["campaign", "apply", &paths[0], &paths[1], &paths[2], "--yes"]).await;
+        assert!(code == 1 && told.iter().all(|told| error.contains(told)), "{error}");
+        assert_eq!(campaigns(&it).await, "");
+    };
+    let good = write("good", file(TWO, HI));
+    let csv = file("audience: { csv: nowhere.csv }\nschedule: { manual: true }", HI);
+    let paths = [write("one", file(TWO, "[{ sned: { body: Hi } }]")), good.clone(), write("two", csv)];
+    all(paths, ["steps[0]", "nowhere.csv"]).await;
+    let sql = |sql: &str| file(&format!("schedule: {{ manual: true }}\naudience: {{ sql: {sql} }}"), HI);
+    let pool = file(&format!("{TWO}\nlines: {{ pool: [pl_99] }}"), HI);
+    all(
+        [write("three", sql("select phon")), good, write("four", pool)],
+        ["\"phon\" does not exist", "no line `pl_99`"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn of_a_campaign_that_does_not_run_that_is_said_before_its_plan() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml").display().to_string();
+    it.apply(&file(TWO, HI)).await;
+    std::fs::write(&path, file(TWO, "[{ send: { body: Hello } }]")).expect("written");
+    let says = "drip is paused, and stays so: nothing of this comes about before campaign resume drip";
+    for paused in [false, true] {
+        let (_, told) = at_terminal(&it, &["campaign", "apply", &path], "n\n").await;
+        assert!(told.contains(says) == paused && told.contains("first message"), "{told}");
+        it.run(&["campaign", "pause", "drip"]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_being_stored_holds_up_no_pause_and_applies_at_once_come_one_after_the_other() {
     let it = Harness::start().await;
     let directory = tempfile::tempdir().expect("made");

@@ -103,7 +103,9 @@ async fn an_audience_that_cannot_be_read_is_tried_ever_less_often_until_its_firi
     let it = Harness::start().await;
     let minute = it.scalar("select (extract(minute from now())::bigint + 30) % 60").await;
     let source = format!("audience: {{ sql: 'select phone from people' }}\nschedule: {{ cron: '{minute} * * * *' }}");
+    it.execute("create table people (phone text)").await;
     it.apply(&file(&source, "[{ send: { body: Hi } }]")).await;
+    it.execute("drop table people").await;
     let engine = it.engine();
     it.execute("update outbox.campaigns set next_at = now()").await;
     for wait in [20, 40, 80, 160, 320, 600, 600] {
@@ -159,7 +161,9 @@ async fn a_firing_that_finds_nobody_goes_on_with_a_mended_file_and_so_do_those_b
         it.apply(&file(&audience, "[{ send: { body: Hi } }]")).await;
     };
     it.execute("create table people (phone text); insert into people values ('+15550142200')").await;
+    it.execute("create table peple (phone text)").await;
     apply("peple").await;
+    it.execute("drop table peple").await;
     let engine = it.engine();
     for _ in 0..2 {
         assert_eq!(it.run(&["campaign", "run", "drip"]).await.0, 0);

@@ -122,13 +122,33 @@ async fn a_message_that_names_a_line_is_foretold_to_go_by_it_whatever_is_drawn_n
 }
 
 #[tokio::test]
+async fn a_line_that_a_step_names_for_everybody_and_the_account_does_not_have_is_refused_with_its_place() {
+    let it = Harness::start().await;
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml").display().to_string();
+    let steps = "\n- send: { body: Hi, phone_line_id: '{{ line }}' }\n- branch:\n    if: replied\n    then:\n    - send:\n        body: Hi\n        phone_line_id: pl_9";
+    let more = "schedule: { manual: true }\naudience: { sql: \"select '+15550142200' as phone, 'pl_1' as line\" }\nvariables: { line: { missing: hold } }";
+    std::fs::write(&path, file(more, steps)).expect("written");
+    let told = format!(
+        "{path}:14:24: steps[1].branch.then[0].send.phone_line_id: there is no line `pl_9` — did you mean `pl_"
+    );
+    for args in [&["campaign", "plan", &path][..], &["campaign", "apply", &path, "--yes"]] {
+        let (code, _, error) = it.run(args).await;
+        assert!(code == 1 && error.contains(&told), "{args:?}: {error}");
+    }
+    std::fs::write(&path, file(more, &steps.replace("pl_9", "pl_1"))).expect("written");
+    let (code, _, error) = it.run(&["campaign", "apply", &path, "--yes"]).await;
+    assert_eq!(code, 0, "{error}");
+}
+
+#[tokio::test]
 async fn a_line_of_the_pool_that_the_account_does_not_have_is_refused_with_its_place() {
     let it = Harness::start().await;
     let directory = tempfile::tempdir().expect("made");
     let path = directory.path().join("drip.yaml");
     std::fs::write(
         &path,
-        file("schedule: { manual: true }\naudience: { sql: select }\nlines:\n  pool: [pl_1, pl_9]", HI),
+        file("schedule: { manual: true }\naudience: { sql: select 1 as phone }\nlines:\n  pool: [pl_1, pl_9]", HI),
     )
     .expect("written");
     let path = path.to_str().expect("UTF-8");

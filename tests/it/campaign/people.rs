@@ -72,18 +72,25 @@ async fn a_query_reads_only_within_its_limits_and_as_its_role() {
          grant usage on schema public to campaign_reader_it",
     )
     .await;
-    for (audience, told) in [
-        ("sql: 'select public.spoil() as phone'", "cannot execute DELETE in a read-only transaction"),
-        ("sql: 'select phone from people', role: campaign_reader_it", "permission denied for table people"),
-        ("sql: 'select 1 as phone; drop table people'", "syntax error"),
-        ("sql: \"select '+15550142200' as phone, pg_sleep(10)\", time_limit: 1s", "statement timeout"),
-        ("sql: \"select '+1555014220' || n as phone from generate_series(1, 3) n\", row_limit: 2", "more than 2 rows"),
-        ("sql: 'select phone as number from people'", "no column named phone"),
-        ("sql: 'select a.*, b.* from people a cross join people b'", "two columns named phone"),
-        ("sql: 'select phone from nowhere'", "relation \"nowhere\" does not exist"),
+    for (audience, more, told) in [
+        ("select public.spoil() as phone", "", "cannot execute DELETE in a read-only transaction"),
+        ("select phone from people", "role: campaign_reader_it", "permission denied for table people"),
+        ("select 1 as phone; drop table people", "", "syntax error"),
+        ("select '+15550142200' as phone, pg_sleep(10)", "time_limit: 1s", "statement timeout"),
+        ("select '+1555014220' || n as phone from generate_series(1, 3) n", "row_limit: 2", "more than 2 rows"),
+        ("select phone as number from people", "", "no column named phone"),
+        ("select a.*, b.* from people a cross join people b", "", "two columns named phone"),
+        ("select phone from nowhere", "", "relation \"nowhere\" does not exist"),
     ] {
         it.execute("delete from outbox.ticks").await;
-        it.apply(&file(&format!("audience: {{ {audience} }}\nschedule: {{ manual: true }}"), HI)).await;
+        it.apply(&file(&format!("audience: {{ sql: select 1 as phone, {more} }}\nschedule: {{ manual: true }}"), HI))
+            .await;
+        // It was right when it was applied.
+        sqlx::query("update outbox.campaign_versions set definition = jsonb_set(definition, '{audience,sql}', to_jsonb($1::text))")
+            .bind(audience)
+            .execute(it.pool())
+            .await
+            .expect("changed");
         fires(&it).await;
         for _ in 0..2 {
             it.execute("update outbox.ticks set again_at = now()").await;
@@ -155,6 +162,44 @@ async fn a_role_that_workers_may_not_become_is_refused_before_anything_is_stored
     fires(&it).await;
     let error = it.text("select error from outbox.ticks").await;
     assert!(error.contains(&format!("audience.role: the role `{role}` cannot be taken")), "{error}");
+}
+
+#[tokio::test]
+async fn who_lacks_a_right_that_workers_have_is_told_so_and_may_apply() {
+    let it = Harness::start().await;
+    let id = uuid::Uuid::new_v4().simple();
+    let (user, role) = (format!("deployer_{id}"), format!("reports_{id}"));
+    let sql = |text: String| sqlx::raw_sql(AssertSqlSafe(text)).execute(it.pool());
+    sql(format!(
+        "create role {user} login password 'pw'; create role {role}; grant {role} to outbox_worker; grant usage on schema outbox to {user};
+         grant all on all tables in schema outbox to {user}; grant all on all sequences in schema outbox to {user};
+         create table people (phone text)"
+    ))
+    .await
+    .expect("made");
+    let (_, host) = it.database.url().rsplit_once('@').expect("a URL with a user");
+    let url = format!("postgres://{user}:pw@{host}");
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("drip.yaml").display().to_string();
+    let role_of = format!("\n  role: {role}");
+    for (role, planned) in [
+        (role_of.as_str(), format!("{path}: audience.role: you may not take the role `{role}` (permission denied")),
+        ("", "the query: permission denied for table people".to_owned()),
+    ] {
+        let audience = format!("audience:\n  sql: select phone from people{role}\nschedule: {{ manual: true }}");
+        std::fs::write(&path, file(&audience, HI)).expect("written");
+        let run = async |args: &[&str]| {
+            let output = it.binary().env("DATABASE_URL", &url).args(args).output().await.expect("it ran");
+            (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+        };
+        let (code, error) = run(&["campaign", "plan", &path]).await;
+        assert!(code == Some(1) && error.contains(&planned), "{error}");
+        let (code, error) = run(&["campaign", "apply", &path, "--yes"]).await;
+        let warning = format!("{path}:5:8: audience.sql: the query was not planned: ");
+        assert!(code == Some(0) && error.contains(&warning) && error.contains("permission denied"), "{error}");
+        assert!(!error.contains("create it"), "it is there: {error}");
+    }
+    sql(format!("drop owned by {user}; drop role {role}; drop role {user}")).await.expect("dropped");
 }
 
 #[tokio::test]

@@ -422,6 +422,32 @@ async fn a_firing_enrols_again_whom_the_one_so_long_before_it_enrolled() {
 }
 
 #[tokio::test]
+async fn who_is_on_the_way_now_and_may_be_through_by_the_firing_is_counted_apart() {
+    let it = Harness::start().await;
+    let source = |again: &str| {
+        let audience =
+            format!("schedule: {{ manual: true }}\naudience: {{ sql: \"select '{ANN}' as phone\", again: {again} }}");
+        file(&audience, "[{ send: { body: Hi } }]")
+    };
+    let always = source("always");
+    it.apply(&always).await;
+    it.enrol(ANN).await;
+    let from = (it.now().await + TimeDelta::days(7)).to_rfc3339();
+    let (code, told) = plan(&it, &always, &["--strict", "--from", &from]).await;
+    let people = &told["people"];
+    assert_eq!((code, &people["enrolled"], &people["may_be_through"]), (0, &0.into(), &1.into()), "{people}");
+    let (_, text) = shown(&it, &always, &["--from", &from]).await;
+    assert!(text.contains("1 person is on the way now, and counted as already_active: who is through by "), "{text}");
+    assert!(text.contains("first message  not known: to who is through by then") && !text.contains("never"), "{text}");
+    for (source, args) in [(&always, vec!["--strict"]), (&source("never"), vec!["--strict", "--from", &from])] {
+        let (code, told) = plan(&it, source, &args).await;
+        assert_eq!((code, &told["people"]["may_be_through"]), (3, &0.into()), "it is for nobody: {told}");
+    }
+    let (_, text) = shown(&it, &always, &[]).await;
+    assert!(text.contains("first message  never") && !text.contains("on the way now"), "{text}");
+}
+
+#[tokio::test]
 async fn whom_a_mended_row_lets_go_is_in_the_plan_as_they_are_in_the_firing() {
     let it = Harness::start().await;
     it.execute(
