@@ -28,10 +28,10 @@ use serde_json::{Value, json};
 use crate::campaign::file::node::MAX_BYTES;
 use crate::campaign::file::shape::{Audience, Holidays, Missing, QuietHours, Schedule, Variable};
 use crate::campaign::file::{self, Checked, Finding};
+use crate::campaign::fires;
 use crate::campaign::opening::Opening;
 use crate::campaign::preset;
 use crate::campaign::program::Op;
-use crate::campaign::zone::first_instant;
 use crate::cli::{print_json, table};
 use crate::units::{counted, instant};
 
@@ -302,15 +302,8 @@ fn never_opens(checked: &Checked, from: DateTime<Utc>) -> Option<Finding> {
 
 /// When it fires after an instant, the next [`FIRES`] times at most.
 fn fires(checked: &Checked, from: DateTime<Utc>) -> Vec<DateTime<Utc>> {
-    let zone = checked.campaign.schedule.zone(checked.campaign.zone);
-    match &checked.campaign.schedule {
-        Schedule::Cron { cron, .. } => {
-            let next = |at: &DateTime<Utc>| cron.next_after(*at, zone);
-            std::iter::successors(next(&from), next).take(FIRES).collect()
-        }
-        Schedule::At { at, .. } => first_instant(at.0, zone).filter(|at| *at > from).into_iter().collect(),
-        Schedule::Manual { .. } => Vec::new(),
-    }
+    let next = |at: &DateTime<Utc>| fires::next_after(&checked.campaign.schedule, checked.campaign.zone, *at);
+    std::iter::successors(next(&from), next).take(FIRES).collect()
 }
 
 fn show(results: &[Checking]) {

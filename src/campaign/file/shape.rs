@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -301,6 +302,20 @@ impl Campaign {
             }
         }
         Windows::new(open, quiet, &presets)
+    }
+}
+
+impl Audience {
+    /// After how long somebody may be enrolled again; none for never.
+    pub fn again_after(&self) -> Option<Duration> {
+        match self {
+            Audience::Sql { again, .. } | Audience::Csv { again, .. } | Audience::Enrolled { again, .. } => match again
+            {
+                Again::Never => None,
+                Again::After(length) => Some(length.0),
+                Again::Always => Some(Duration::ZERO),
+            },
+        }
     }
 }
 

@@ -8,8 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::campaign::draft::Fault;
-use crate::campaign::file::shape::{Audience as Source, Missing};
-use crate::campaign::file::words::Again;
+use crate::campaign::file::shape::Missing;
 use crate::campaign::forecast::Entrant;
 use crate::campaign::plan::{Audience, Known, Lines, Row};
 use crate::campaign::running::{Lacking, Running};
@@ -85,11 +84,7 @@ pub(super) fn enrol<'a>(running: &Running, audience: &Audience<'a>) -> (Vec<Memb
     let mut people = People { people: audience.rows.len(), ..People::default() };
     let mut members = Vec::new();
     let mut seen = HashMap::new();
-    let again = match &running.campaign.audience {
-        Source::Sql { again, .. } | Source::Csv { again, .. } | Source::Enrolled { again, .. } => {
-            *again != Again::Never
-        }
-    };
+    let again = running.campaign.audience.again_after().is_some();
     for row in audience.rows {
         let Some(phone) = row.phone.as_ref().filter(|_| row.problem.is_none()) else {
             let reason = row.problem.as_deref().unwrap_or("bad_number");

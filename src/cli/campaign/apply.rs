@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
@@ -12,7 +11,6 @@ use sqlx::PgPool;
 
 use crate::campaign::file::Checked;
 use crate::campaign::file::shape::{Audience, Campaign, StopOn};
-use crate::campaign::file::words::Again;
 use crate::campaign::fires;
 use crate::campaign::running::Running;
 use crate::cli::campaign::beside;
@@ -207,9 +205,6 @@ async fn state(pool: &PgPool, name: &str) -> anyhow::Result<Option<String>> {
 }
 
 fn version(campaign: &Campaign, people: Option<People>) -> anyhow::Result<NewVersion> {
-    let again = match &campaign.audience {
-        Audience::Sql { again, .. } | Audience::Csv { again, .. } | Audience::Enrolled { again, .. } => *again,
-    };
     let stop_on = campaign.stop_on.iter().map(|stop| match stop {
         StopOn::Reply => "reply".to_owned(),
         StopOn::OptOut => "opt_out".to_owned(),
@@ -218,11 +213,7 @@ fn version(campaign: &Campaign, people: Option<People>) -> anyhow::Result<NewVer
     Ok(NewVersion {
         name: campaign.name.to_string(),
         definition: serde_json::to_value(campaign).context("writing the campaign as JSON")?,
-        again_after: match again {
-            Again::Never => None,
-            Again::After(length) => Some(length.0),
-            Again::Always => Some(Duration::ZERO),
-        },
+        again_after: campaign.audience.again_after(),
         stop_on: stop_on.collect(),
         labels: json!(campaign.labels),
         priority: campaign.caps.priority,

@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pause a campaign: nothing of it is sent within a second, also of what is queued, and nobody moves on.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chert-outbox campaign pause welcome")]
 pub struct Pause {
     #[command(flatten)]
     database: DatabaseOptions,
@@ -49,6 +51,8 @@ impl Pause {
 /// After a pause, everybody goes on where they stand, and a firing of that time is made up for as `catch_up` says. After a stop, enrolments
 /// are over, and new ones begin with its next firing.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chert-outbox campaign resume welcome")]
 pub struct Resume {
     #[command(flatten)]
     database: DatabaseOptions,
@@ -128,8 +132,13 @@ impl Stop {
     }
 }
 
-/// Let a campaign fire now, whatever its schedule says. One that the application enrols people in finds nobody, and does not fire.
+/// Let a campaign fire now, whatever its schedule says.
+///
+/// One that is paused or stopped does not: resume it first. It waits for an earlier firing that still enrols. One that the application
+/// enrols people in finds nobody, and does not fire.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  chert-outbox campaign run announcement")]
 pub struct Run {
     #[command(flatten)]
     database: DatabaseOptions,

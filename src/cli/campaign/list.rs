@@ -10,6 +10,9 @@ use crate::outbox::campaigns::overview::{self, Listed};
 
 /// List the campaigns by name, with how many people stand where.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  chert-outbox campaign list
+  chert-outbox campaign list --json")]
 pub struct List {
     #[command(flatten)]
     page: ListOptions,

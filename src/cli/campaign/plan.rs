@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use chrono::{DateTime, Utc};
@@ -13,7 +12,6 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use crate::campaign::file::shape::{Audience as Source, Schedule};
-use crate::campaign::file::words::Again;
 use crate::campaign::fires;
 use crate::campaign::plan::{Audience, Plan, Row, Step, plan};
 use crate::campaign::running::Running;
@@ -126,7 +124,7 @@ impl PlanArgs {
             campaign,
             labels: &labels,
             at: starts_at,
-            again_after: again_after(&running.campaign.audience),
+            again_after: running.campaign.audience.again_after(),
             cap: running.campaign.caps.per_recipient,
         };
         let known = known(pool, asking, &phones).await?;
@@ -207,16 +205,6 @@ impl PlanArgs {
         let for_nothing = for_nobody || plan.fires_no_more;
         let lacks = self.strict && (for_nothing || plan.stuck > 0 || holds || plan.steps.iter().any(fails));
         if is_late || lacks { ExitCode::from(NOT_AS_WANTED) } else { ExitCode::SUCCESS }
-    }
-}
-
-fn again_after(audience: &Source) -> Option<Duration> {
-    match audience {
-        Source::Sql { again, .. } | Source::Csv { again, .. } | Source::Enrolled { again, .. } => match again {
-            Again::Never => None,
-            Again::After(length) => Some(length.0),
-            Again::Always => Some(Duration::ZERO),
-        },
     }
 }
 
