@@ -118,8 +118,8 @@ pub enum QueryError {
     Role { role: String, why: String },
     #[error("the query brought no column named phone")]
     NoPhone,
-    #[error("the query brought two columns named {0}: give each a name of its own")]
-    Twice(String),
+    #[error("the query brought two columns named phone: give each a name of its own")]
+    TwoPhones,
     #[error("the query brought more than {0} rows, which is its row_limit")]
     TooMany(u32),
     #[error("the query took longer than its time_limit")]
@@ -171,7 +171,7 @@ pub async fn look(pool: &PgPool, query: Query<'_>) -> Result<Vec<Row>, QueryErro
 
 /// Lets a transaction stand still for so long, while a query runs beside it.
 async fn stands_still(tx: &mut PgTransaction<'_>, most: Duration) -> Result<(), sqlx::Error> {
-    let most = format!("{}ms", most.as_millis());
+    let most = format!("{}ms", most.as_millis().min(i32::MAX as u128));
     sqlx::query!(r#"select set_config('idle_in_transaction_session_timeout', $1, true) as "set!""#, most)
         .fetch_one(&mut **tx)
         .await
@@ -185,7 +185,7 @@ async fn run(
     audience: i64,
 ) -> Result<u64, QueryError> {
     let mut tx = begin_reading(pool, query).await?;
-    // A comment at its end must not hide what follows.
+    // A comment at its end must not hide what follows. As JSON, a row has only the last of two columns of one name.
     let sql = query.sql.trim().trim_end_matches(';');
     let cursor = format!(
         "declare audience no scroll cursor for
@@ -207,10 +207,9 @@ async fn run(
             if n > i64::from(query.row_limit) {
                 return Err(QueryError::TooMany(query.row_limit));
             }
-            if let Some(column) =
-                row.try_get::<Option<Vec<String>>, _>(1).map_err(QueryError::Database)?.and_then(twice)
-            {
-                return Err(QueryError::Twice(column));
+            let columns: Option<Vec<String>> = row.try_get(1).map_err(QueryError::Database)?;
+            if columns.is_some_and(|columns| columns.iter().filter(|column| *column == "phone").count() > 1) {
+                return Err(QueryError::TwoPhones);
             }
             match row.try_get(0).map_err(QueryError::Database)? {
                 Value::Object(row) if row.contains_key("phone") => {
@@ -224,12 +223,6 @@ async fn run(
         }
         add(writing, audience, &people).await.map_err(QueryError::Database)?;
     }
-}
-
-/// Of columns the first whose name another has as well: as JSON, a row has only the last of them.
-fn twice(mut columns: Vec<String>) -> Option<String> {
-    columns.sort_unstable();
-    columns.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone())
 }
 
 /// A transaction that only reads, within the bounds of a query and as its role.
@@ -277,14 +270,17 @@ pub async fn plan(pool: &PgPool, query: Query<'_>) -> Result<(), Unplanned> {
     let cursor = AssertSqlSafe(format!("{before}{sql}\n) audience"));
     let planned = sqlx::query(cursor).persistent(false).execute(&mut *tx).await;
     let Err(error) = planned else { return tx.rollback().await.map_err(Unplanned::Database) };
-    let at = refused::place(&error).and_then(|place| place.checked_sub(before.chars().count()));
+    let place = refused::place(&error);
+    let is_ours = place.is_some_and(|place| place < before.chars().count());
+    let at = place.and_then(|place| place.checked_sub(before.chars().count()));
     let at = at.and_then(|place| Some(sql.char_indices().nth(place)?.0));
     let code = error.as_database_error().and_then(|refused| refused.code()).unwrap_or_default();
     Err(match &*code {
         // Without a role of its own, workers read as somebody else.
         "42501" if query.role.is_none() => Unplanned::NoRight(refused::planned(&error)),
-        "42703" if at.is_none() => Unplanned::NoPhone,
-        "42702" if at.is_none() => Unplanned::TwoPhones,
+        "42703" if is_ours => Unplanned::NoPhone,
+        "42702" if is_ours => Unplanned::TwoPhones,
+        _ if refused::passes_by(&error) => Unplanned::Database(error),
         _ => Unplanned::Refused { told: refused::planned(&error), hint: refused::hint(&error), at },
     })
 }

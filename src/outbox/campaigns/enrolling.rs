@@ -77,7 +77,10 @@ async fn judge_and_enrol(tx: &mut PgTransaction<'_>, tick: &Open, ready: bool) -
                              or latest.tick_id = t.id then 'duplicate'
                         when latest.state in ('active', 'held') then 'already_active'
                         when latest.id is not null
-                             and (v.again_after is null or outbox.again_from(latest.created_at, fired.at, v.again_after) > t.at)
+                             and (v.again_after is null
+                                  -- Its firing may have been purged.
+                                  or outbox.again_from(latest.created_at, coalesce(fired.at, case when latest.tick_id is not null then latest.created_at end),
+                                                       v.again_after) > t.at)
                              then 'already_enrolled'
                         -- It came after its people were found, or while they were.
                         when 'goal' = any (v.stop_on)

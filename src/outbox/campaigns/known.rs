@@ -64,7 +64,9 @@ pub async fn known(
                    end as "sent!",
                    case when latest.state in ('active', 'held') then 'already_active'
                         when latest.id is not null
-                             and ($4::interval is null or outbox.again_from(latest.created_at, fired.at, $4) > greatest($7, now()))
+                             and ($4::interval is null
+                                  or outbox.again_from(latest.created_at, coalesce(fired.at, case when latest.tick_id is not null then latest.created_at end),
+                                                       $4) > greatest($7, now()))
                              then 'already_enrolled'
                         when exists (select from outbox.suppressions s
                                       where s.phone = u.phone and outbox.in_scope(s.scope, $2, $3) offset 0)

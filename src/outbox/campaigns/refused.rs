@@ -34,6 +34,12 @@ pub fn place(error: &sqlx::Error) -> Option<usize> {
     }
 }
 
+/// Whether it says nothing of the query: a lock that somebody holds, a limit of time, a connection that broke.
+pub fn passes_by(error: &sqlx::Error) -> bool {
+    let Some(refused) = error.as_database_error() else { return true };
+    refused.code().is_some_and(|code| ["08", "53", "55", "57"].contains(&code.get(..2).unwrap_or_default()))
+}
+
 fn is_of_the_query(class: &str) -> bool {
     OF_NO_ROW.contains(&class) || OF_THE_TEXT.contains(&class)
 }

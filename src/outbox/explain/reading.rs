@@ -71,7 +71,8 @@ pub(super) async fn rows(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<Vec<
                e.first_touch, e.due_at, e.job_id, e.made, e.waiting, e.had is not null as "moved!", e.sent_at, e.created_at, e.finished_at, c.state as campaign_state, v.definition,
                not exists (select from outbox.enrolments l
                             where l.campaign = e.campaign and l.phone = e.phone and l.round > e.round) as "is_last!",
-               outbox.again_from(e.created_at, fired.at, newest.again_after) as again_from
+               outbox.again_from(e.created_at, coalesce(fired.at, case when e.tick_id is not null then e.created_at end),
+                                 newest.again_after) as again_from
           from unnest($1::bigint[]) with ordinality as u (id, place)
           join outbox.enrolments e on e.id = u.id
           join outbox.campaigns c on c.name = e.campaign

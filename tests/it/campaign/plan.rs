@@ -419,6 +419,17 @@ async fn a_firing_enrols_again_whom_the_one_so_long_before_it_enrolled() {
         fires().await;
         assert_eq!(it.scalar("select count(*) from outbox.enrolments").await - before, again, "{fired} and {enrolled}");
     }
+    // Firings are purged by an age of their own.
+    it.execute(
+        "update outbox.enrolments set created_at = now() - interval '7 days -20 seconds' where id = (select max(id) from outbox.enrolments);
+         delete from outbox.ticks",
+    )
+    .await;
+    let (_, told) = plan(&it, &source, &[]).await;
+    assert_eq!(told["people"]["enrolled"], json!(1));
+    let before = it.scalar("select count(*) from outbox.enrolments").await;
+    fires().await;
+    assert_eq!(it.scalar("select count(*) from outbox.enrolments").await - before, 1);
 }
 
 #[tokio::test]
