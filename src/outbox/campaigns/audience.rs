@@ -185,15 +185,7 @@ async fn run(
     audience: i64,
 ) -> Result<u64, QueryError> {
     let mut tx = begin_reading(pool, query).await?;
-    // A comment at its end must not hide what follows. As JSON, a row has only the last of two columns of one name.
-    let sql = query.sql.trim().trim_end_matches(';');
-    let cursor = format!(
-        "declare audience no scroll cursor for
-         select to_jsonb(audience), case when row_number() over () = 1 then array(select json_object_keys(row_to_json(audience))) end
-           from (\n{sql}\n) audience"
-    );
-    let declared = sqlx::query(AssertSqlSafe(cursor)).persistent(false).execute(&mut *tx).await;
-    declared.map_err(|error| QueryError::Refused(refused::planned(&error)))?;
+    declare(&mut tx, query).await?;
     let (mut n, mut seen) = (0, HashSet::new());
     loop {
         let fetched = sqlx::query(AssertSqlSafe(format!("fetch {PIECE} from audience")))
@@ -206,10 +198,6 @@ async fn run(
             n += 1;
             if n > i64::from(query.row_limit) {
                 return Err(QueryError::TooMany(query.row_limit));
-            }
-            let columns: Option<Vec<String>> = row.try_get(1).map_err(QueryError::Database)?;
-            if columns.is_some_and(|columns| columns.iter().filter(|column| *column == "phone").count() > 1) {
-                return Err(QueryError::TwoPhones);
             }
             match row.try_get(0).map_err(QueryError::Database)? {
                 Value::Object(row) if row.contains_key("phone") => {
@@ -258,6 +246,17 @@ pub enum Unplanned {
     Database(sqlx::Error),
 }
 
+impl From<Unplanned> for QueryError {
+    fn from(unplanned: Unplanned) -> QueryError {
+        match unplanned {
+            Unplanned::NoPhone => QueryError::NoPhone,
+            Unplanned::TwoPhones => QueryError::TwoPhones,
+            Unplanned::NoRight(told) | Unplanned::Refused { told, .. } => QueryError::Refused(told),
+            Unplanned::Database(error) => QueryError::Refused(refused::planned(&error)),
+        }
+    }
+}
+
 /// Has Postgres plan a query as a firing would run it, and reads no row of it. Errors: as said.
 pub async fn plan(pool: &PgPool, query: Query<'_>) -> Result<(), Unplanned> {
     let mut tx = begin_reading(pool, query).await.map_err(|error| match error {
@@ -265,11 +264,19 @@ pub async fn plan(pool: &PgPool, query: Query<'_>) -> Result<(), Unplanned> {
         QueryError::Role { role, why } => Unplanned::NoRight(format!("the role `{role}` cannot be taken ({why})")),
         other => Unplanned::NoRight(other.to_string()),
     })?;
-    let before = "declare audience no scroll cursor for select audience.phone, to_jsonb(audience) from (\n";
+    declare(&mut tx, query).await?;
+    tx.rollback().await.map_err(Unplanned::Database)
+}
+
+/// Opens the cursor `audience` over a query's rows as JSON, in which a row has only the last of two columns of one name: phone is asked for by
+/// itself, so that it is one.
+async fn declare(tx: &mut PgTransaction<'_>, query: Query<'_>) -> Result<(), Unplanned> {
+    let before = "declare audience no scroll cursor for select to_jsonb(audience), audience.phone from (\n";
     let sql = query.sql.trim_end().trim_end_matches(';');
+    // A comment at its end must not hide what follows.
     let cursor = AssertSqlSafe(format!("{before}{sql}\n) audience"));
-    let planned = sqlx::query(cursor).persistent(false).execute(&mut *tx).await;
-    let Err(error) = planned else { return tx.rollback().await.map_err(Unplanned::Database) };
+    let declared = sqlx::query(cursor).persistent(false).execute(&mut **tx).await;
+    let Err(error) = declared else { return Ok(()) };
     let place = refused::place(&error);
     let is_ours = place.is_some_and(|place| place < before.chars().count());
     let at = place.and_then(|place| place.checked_sub(before.chars().count()));
